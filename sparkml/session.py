@@ -1,0 +1,123 @@
+"""The only builder of a SparkSession, and the only module that touches `sparkContext` or the JVM."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from sparkml.errors import MissingToolError
+from sparkml.progress import Progress, ProgressTask
+from sparkml.provision.jars import delta_jars
+
+_POLL_SECONDS = 0.5
+
+
+def build_session(properties: Mapping[str, str], *, name: str = "sparkml") -> SparkSession:
+    """A session with `properties`; inside spark-submit or Databricks the running one, with what may be set at run time.
+
+    A local master gets this interpreter for its Python workers, the loopback address, and the Delta jars from the
+    cache that `make setup` fills. MissingToolError where there is no Java.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    builder = SparkSession.builder.appName(name)
+    settings = dict(properties)
+    if not _is_submitted() and is_local(settings.get("spark.master", "")):
+        settings = _local_settings(settings)
+    for key, value in settings.items():
+        # Under spark-submit the master and the resources are the cluster's business, not ours.
+        if not (_is_submitted() and key in ("spark.master", "spark.driver.memory", "spark.jars")):
+            builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def is_local(master: str) -> bool:
+    """True for `local[...]` and `local-cluster[...]`."""
+    return master.startswith("local")
+
+
+def task_slots(spark: SparkSession) -> int:
+    """Tasks that the cluster runs at once: the upper limit of a barrier stage."""
+    return int(spark.sparkContext.defaultParallelism)
+
+
+def stop_session(spark: SparkSession) -> None:
+    """Stop the session that `build_session` made."""
+    spark.stop()
+
+
+@contextmanager
+def watched(spark: SparkSession, progress: Progress, name: str) -> Iterator[None]:
+    """Show the tasks of the running Spark stages as one progress line while the block runs."""
+    stopped = threading.Event()
+    with progress.task(name, unit="tasks") as task:
+        watcher = threading.Thread(target=_watch, args=(spark, task, stopped), daemon=True, name="spark-progress")
+        watcher.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            watcher.join(timeout=2 * _POLL_SECONDS)
+
+
+def _watch(spark: SparkSession, task: ProgressTask, stopped: threading.Event) -> None:
+    tracker = spark.sparkContext.statusTracker()
+    finished, seen = 0, dict[int, int]()
+    while not stopped.wait(_POLL_SECONDS):
+        running = {stage: tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()}
+        finished += sum(tasks for stage, tasks in seen.items() if stage not in running)
+        seen = {stage: info.numTasks for stage, info in running.items() if info is not None}
+        done = sum(info.numCompletedTasks for info in running.values() if info is not None)
+        names = ", ".join(info.name.split(" at ")[0] for info in running.values() if info is not None)
+        if seen:
+            task.update(finished + done, total=finished + sum(seen.values()), note=names[:40])
+
+
+def _is_submitted() -> bool:
+    """True inside spark-submit or a Databricks job, where the JVM is already there."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ or "DATABRICKS_RUNTIME_VERSION" in os.environ
+
+
+def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        raise MissingToolError(
+            "there is no Java on this machine",
+            expected="Java 17 or newer on the PATH, or JAVA_HOME",
+            next_action="install it (Debian: apt-get install openjdk-17-jre-headless)",
+        )
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # Workers take `python3` from the PATH unless told otherwise, and that may be another interpreter.
+    local = {
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        "spark.local.dir": str(Path(tempfile.gettempdir()) / "sparkml-spark"),
+        **settings,
+    }
+    if "spark.jars" not in local:
+        local["spark.jars"] = ",".join(str(jar) for jar in delta_jars())
+    return local
+
+
+def java_version() -> str:
+    """The first line of `java -version`; MissingToolError where there is none."""
+    java = shutil.which("java")
+    if java is None:
+        raise MissingToolError("there is no Java on this machine", expected="Java 17 or newer on the PATH")
+    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    return shown.stderr.splitlines()[0] if shown.stderr else "unknown"
+
+
+def has_package(name: str) -> bool:
+    """True where a package can be imported, without importing it."""
+    return find_spec(name) is not None
