@@ -1,0 +1,8 @@
+"""spark-submit jobs/dedupe.py --env cluster [key=value ...]: the stage `dedupe`."""
+
+import sys
+
+from sparkml.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["run", "dedupe", *sys.argv[1:]]))
