@@ -1,0 +1,1 @@
+"""Networks, tokenizers, model folders, the registry of models and the scorer."""
