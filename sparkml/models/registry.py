@@ -1,8 +1,8 @@
 """The registry: table `models`, one row a version of a model, beside the folders that hold the weights.
 
-A version is decided before the folder is written and the row follows the folder, so a row never names a folder
-that is not there. What a run that died left behind (a folder, a row, or both) keeps its version number and is
-replaced when the same work is repeated; work that succeeded is never replaced.
+A version is decided before the folder is written and the row follows the folder, so a row never names a
+folder that is not there. What a run that died left behind (a folder, a row, or both) keeps its version number
+and is replaced when the same work is repeated; work that succeeded is never replaced.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def register(
     trained_on: TrainedOn,
     metrics: Mapping[str, float],
 ) -> int:
-    """Write the row of a finished model folder and return its version; a repeat of the same run replaces it."""
+    """Write the row of a finished model folder and return its version; a repeat of the work replaces it."""
     if kind not in KINDS:
         raise InputError("unknown kind of model", where=model_id, got=kind, expected=", ".join(KINDS))
     version = next_version(job, model_id)
@@ -113,22 +113,29 @@ def register(
     row = tuple(values[field.name] for field in columns)
     frame = job.spark.createDataFrame([row], schema).coalesce(1)
     job.replace_slice(frame, TABLE, f"model_id = '{model_id}' AND version = {version}")
-    job.record_output(f"{TABLE}/{model_id}", version)
+    job.record_output(ledger_name(model_id), version)
     return version
 
 
+def ledger_name(model_id: str) -> str:
+    """How the ledger names a model among a run's inputs and outputs."""
+    return f"{TABLE}:{model_id}"
+
+
 def latest(job: StageRun, model_id: str) -> ModelRecord | None:
-    """The newest version whose run did not die or fail; it is recorded as an input of this run."""
+    """The version that this run has pinned, else the newest whose run did not die or fail; recorded as input."""
     unfinished = _unfinished_runs(job)
+    pinned = job.inputs.get(ledger_name(model_id))
     mine = [
         record
         for record in _records(job)
-        if record.model_id == model_id and record.stage_run not in unfinished
+        if record.model_id == model_id
+        and (record.version == pinned if pinned is not None else record.stage_run not in unfinished)
     ]
     if not mine:
         return None
     newest = max(mine, key=lambda record: record.version)
-    job.inputs[f"{TABLE}/{model_id}"] = newest.version
+    job.inputs[ledger_name(model_id)] = newest.version
     return newest
 
 
