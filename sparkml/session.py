@@ -10,9 +10,11 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from sparkml.errors import MissingToolError
@@ -20,6 +22,13 @@ from sparkml.progress import Progress, ProgressTask
 from sparkml.provision.jars import delta_jars
 
 _POLL_SECONDS = 0.5
+_START_UP_NOISE = (
+    "Using incubator modules: jdk.incubator.vector",
+    "Using Spark's default log4j profile",
+    "Setting default log level to",
+    "To adjust logging level use",
+    "Unable to load native-hadoop library",
+)
 
 
 def build_session(properties: Mapping[str, str], *, name: str = "sparkml") -> SparkSession:
@@ -31,11 +40,10 @@ def build_session(properties: Mapping[str, str], *, name: str = "sparkml") -> Sp
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
+    if not _is_submitted() and is_local(properties.get("spark.master", "")):
+        return _embedded_session(_local_settings(properties), name)
     builder = SparkSession.builder.appName(name)
-    settings = dict(properties)
-    if not _is_submitted() and is_local(settings.get("spark.master", "")):
-        settings = _local_settings(settings)
-    for key, value in settings.items():
+    for key, value in properties.items():
         # Under spark-submit the master and the resources are the cluster's business, not ours.
         if not (_is_submitted() and key in ("spark.master", "spark.driver.memory", "spark.jars")):
             builder = builder.config(key, value)
@@ -97,6 +105,8 @@ def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
             next_action="install it (Debian: apt-get install openjdk-17-jre-headless)",
         )
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # A driver that was not started by spark-submit takes its workers' interpreter from here alone.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Workers take `python3` from the PATH unless told otherwise, and that may be another interpreter.
     local = {
         "spark.pyspark.python": sys.executable,
@@ -109,15 +119,18 @@ def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
     return local
 
 
-def java_version() -> str:
-    """The first line of `java -version`; MissingToolError where there is none."""
-    java = shutil.which("java")
-    if java is None:
-        raise MissingToolError("there is no Java on this machine", expected="Java 17 or newer on the PATH")
-    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    return shown.stderr.splitlines()[0] if shown.stderr else "unknown"
+def _embedded_session(settings: Mapping[str, str], name: str) -> SparkSession:
+    """A JVM of our own, with what it says at every start (and means nothing here) left out of stderr."""
+    conf = SparkConf().setAppName(name).setAll(list(settings.items()))
+    gateway = launch_gateway(conf=conf, popen_kwargs={"stderr": subprocess.PIPE})
+    said = gateway.proc.stderr
+    threading.Thread(target=_forward_stderr, args=(said,), daemon=True, name="jvm-stderr").start()
+    SparkContext(conf=conf, gateway=gateway)
+    return SparkSession.builder.getOrCreate()
 
 
-def has_package(name: str) -> bool:
-    """True where a package can be imported, without importing it."""
-    return find_spec(name) is not None
+def _forward_stderr(said: IO[bytes]) -> None:
+    for line in said:
+        text = line.decode("utf-8", "replace")
+        if not any(mark in text for mark in _START_UP_NOISE):
+            sys.stderr.write(text)
