@@ -1,0 +1,129 @@
+"""Both readers: the same rows in the same order, from pinned files only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sparkml.errors import InputError
+from sparkml.feed.batches import micro_batches
+from sparkml.feed.plan import RowGroup, epoch_plan, row_groups
+from sparkml.feed.reader import open_reader
+from sparkml.feed.storage import filesystem_of
+
+READERS = ["petastorm", "arrow"]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_row_groups_come_in_the_order_asked_for(name, write_manifest):
+    groups = row_groups(write_manifest((2, 1), (2,)))
+    read = list(open_reader(name, 4).read([groups[2], groups[0], groups[1]]))
+    assert [rows.tolist() for rows in read] == [
+        [[3, 3, 3, 3], [4, 4, 4, 4]],
+        [[0, 0, 0, 0], [1, 1, 1, 1]],
+        [[2, 2, 2, 2]],
+    ]
+    assert {rows.dtype for rows in read} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_files_beside_the_pinned_ones_are_not_read(name, write_manifest, tmp_path):
+    manifest = write_manifest((3,), (3,))
+    removed = tmp_path / "split=train" / "part-00000-removed-by-the-log.parquet"
+    pq.write_table(pa.table({"input_ids": pa.array([[99] * 4], pa.list_(pa.int32()))}), removed)
+    read = np.concatenate(list(open_reader(name, 4).read(row_groups(manifest))))
+    assert read[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_nothing_to_read(name):
+    assert list(open_reader(name, 4).read([])) == []
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_epoch_holds_every_row_once_and_in_the_same_order_for_the_same_seed(name, write_manifest):
+    manifest = write_manifest((5, 5, 3), (5, 2))
+
+    def epoch(seed: int) -> list[list[int]]:
+        plan = epoch_plan(manifest, epoch=0, seed=seed, world_size=2, micro_batch=3)
+        return [
+            [
+                int(row[0])
+                for batch in micro_batches(open_reader(name, 4), plan, rank=rank, sequence_length=4)
+                for row in batch.input_ids
+            ]
+            for rank in range(2)
+        ]
+
+    first = epoch(7)
+    assert sorted(first[0] + first[1]) == list(range(20))
+    assert epoch(7) == first
+    assert epoch(8) != first
+
+
+def test_both_readers_give_the_same_batches(write_manifest):
+    manifest = write_manifest((5, 5, 3), (5, 2))
+    plan = epoch_plan(manifest, epoch=3, seed=1, world_size=2, micro_batch=4)
+    batches = [
+        [b.input_ids.tolist() for b in micro_batches(open_reader(name, 4), plan, rank=1, sequence_length=4)]
+        for name in READERS
+    ]
+    assert batches[0] == batches[1]
+    assert [len(rows) for rows in batches[0]] == [4, 4, 2]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_missing_file_is_named(name, write_manifest):
+    manifest = write_manifest((2,), (2,))
+    Path(manifest.files[1].path).unlink()
+    with pytest.raises(InputError, match=r"part-00001\.parquet, row group 0"):
+        list(open_reader(name, 4).read(row_groups(manifest)))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_changed_is_refused(name, write_manifest):
+    manifest = write_manifest((2,))
+    pq.write_table(
+        pa.table({"input_ids": pa.array([[1] * 4] * 3, pa.list_(pa.int32()))}), manifest.files[0].path
+    )
+    with pytest.raises(InputError, match=r"shape \(3, 4\), not \(2, 4\)"):
+        list(open_reader(name, 4).read(row_groups(manifest)))
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("lists", [[[1, 2, 3, 4], [5]], [[1, 2, 3, 4], None]])
+def test_ragged_and_null_lists_are_refused(name, lists, tmp_path):
+    path = tmp_path / "ragged.parquet"
+    pq.write_table(pa.table({"input_ids": pa.array(lists, pa.list_(pa.int32()))}), path)
+    with pytest.raises(InputError, match=r"ragged\.parquet"):
+        list(open_reader(name, 4).read([RowGroup(0, str(path), 0, 2)]))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_half_an_epoch_can_be_left(name, write_manifest):
+    groups = row_groups(write_manifest(*[(2,)] * 20))
+    reading = open_reader(name, 4).read(groups)
+    assert next(reading)[0, 0] == 0
+    reading.close()
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/lake/a b.parquet", "/lake/a b.parquet"),
+        ("file:/lake/a.parquet", "/lake/a.parquet"),
+        ("file:///lake/split%3Dtrain/a%20b.parquet", "/lake/split=train/a b.parquet"),
+        ("dbfs:/lake/a.parquet", "/dbfs/lake/a.parquet"),
+    ],
+)
+def test_paths_and_uris(location, path):
+    assert filesystem_of(location)[1] == path
+
+
+def test_unknown_storage_is_named():
+    with pytest.raises(InputError, match="ftp://host/a"):
+        filesystem_of("ftp://host/a")
