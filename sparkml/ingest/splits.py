@@ -1,0 +1,106 @@
+"""Files -> splits of about equal bytes, and splits -> groups: one group is one task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from urllib.parse import quote
+
+from pyarrow import fs
+
+from sparkml.ingest.compression import compression_suffix
+from sparkml.ingest.environment import EnvironmentFile
+from sparkml.ingest.listing import SourceFile
+from sparkml.ingest.parquet import row_groups
+from sparkml.ingest.records import Split
+from sparkml.kernels.hashing import hash_fraction
+
+_BY_BYTES = {"jsonl", "lines"}
+_FOOTER_THREADS = 16
+# What a byte costs beside one of plain JSON Lines: it grows when decompressed, or is parsed slowly.
+_COST = {"parquet": 3, "csv": 2, "tsv": 2, "docstrings": 3}
+_COMPRESSED_COST = 4
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file's part and the bytes that reading it costs."""
+
+    split: Split
+    cost: int
+
+
+def plan_files(filesystem: fs.FileSystem, files: Sequence[SourceFile], split_bytes: int) -> list[Split]:
+    """Splits of about `split_bytes`, in groups that cost about as much; the same for the same files."""
+    large = [file.path for file in files if file.format == "parquet" and file.size > split_bytes]
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        footers = dict(zip(large, pool.map(lambda path: _footer(filesystem, path), large), strict=True))
+    parts = [part for file in files for part in _parts(file, footers.get(file.path, []), split_bytes)]
+    return _grouped(parts, split_bytes)
+
+
+def plan_environment(files: Iterable[EnvironmentFile], split_bytes: int) -> list[Split]:
+    """Every file of the embedded corpus as one split."""
+    parts = []
+    for file in sorted(files, key=lambda file: file.relative):
+        uri = f"file://{quote(file.path)}"
+        split = Split(0, 0, file.format, file.path, uri, file.relative, 0, -1, file.label, file.version)
+        parts.append(_Part(split, _cost(file.format, file.relative, file.size)))
+    return _grouped(parts, split_bytes)
+
+
+def is_sampled(relative: str, fraction: float) -> bool:
+    """Is a file in the sample? Decided by its path below the root, so the sample is the same everywhere."""
+    return fraction >= 1.0 or hash_fraction(relative) < fraction
+
+
+def _parts(file: SourceFile, groups: Sequence[int], split_bytes: int) -> Iterator[_Part]:
+    if file.format in _BY_BYTES and compression_suffix(file.path) is None and file.size > split_bytes:
+        count = -(-file.size // split_bytes)
+        edges = [file.size * index // count for index in range(count + 1)]
+        for start, stop in pairwise(edges):
+            yield _part(file, start, stop, stop - start)
+    elif groups:
+        start, size = 0, 0
+        for index, group in enumerate(groups):
+            size += group
+            if size >= split_bytes or index == len(groups) - 1:
+                yield _part(file, start, index + 1, size)
+                start, size = index + 1, 0
+    else:
+        yield _part(file, 0, -1, file.size)
+
+
+def _part(file: SourceFile, start: int, stop: int, size: int) -> _Part:
+    split = Split(0, 0, file.format, file.path, file.uri, file.relative, start, stop, None, None)
+    return _Part(split, _cost(file.format, file.path, size))
+
+
+def _cost(format_name: str, path: str, size: int) -> int:
+    compressed = _COMPRESSED_COST if compression_suffix(path) is not None else 1
+    return max(size, 1) * _COST.get(format_name, 1) * compressed
+
+
+def _grouped(parts: Sequence[_Part], group_cost: int) -> list[Split]:
+    """Neighbours share a group: rows keep the order of the files; no group exceeds the mean by a split."""
+    total = sum(part.cost for part in parts)
+    count = max(-(-total // group_cost), 1)
+    groups: dict[int, int] = {}
+    splits = []
+    before = 0
+    for ordinal, part in enumerate(parts):
+        target = (before + part.cost // 2) * count // max(total, 1)
+        before += part.cost
+        group = groups.setdefault(target, len(groups))
+        splits.append(replace(part.split, ordinal=ordinal, group=group))
+    return splits
+
+
+def _footer(filesystem: fs.FileSystem, path: str) -> list[int]:
+    try:
+        with filesystem.open_input_file(path) as file:
+            return row_groups(file)
+    except OSError:
+        return []  # the task that reads it will reject it, with its reason
