@@ -34,6 +34,7 @@ ROW_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("meta", pa.map_(pa.string(), pa.string())),
         ("position", pa.int64()),
+        ("place_id", pa.string()),  # the id by place, of records whose source gives another
         ("drop_reason", pa.string()),
         ("value", pa.float64()),
         ("threshold", pa.float64()),
@@ -87,12 +88,13 @@ class DocumentBatches:
         self._bytes += len(text) + sum(len(name) + len(value) for name, value in meta) + 256
         digest = content_hash(record.raw)
         head = (doc_id, split.uri, record.locator, digest, text, url, title, published, label, meta)
-        return (*head, record.position, None, None, None, None)
+        place_id = None if options.id_field is None else self._place_id(split, record.locator)
+        return (*head, record.position, place_id, None, None, None, None)
 
     def _doc_id(self, split: Split, record: Record) -> str | Defect:
         name = self._options.id_field
         if name is None:
-            return document_id(self._options.dataset, split.relative, record.locator)
+            return self._place_id(split, record.locator)
         found = record.fields.get(name)
         if found is None or found == "":
             return _defect(record, "missing_id", f"`{name}` is missing or null; fields: {_names(record)}")
@@ -101,11 +103,14 @@ class DocumentBatches:
             return given
         return _defect(record, "lone_surrogate", f"`{name}` holds half of a surrogate pair")
 
+    def _place_id(self, split: Split, locator: str) -> str:
+        return document_id(self._options.dataset, split.relative, locator)
+
     def _reject(self, split: Split, defect: Defect) -> tuple[Any, ...]:
         self._bytes += 512
-        doc_id = document_id(self._options.dataset, split.relative, defect.locator)
+        doc_id = self._place_id(split, defect.locator)
         why = (defect.reason, defect.value, defect.threshold, defect.detail)
-        return (doc_id, split.uri, defect.locator, *[None] * 7, defect.position, *why)
+        return (doc_id, split.uri, defect.locator, *[None] * 7, defect.position, None, *why)
 
     def _flush(self) -> pa.RecordBatch:
         columns = zip(*self._rows, strict=True)

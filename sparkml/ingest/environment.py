@@ -1,6 +1,6 @@
 """The embedded corpus: which files of a Python environment are documentation, and of which distribution.
 
-Only what a distribution's RECORD lists is taken, so files that appear with use (bytecode, caches) stay outside.
+Only what a distribution's RECORD lists is taken, so files that appear with use (bytecode, caches) stay out.
 So do those that installers write (paths, times): two set-ups of one lock hold the same corpus.
 """
 

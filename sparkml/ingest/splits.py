@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 from urllib.parse import quote
 
+import pyarrow as pa
 from pyarrow import fs
 
 from sparkml.ingest.compression import compression_suffix
@@ -17,6 +20,21 @@ from sparkml.ingest.parquet import row_groups
 from sparkml.ingest.records import Split
 from sparkml.kernels.hashing import hash_fraction
 
+_SPLIT_SCHEMA = pa.schema(
+    [
+        ("ordinal", pa.int64()),
+        ("group", pa.int32()),
+        ("format", pa.string()),
+        ("path", pa.string()),
+        ("uri", pa.string()),
+        ("relative", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("label", pa.string()),
+        ("version", pa.string()),
+    ]
+)
+_FileT = TypeVar("_FileT", EnvironmentFile, SourceFile)
 _BY_BYTES = {"jsonl", "lines"}
 _FOOTER_THREADS = 16
 # What a byte costs beside one of plain JSON Lines: it grows when decompressed, or is parsed slowly.
@@ -51,9 +69,19 @@ def plan_environment(files: Iterable[EnvironmentFile], split_bytes: int) -> list
     return _grouped(parts, split_bytes)
 
 
-def is_sampled(relative: str, fraction: float) -> bool:
-    """Is a file in the sample? Decided by its path below the root, so the sample is the same everywhere."""
-    return fraction >= 1.0 or hash_fraction(relative) < fraction
+def sample_files(files: Iterable[_FileT], fraction: float, most: int | None) -> list[_FileT]:
+    """The files whose hash lies below `fraction`, at most `most` of them: a path below the root decides."""
+    ranked = [(hash_fraction(file.relative), file) for file in files]
+    chosen = [(rank, file) for rank, file in ranked if fraction >= 1.0 or rank < fraction]
+    if most is not None:
+        chosen = heapq.nsmallest(most, chosen, key=lambda item: item[0])
+    return sorted((file for _, file in chosen), key=lambda file: file.relative)
+
+
+def splits_table(splits: Sequence[Split]) -> pa.Table:
+    """Splits as an Arrow table, the form in which they travel to the tasks."""
+    columns = {field.name: [getattr(split, field.name) for split in splits] for field in _SPLIT_SCHEMA}
+    return pa.table(columns, _SPLIT_SCHEMA)
 
 
 def _parts(file: SourceFile, groups: Sequence[int], split_bytes: int) -> Iterator[_Part]:
