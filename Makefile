@@ -1,0 +1,47 @@
+# sparkml: `make help` lists what there is. Every target that needs the environment makes it first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Another lake for the demo: make demo LAKE=/data/lake
+LAKE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lock wheel zip clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Make .venv: exact packages, torch, Horovod, the Delta jars (skips what is done)
+	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is missing (Python 3.10 to 3.12 runs everything)" >&2; exit 1; }
+	@$(PYTHON) -B -m sparkml.provision
+
+demo: setup ## The whole way on the documentation of the installed Python: ingest to report
+	@$(BIN)/sparkml run-all --env local $(if $(LAKE),lake=$(LAKE))
+
+test: setup ## All the tests
+	@$(BIN)/python -m pytest tests
+
+check: setup ## Format, lint, types, import contracts, unit tests: within a minute
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest tests/unit
+
+format: setup ## Format the code and repair what the linter can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: ## Resolve requirements.lock from pyproject.toml (UPGRADE=1: newest versions)
+	@$(PYTHON) -B -m sparkml.provision lock $(if $(UPGRADE),--upgrade)
+
+wheel: setup ## dist/sparkml-VERSION-py3-none-any.whl
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build --target wheel --directory dist
+
+zip: wheel ## dist/sparkml-VERSION.zip: the wheel's bytes for spark-submit --py-files
+	@for wheel in dist/sparkml-*-py3-none-any.whl; do cp "$$wheel" "$${wheel%-py3-none-any.whl}.zip"; done; ls dist/*.zip
+
+clean: ## Remove what was built here; the lake, the environment and the cache stay
+	rm -rf dist build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis spark-warehouse metastore_db derby.log
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
