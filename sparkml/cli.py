@@ -92,7 +92,7 @@ def plan(overrides: Overrides = None, env: Env = "local", conf_dir: ConfDir = No
     with _opened(env, overrides or [], conf_dir, "WARNING") as opened:
         screens.show_config(opened.console, opened.config)
         states = [opened.runner.state(stage) for stage in STAGES]
-        screens.show_plan(opened.console, states)
+        screens.show_plan(opened.console, states, opened.config)
 
 
 @app.command(epilog=EPILOG)

@@ -205,6 +205,12 @@ def _spark_properties(root: Traversable, env: str, origins: dict[str, str]) -> d
             key, _, value = stripped.partition(" ")
             properties[key] = value.strip()
             origins[key] = f"spark/{env}.conf"
+    logging_file = root.joinpath("spark", "log4j2.properties")
+    if properties.get("spark.master", "").startswith("local") and isinstance(logging_file, Path):
+        key = "spark.driver.extraJavaOptions"
+        option = f"-Dlog4j2.configurationFile={logging_file.resolve().as_uri()}"
+        properties[key] = f"{properties.get(key, '')} {option}".strip()
+        origins[key] = f"spark/{env}.conf"
     return properties
 
 

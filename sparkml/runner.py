@@ -18,9 +18,9 @@ from sparkml import __version__
 from sparkml.config import ProjectConfig, StageConfig, digest
 from sparkml.errors import SparkmlError
 from sparkml.log import get_logger, run_id_in_logs
-from sparkml.pipeline import Stage, upstream
+from sparkml.pipeline import Stage
 from sparkml.progress import Progress
-from sparkml.runs import RunLedger, RunReport, StageRun, model_version, resolved_config_json, utc_now
+from sparkml.runs import RunLedger, RunReport, StageRun, resolved_config_json, utc_now
 from sparkml.session import watched
 from sparkml.tables import Tables
 
@@ -41,7 +41,6 @@ class StageState:
     up_to_date: bool
     reason: str
     last: Row | None = None
-    upstream: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,7 @@ class Runner:
         fingerprint = self._fingerprint(stage, config, inputs)
         last = self.ledger.last_succeeded(stage.name)
         reason = self._stale_because(stage, config, inputs, fingerprint, last)
-        return StageState(
-            stage,
-            fingerprint,
-            inputs,
-            not reason,
-            reason or "up to date",
-            last,
-            upstream(stage, self._config.stages),
-        )
+        return StageState(stage, fingerprint, inputs, not reason, reason or "up to date", last)
 
     def run(self, stage: Stage, *, force: bool = False) -> StageOutcome:
         """Run a stage, or skip it where it is up to date; the ledger's `succeeded` row comes last."""
@@ -139,9 +130,9 @@ class Runner:
             if version is not None:
                 pinned[ref] = version
         for model in stage.refs(config, stage.models):
-            found = model_version(self.tables, model)
+            found = self.ledger.model_version(model)
             if found is not None:
-                pinned[f"models:{model}"] = found
+                pinned[f"models/{model}"] = found
         return pinned
 
     def _fingerprint(self, stage: Stage, config: StageConfig, inputs: Mapping[str, int]) -> str:
@@ -177,7 +168,7 @@ class Runner:
                 return f"table `{ref}` is not as this stage left it"
         if stage.makes:
             model = str(getattr(config, stage.makes))
-            if model_version(self.tables, model) != outputs.get(f"models:{model}"):
+            if self.ledger.model_version(model) != outputs.get(f"models/{model}"):
                 return f"model `{model}` is not as this stage left it"
         return ""
 

@@ -168,6 +168,15 @@ class RunLedger:
                 return str(row["run_id"])
         return None
 
+    def model_version(self, model_id: str) -> int | None:
+        """The latest version of a model, leaving out what a run that died or failed has registered."""
+        if not self._tables.exists(MODELS):
+            return None
+        unfinished = [row["run_id"] for row in self.rows() if row["status"] != SUCCEEDED]
+        mine = self._tables.read(MODELS).where(F.col("model_id") == model_id)
+        newest = mine.where(~F.col("stage_run").isin(unfinished)).agg(F.max("version")).collect()[0][0]
+        return None if newest is None else int(newest)
+
     def start(self, job: StageRun, context: Mapping[str, Any]) -> None:
         """Write the `started` row, before any work."""
         self._put(self._row(job, STARTED, context, None, None), replace=False)
@@ -199,9 +208,8 @@ class RunLedger:
         self._commit([row], f"run_id = '{row['run_id']}'" if replace else None)
 
     def _commit(self, rows: list[dict[str, Any]], predicate: str | None) -> None:
-        frame = self._spark.createDataFrame(
-            [tuple(row.get(name) for name in RUNS.names) for row in rows], RUNS
-        ).coalesce(1)
+        values = [tuple(row.get(name) for name in RUNS.names) for row in rows]
+        frame = self._spark.createDataFrame(values, RUNS).coalesce(1)
         if predicate is None:
             self._tables.append(frame, LEDGER)
         else:
@@ -242,14 +250,6 @@ class RunLedger:
                 "metrics": {name: float(value) for name, value in report.metrics.items()},
             }
         return row
-
-
-def model_version(tables: Tables, model_id: str) -> int | None:
-    """The latest registered version of a model."""
-    if not tables.exists(MODELS):
-        return None
-    versions = tables.read(MODELS).where(F.col("model_id") == model_id).agg(F.max("version")).collect()
-    return None if versions[0][0] is None else int(versions[0][0])
 
 
 def new_run_id(stage: str) -> str:

@@ -178,3 +178,10 @@ SCHEMAS: dict[str, StructType] = {
     "scores": SCORES,
     "_runs": RUNS,
 }
+
+# Slices that are replaced as a whole are partitions: replacing one then touches no other row.
+PARTITIONS: dict[str, tuple[str, ...]] = {
+    "rejects": ("stage",),
+    "models": ("model_id", "version"),
+    "_runs": ("run_id",),
+}

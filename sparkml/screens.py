@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from sparkml.config import ProjectConfig
 from sparkml.lineage import Step
+from sparkml.pipeline import upstream
 from sparkml.runner import StageOutcome, StageState
 
 _STATUS_STYLE = {"succeeded": "green", "failed": "red", "started": "yellow"}
@@ -28,18 +29,18 @@ def show_config(console: Console, config: ProjectConfig) -> None:
     console.print(table)
 
 
-def show_plan(console: Console, states: Sequence[StageState]) -> None:
+def show_plan(console: Console, states: Sequence[StageState], config: ProjectConfig) -> None:
     """What would run and why; a stage after one that runs will run too."""
     table = Table(title="plan", title_justify="left", box=None)
     for column in ("stage", "would", "because", "last run", "what it does"):
         table.add_column(column, overflow="fold")
     rerun: set[str] = set()
     for state in states:
-        upstream = sorted(rerun & set(state.upstream))
-        runs = not state.up_to_date or bool(upstream)
+        before = sorted(rerun & set(upstream(state.stage, config.stages)))
+        runs = not state.up_to_date or bool(before)
         if runs:
             rerun.add(state.stage.name)
-        because = f"after {', '.join(upstream)}" if state.up_to_date and upstream else state.reason
+        because = f"after {', '.join(before)}" if state.up_to_date and before else state.reason
         last = state.last["run_id"] if state.last is not None else "-"
         style = "bold" if runs else "dim"
         table.add_row(state.stage.name, "run" if runs else "skip", because, last, state.stage.summary, style=style)

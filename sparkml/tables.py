@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -20,7 +21,7 @@ from pyspark.sql.types import StructType
 
 from sparkml.errors import SparkmlError, StorageError, TableError
 from sparkml.log import get_logger
-from sparkml.schemas import SCHEMAS
+from sparkml.schemas import PARTITIONS, SCHEMAS
 
 _log = get_logger(__name__)
 
@@ -149,12 +150,12 @@ class Tables:
     ) -> Written:
         """Replace the rows that match `predicate` in one commit; every new row must match it."""
         if not self.exists(ref):
-            return self._write(df, ref, "append", {}, (), commit_info)
+            return self.append(df, ref, commit_info=commit_info)
         return self._write(df, ref, "overwrite", {"replaceWhere": predicate}, (), commit_info)
 
     def append(self, df: DataFrame, ref: str, *, commit_info: Mapping[str, str] | None = None) -> Written:
         """Add rows in one commit."""
-        return self._write(df, ref, "append", {}, (), commit_info)
+        return self._write(df, ref, "append", {}, PARTITIONS.get(ref, ()), commit_info)
 
     def _write(
         self,
@@ -178,18 +179,20 @@ class Tables:
                 writer.save(location.identifier)
             else:
                 writer.saveAsTable(location.identifier)
-        except PySparkException as error:
+        except (PySparkException, Py4JError) as error:
             raise write_error(ref, location.identifier, error) from error
         return self._commit_of(ref, location, mark)
 
     def _commit_of(self, ref: str, location: Location, mark: str) -> Written:
         """Our own commit and its metrics: found by its mark, since another writer may have come after it."""
-        history = self._spark.sql(f"DESCRIBE HISTORY {location.sql} LIMIT 5").where(F.col("userMetadata") == mark)
-        row = history.select("version", "operationMetrics").collect()[0]
-        metrics: dict[str, str] = row["operationMetrics"] or {}
-        copied = int(metrics.get("numCopiedRows", 0))
-        rows = int(metrics.get("numOutputRows", 0)) - copied
-        written = Written(ref, int(row["version"]), rows, int(metrics.get("numOutputBytes", 0)))
+        if location.is_path and "://" not in location.identifier:
+            version, metrics = _local_commit(Path(location.identifier), mark)
+        else:
+            history = self._spark.sql(f"DESCRIBE HISTORY {location.sql} LIMIT 5")
+            ours = history.where(F.col("userMetadata") == mark).select("version", "operationMetrics")
+            version, metrics = ours.collect()[0]
+        rows = int(metrics.get("numOutputRows", 0)) - int(metrics.get("numCopiedRows", 0))
+        written = Written(ref, int(version), rows, int(metrics.get("numOutputBytes", 0)))
         _log.info("wrote %s version %d: %d rows, %d bytes", ref, written.version, written.rows, written.bytes)
         return written
 
@@ -230,8 +233,10 @@ def write_error(ref: str, where: str, error: Exception) -> SparkmlError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text: the rest of a Spark error is a JVM stack."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """What a Spark error says in a line: our own error from a Python worker, else its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("sparkml.errors.")]
+    return (ours or lines or [type(error).__name__])[0]
 
 
 def _local_version(ref: str, folder: Path) -> int | None:
@@ -257,6 +262,16 @@ def _local_version(ref: str, folder: Path) -> int | None:
         expected="a Delta table, or nothing",
         next_action="move it away, or choose another lake= or table name",
     )
+
+
+def _local_commit(folder: Path, mark: str) -> tuple[int, dict[str, str]]:
+    """Version and write metrics of the commit with this mark, read from the log without a Spark job."""
+    for commit in sorted((folder / "_delta_log").glob("*.json"), reverse=True):
+        for line in commit.read_text(encoding="utf-8").splitlines():
+            info = json.loads(line).get("commitInfo")
+            if info is not None and info.get("userMetadata") == mark:
+                return int(commit.stem), info.get("operationMetrics", {})
+    raise TableError("a commit of ours is not in the table's log", where=str(folder), got=mark)
 
 
 def _is_missing(error: PySparkException) -> bool:

@@ -1,0 +1,81 @@
+"""One Spark session for the whole run, a fresh lake for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkml.config import ProjectConfig, load_config
+from sparkml.pipeline import config_types
+from sparkml.progress import Progress
+from sparkml.runs import StageRun
+from sparkml.session import build_session, stop_session
+from sparkml.tables import Tables
+
+SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
+# A JVM that lives for minutes on tiny tables spends its time compiling: the quick compiler alone is faster.
+QUICK_JVM = "-XX:TieredStopAtLevel=1"
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The session of the tests: real Spark, real Delta, two slots."""
+    properties = dict(load_config("local", SMALL, stages={}).spark)
+    properties["spark.driver.extraJavaOptions"] += f" {QUICK_JVM}"
+    session = build_session(properties, name="sparkml-tests")
+    yield session
+    stop_session(session)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> str:
+    """A fresh lake."""
+    return str(tmp_path / "lake")
+
+
+@pytest.fixture
+def tables(spark: SparkSession, lake: str) -> Tables:
+    """The tables of the fresh lake."""
+    return Tables(spark, lake)
+
+
+@pytest.fixture
+def stage_run(spark: SparkSession, tables: Tables, tmp_path: Path) -> Callable[..., StageRun]:
+    """Makes what a stage's `run` gets, on the fresh lake: `job = stage_run("clean")`."""
+
+    def make(stage: str, *, fingerprint: str = "test", seed: int = 17) -> StageRun:
+        return StageRun(
+            spark=spark,
+            tables=tables,
+            stage=stage,
+            fingerprint=fingerprint,
+            artifacts=str(tmp_path / "artifacts"),
+            seed=seed,
+            progress=Progress(),
+        )
+
+    return make
+
+
+@pytest.fixture
+def write_table(spark: SparkSession, tables: Tables) -> Callable[..., int]:
+    """Writes rows as a table of the fresh lake: `write_table("bronze", rows, schema)`; returns the version."""
+
+    def write(name: str, rows: list[tuple[object, ...]] | DataFrame, schema: object = None) -> int:
+        frame = rows if isinstance(rows, DataFrame) else spark.createDataFrame(rows, schema)  # type: ignore[call-overload]
+        return tables.overwrite(frame, name).version
+
+    return write
+
+
+@pytest.fixture
+def project(lake: str) -> Callable[..., ProjectConfig]:
+    """The configuration of the fresh lake with overrides: `project("clean.min_words=3")`."""
+
+    def load(*overrides: str) -> ProjectConfig:
+        return load_config("local", [f"lake={lake}", *SMALL, *overrides], stages=config_types())
+
+    return load

@@ -1,0 +1,112 @@
+"""Tables: versions, slices, contracts, and faults that are told in one line."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from chispa import assert_df_equality
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkml.errors import StorageError, TableError
+from sparkml.runs import StageRun
+from sparkml.tables import Tables, conform
+
+REJECT = "doc_id string, source string, locator string, drop_reason string, value double, threshold double, detail string"
+
+
+def numbers(spark: SparkSession, *values: int) -> DataFrame:
+    return spark.createDataFrame([(value,) for value in values], "n int").coalesce(1)
+
+
+def test_versions_can_be_read_as_they_stood(spark: SparkSession, tables: Tables) -> None:
+    assert tables.version("plain") is None
+    first = tables.overwrite(numbers(spark, 1, 2), "plain")
+    second = tables.append(numbers(spark, 3), "plain")
+    assert (first.version, first.rows, second.version, second.rows) == (0, 2, 1, 1)
+    assert tables.version("plain") == 1
+    assert_df_equality(tables.read("plain", 0), numbers(spark, 1, 2), ignore_row_order=True)
+    assert_df_equality(tables.read("plain"), numbers(spark, 1, 2, 3), ignore_row_order=True)
+
+
+def test_a_slice_is_replaced_and_the_rest_stays(spark: SparkSession, tables: Tables) -> None:
+    tables.overwrite(numbers(spark, 1, 2, 11), "plain")
+    written = tables.replace_slice(numbers(spark, 12, 13), "plain", "n > 10")
+    assert written.rows == 2
+    assert_df_equality(tables.read("plain"), numbers(spark, 1, 2, 12, 13), ignore_row_order=True)
+
+
+def test_data_files_of_a_version_with_rows_and_bytes(spark: SparkSession, tables: Tables) -> None:
+    tables.overwrite(numbers(spark, 1, 2), "plain")
+    tables.overwrite(numbers(spark, 3), "plain")
+    old, new = tables.data_files("plain", 0), tables.data_files("plain")
+    assert [file.rows for file in old] == [2]
+    assert [file.rows for file in new] == [1]
+    assert old[0].path != new[0].path
+    assert old[0].bytes == Path(old[0].path.removeprefix("file:")).stat().st_size
+
+
+def test_a_folder_that_is_no_delta_table_is_refused_before_any_work(
+    spark: SparkSession, tables: Tables, lake: str
+) -> None:
+    folder = Path(lake, "plain")
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(TableError, match="not a Delta table"):
+        tables.overwrite(numbers(spark, 1), "plain")
+    with pytest.raises(TableError, match="not a Delta table"):
+        tables.read("plain")
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_missing_table_names_what_to_run(tables: Tables) -> None:
+    with pytest.raises(TableError, match="sparkml plan"):
+        tables.read("clean")
+
+
+def test_columns_follow_the_contract(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([("x", 1, "a")], "extra string, doc_id int, stage string")
+    with pytest.raises(TableError, match="doc_id") as caught:
+        conform(frame, "rejects")
+    assert (caught.value.got, caught.value.expected) == ("int", "string")
+    whole = spark.createDataFrame(
+        [("run", "more", "s", "d", "src", "l", "r", 1.0, 2.0, "t")], f"run_id string, more string, stage string, {REJECT}"
+    )
+    assert conform(whole, "rejects").columns == [
+        *("stage", "doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail"),
+        *("more", "run_id"),
+    ]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[str]:
+    """A file system of half a megabyte, where this machine lets us mount one."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    yield str(folder)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_during_the_write_is_told(spark: SparkSession, tiny_disk: str) -> None:
+    random = spark.range(200_000).selectExpr("uuid() AS text")
+    with pytest.raises(StorageError, match="the disk is full"):
+        Tables(spark, tiny_disk).overwrite(random, "plain")
+
+
+def test_rejects_of_other_stages_stay(spark: SparkSession, stage_run: Callable[..., StageRun]) -> None:
+    one = spark.createDataFrame([("d1", "s", "0", "too_short", 3.0, 50.0, "")], REJECT)
+    two = spark.createDataFrame([("d2", "s", "9", "empty", 0.0, 1.0, ""), ("d3", "s", "9", "empty", 0.0, 1.0, "")], REJECT)
+    assert stage_run("clean").write_rejects(one) == {"too_short": 1}
+    assert stage_run("dedupe").write_rejects(two) == {"empty": 2}
+    again = stage_run("clean")
+    assert again.write_rejects(one.limit(0)) == {}
+    left = again.tables.read("rejects").select("stage", "doc_id")
+    expected = spark.createDataFrame([("dedupe", "d2"), ("dedupe", "d3")], "stage string, doc_id string")
+    assert_df_equality(left, expected, ignore_row_order=True, ignore_nullable=True)
