@@ -1,0 +1,58 @@
+"""The command line: exit codes and messages of wrong use, before any session starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sparkml import session
+from sparkml.cli import main
+from sparkml.errors import MissingToolError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "wash"], "there is no stage `wash`"),
+        (["run"], "Missing argument"),
+        (["run", "clean", "--env", "prod"], "there is no environment `prod`"),
+        (["run", "clean", "clean.min_word=3"], "did you mean `clean.min_words`"),
+        (["run-all", "--until", "clan"], "there is no stage `clan`"),
+        (["run-all", "lake"], "form key=value"),
+        (["frobnicate"], "No such command"),
+        (["run", "clean", "--no-such-option"], "No such option"),
+    ],
+)
+def test_wrong_use_exits_with_2_and_says_why(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run-all", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "ingest.source.path" in shown
+    assert "Exit codes" in shown
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "0.1.0\n"
+
+
+def test_a_lake_that_cannot_be_written_is_told_before_spark_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["run", "clean", f"lake={tmp_path / 'file' / 'lake'}"]) == 1
+    assert "the lake cannot be written" in capsys.readouterr().err
+
+
+def test_no_java_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(MissingToolError, match="no Java"):
+        session._local_settings({"spark.master": "local[2]"})
