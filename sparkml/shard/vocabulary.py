@@ -1,0 +1,99 @@
+"""The tokenizer: byte-level BPE, trained in one task on a hash sample of the training documents.
+
+Byte-level (GPT-2): every text can be written in 256 byte tokens, so [UNK] never occurs and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from sparkml.models.folder import TOKENIZER_FILE
+from sparkml.models.tokenizer import CLS_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID
+
+# Longer merges are rulers ("======"), base64 and minified code: they would use up the vocabulary.
+_MAX_TOKEN_BYTES = 32
+# A pair seen once is no pattern.
+_MIN_FREQUENCY = 2
+# One enormous document must not be the whole sample.
+SAMPLE_CHARACTERS_PER_DOCUMENT = 65_536
+_HASH_RANGE = 1 << 31
+
+
+def train_bpe(texts: Iterable[str], vocabulary_size: int) -> str:
+    """Train on `texts`; returns the content of `tokenizer.json`. Equal texts give equal bytes.
+
+    The vocabulary is smaller than asked for when the texts are too few.
+    """
+    cls, sep = SPECIAL_TOKENS[CLS_ID], SPECIAL_TOKENS[SEP_ID]
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[UNK_ID]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=_MIN_FREQUENCY,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=_MAX_TOKEN_BYTES,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(cls, CLS_ID), (sep, SEP_ID)],
+    )
+    return str(tokenizer.to_str())
+
+
+def sample_texts(documents: DataFrame, total_bytes: int, sample_bytes: int, seed: int) -> DataFrame:
+    """Heads of documents, about `sample_bytes` in all, chosen by a hash; all heads have `total_bytes`."""
+    limit = _HASH_RANGE if total_bytes <= sample_bytes else round(sample_bytes / total_bytes * _HASH_RANGE)
+    place = F.pmod(F.xxhash64(F.lit("tokenizer"), F.lit(seed).cast("long"), "doc_id"), F.lit(_HASH_RANGE))
+    head = F.substring("text", 1, SAMPLE_CHARACTERS_PER_DOCUMENT)
+    return documents.where(place < limit).select("doc_id", head.alias("text"))
+
+
+def train_in_one_task(sample: DataFrame, vocabulary_size: int) -> str:
+    """`train_bpe` inside one Spark task: the texts never come to the driver, only the tokenizer does."""
+    ordered = sample.repartition(1).sortWithinPartitions("doc_id").select("text")
+    rows = ordered.mapInArrow(_trainer(vocabulary_size), "tokenizer string").collect()
+    # No documents, no task: an empty plan may have no partition that could answer.
+    return str(rows[0]["tokenizer"]) if rows else train_bpe([], vocabulary_size)
+
+
+def _trainer(vocabulary_size: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def train(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        one_thread()
+        texts = (text for batch in batches for text in batch.column(0).to_pylist())
+        yield pa.RecordBatch.from_pydict({"tokenizer": [train_bpe(texts, vocabulary_size)]})
+
+    return train
+
+
+def one_thread() -> None:
+    """A task owns one core: the tokenizers library would start a thread for every core of the machine."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def save_tokenizer(content: str, artifacts: str) -> tuple[Path, str]:
+    """Keep a tokenizer at `<artifacts>/tokenizers/<sha256>/tokenizer.json`; returns the file and its SHA-256.
+
+    The file is there whole or not at all; one that is there already is the same one.
+    """
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    target = Path(artifacts) / "tokenizers" / digest / TOKENIZER_FILE
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{uuid.uuid4().hex}.partial")
+        partial.write_bytes(content.encode())
+        partial.replace(target)
+    return target, digest
