@@ -7,9 +7,9 @@ Every rank computes the plan of all ranks alike, so nothing has to be agreed on 
    out, none is taken twice, and two ranks differ by one row at most. Only the row groups at the borders are
    read by two ranks.
 3. Inside a row group the rows are shuffled by (seed, epoch, row group).
-4. An epoch has the same number of steps on every rank: `ceil(ceil(rows / w) / micro_batch)`. The tail is kept,
-   not dropped and not padded: the last micro batch of a rank may be short, at worst empty, and weighs what it
-   holds.
+4. An epoch has the same number of steps on every rank: `ceil(ceil(rows / w) / micro_batch)`. The tail is
+   kept, not dropped and not padded: the last micro batch of a rank may be short, at worst empty, and weighs
+   what it holds.
 
 A step's rows follow from (epoch, step) alone; whoever starts at a later step leaves what was consumed unread.
 """

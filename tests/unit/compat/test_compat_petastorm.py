@@ -12,7 +12,8 @@ names = {m: dict(vars(m)) for m in (numpy, pyarrow, pyarrow.parquet, pyarrow.lib
 from sparkml.compat.petastorm import load_petastorm
 version = load_petastorm().__version__
 replaced = [n for m, old in names.items() for n in old if vars(m).get(n) is not old[n]]
-added = [n for m, old in names.items() for n in vars(m) if n not in old and not isinstance(vars(m)[n], type(m))]
+added = [vars(m)[n] for m, old in names.items() for n in vars(m) if n not in old]
+added = [str(value) for value in added if not isinstance(value, type(sys))]
 finders = [type(f).__module__ for f in sys.meta_path if type(f).__module__.startswith("sparkml")]
 print(json.dumps([version, replaced, added, finders, "pyarrow.filesystem" in sys.modules]))
 """

@@ -1,0 +1,159 @@
+"""Starts a function on many ranks inside a Spark barrier stage, and again when an attempt ends badly."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkml.distributed.collective import CollectiveName
+from sparkml.distributed.hub import Hub, Patience, Progress
+from sparkml.distributed.rank import RankFunction, entry_name
+from sparkml.distributed.slots import check_slots, slots_error
+from sparkml.distributed.supervisor import RESULT_COLUMNS, Assignment, supervise
+from sparkml.errors import SparkmlError, TrainingError
+from sparkml.log import get_logger
+
+_log = get_logger(__name__)
+_VERDICT_SECONDS = 3.0
+_STOP_SECONDS = 10.0
+# Without these Spark asks 40 times, 15 s apart, before it says that a barrier stage does not fit.
+CHECK_FAILURES = "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures"
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """How ranks are started and watched; times in seconds."""
+
+    ranks: int
+    collective: CollectiveName = "horovod"
+    max_attempts: int = 3
+    threads_per_rank: int = 1
+    heartbeat_seconds: float = 30.0
+    step_seconds: float = 300.0
+    start_seconds: float = 180.0
+
+    @property
+    def patience(self) -> Patience:
+        """The hub's part of the options."""
+        return Patience(self.heartbeat_seconds, self.step_seconds, self.start_seconds)
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """What every rank returned, in the order of the ranks, and how many attempts it took."""
+
+    results: tuple[Mapping[str, Any], ...]
+    attempts: int
+
+
+def launch(
+    spark: SparkSession,
+    function: RankFunction,
+    payload: Mapping[str, Any],
+    options: LaunchOptions,
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> LaunchResult:
+    """Run `function(payload, collective, reporter)` on every rank.
+
+    `payload` and the results are JSON values. A rank that dies, hangs or fails ends the attempt within
+    seconds; the next attempt starts the same function anew, which goes on from its own checkpoint. Raises
+    SlotsError at once where the cluster is too small, an error of ours from a rank as it is, and TrainingError
+    after the last attempt.
+    """
+    entry = entry_name(function)
+    check_slots(spark, options.ranks)
+    for attempt in range(1, options.max_attempts + 1):
+        try:
+            results = _attempt(spark, entry, payload, options, on_progress)
+        except TrainingError as error:
+            if attempt == options.max_attempts:
+                raise _given_up(error, attempt) from error
+            _log.warning("attempt %d of %d failed: %s", attempt, options.max_attempts, error)
+        else:
+            return LaunchResult(results, attempt)
+    raise TrainingError("no attempt was made", got=f"max_attempts={options.max_attempts}")
+
+
+def _attempt(
+    spark: SparkSession,
+    entry: str,
+    payload: Mapping[str, Any],
+    options: LaunchOptions,
+    on_progress: Callable[[Progress], None],
+) -> tuple[Mapping[str, Any], ...]:
+    advertised = spark.conf.get("spark.driver.host", None) or "127.0.0.1"
+    hub = Hub(_bind_address(spark, advertised), options.ranks, options.patience, on_progress)
+    assignment = Assignment(
+        entry=entry,
+        payload=payload,
+        collective=options.collective,
+        driver=(advertised, hub.port),
+        token=hub.token,
+        threads_per_rank=options.threads_per_rank,
+        collective_timeout_seconds=max(60, int(options.step_seconds)),
+    )
+    try:
+        rows = _collect(spark, _barrier_frame(spark, assignment, options.ranks), hub)
+    except PySparkException as error:
+        if "SPARK-24819" in str(error) or "requires more slots" in str(error):
+            raise slots_error(spark, options.ranks, "fewer, says Spark") from error
+        raise hub.wait_for_failure(_VERDICT_SECONDS) or _spark_failed(error) from error
+    finally:
+        hub.close()
+    if hub.failure is not None:
+        raise hub.failure
+    return tuple(json.loads(row["result"]) for row in sorted(rows, key=lambda row: int(row["rank"])))
+
+
+def _barrier_frame(spark: SparkSession, assignment: Assignment, ranks: int) -> DataFrame:
+    def task(_rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from supervise(assignment)
+
+    return spark.range(0, ranks, 1, ranks).mapInArrow(task, RESULT_COLUMNS, barrier=True)
+
+
+def _collect(spark: SparkSession, frame: DataFrame, hub: Hub) -> list[Any]:
+    """Run the stage. A supervisor that does not answer to stop is ended by Spark a little later."""
+    tag = f"sparkml-attempt-{uuid.uuid4().hex}"
+    spark.addTag(tag)
+    ended = False
+
+    def interrupt_when_deaf() -> None:
+        hub.finished.wait()
+        if not hub.drained.wait(_STOP_SECONDS) and not ended:
+            spark.interruptTag(tag)
+
+    Thread(target=interrupt_when_deaf, daemon=True, name="attempt-interrupt").start()
+    try:
+        return list(frame.collect())
+    finally:
+        ended = True
+        spark.removeTag(tag)
+
+
+def _bind_address(spark: SparkSession, advertised: str) -> str:
+    return spark.conf.get("spark.driver.bindAddress", None) or advertised
+
+
+def _spark_failed(error: PySparkException) -> TrainingError:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return TrainingError("the barrier stage failed", got=lines[0] if lines else type(error).__name__)
+
+
+def _given_up(error: TrainingError, attempts: int) -> SparkmlError:
+    return TrainingError(
+        error.what,
+        where=error.where,
+        got=error.got,
+        expected=error.expected,
+        next_action=f"given up after {attempts} attempts; the same command goes on from the last checkpoint",
+    )

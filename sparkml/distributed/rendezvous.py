@@ -1,0 +1,69 @@
+"""Where the ranks of one attempt meet: opened by rank 0's supervisor, on the cluster's interface only."""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+from sparkml.compat.horovod import HorovodRendezvous, interface_of, rank_environment
+from sparkml.distributed.collective import CollectiveName
+
+
+class Rendezvous(Protocol):
+    """An open meeting point."""
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        ...
+
+    @property
+    def fd(self) -> int | None:
+        """A listening socket that rank 0's process takes over; None where this process serves."""
+        ...
+
+    def meet(self, hosts: list[str]) -> None:
+        """All hosts are known, in the order of the ranks; the ranks start after this."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening in this process."""
+        ...
+
+
+class TorchRendezvous:
+    """A listening socket, opened before the ranks start: its port cannot be lost to another process."""
+
+    def __init__(self, address: str) -> None:
+        self._listener = socket.create_server((address, 0))
+
+    @property
+    def port(self) -> int:
+        """See `Rendezvous.port`."""
+        return int(self._listener.getsockname()[1])
+
+    @property
+    def fd(self) -> int:
+        """See `Rendezvous.fd`."""
+        return self._listener.fileno()
+
+    def meet(self, hosts: list[str]) -> None:
+        """The store in rank 0's process needs no list of hosts."""
+
+    def close(self) -> None:
+        """See `Rendezvous.close`."""
+        self._listener.close()
+
+
+def open_rendezvous(collective: CollectiveName, address: str) -> Rendezvous:
+    """A fresh meeting point for one attempt."""
+    return HorovodRendezvous(address) if collective == "horovod" else TorchRendezvous(address)
+
+
+def environment_of(
+    collective: CollectiveName, rank: int, hosts: list[str], store: tuple[str, int], timeout_seconds: int
+) -> dict[str, str]:
+    """What the process of a rank finds in its environment. `hosts[r]` is the address of rank `r`'s host."""
+    if collective == "horovod":
+        return rank_environment(rank, hosts, store, timeout_seconds)
+    return {"GLOO_SOCKET_IFNAME": interface_of(hosts[rank])}

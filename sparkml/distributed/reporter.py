@@ -1,0 +1,105 @@
+"""What a rank says about itself: a heartbeat every second, progress, its result or its error."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from sparkml.distributed.collective import Collective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BEAT_SECONDS = 1.0
+START, WORK, COLLECTIVE = "start", "work", "collective"
+
+
+class Reporter:
+    """Writes one JSON object a line to `channel`; None for a process that nobody watches."""
+
+    def __init__(self, channel: IO[str] | None) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._phase = START
+        self._since = time.monotonic()
+        self._step = -1
+        if channel is not None:
+            threading.Thread(target=self._beat_for_ever, daemon=True, name="heartbeat").start()
+
+    @property
+    def phase(self) -> str:
+        """What the rank does now: starting, working, or waiting for the other ranks."""
+        return self._phase
+
+    def enter(self, phase: str) -> None:
+        """The rank begins a phase: `START`, `WORK` or `COLLECTIVE`."""
+        self._phase, self._since = phase, time.monotonic()
+
+    def progress(self, step: int, total: int, **values: float) -> None:
+        """Step `step` of `total` is done; `values` such as loss and tokens_per_second."""
+        self._step = step
+        self.enter(WORK)
+        self.send({"progress": {"step": step, "total": total, "values": values}})
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one message."""
+        if self._channel is None:
+            return
+        with self._lock:
+            self._channel.write(json.dumps(message) + "\n")
+            self._channel.flush()
+
+    def beat(self) -> None:
+        """Say what this rank does and for how long."""
+        seconds = time.monotonic() - self._since
+        self.send({"beat": {"step": self._step, "phase": self._phase, "seconds": round(seconds, 1)}})
+
+    def _beat_for_ever(self) -> None:
+        while True:
+            self.beat()
+            time.sleep(BEAT_SECONDS)
+
+
+class WatchedCollective:
+    """Tells the reporter when the rank waits for the others: whoever does not wait is the one that hangs."""
+
+    def __init__(self, inner: Collective, reporter: Reporter) -> None:
+        self._inner = inner
+        self._reporter = reporter
+
+    @property
+    def rank(self) -> int:
+        """The number of this rank."""
+        return self._inner.rank
+
+    @property
+    def size(self) -> int:
+        """The number of ranks."""
+        return self._inner.size
+
+    def allreduce_(self, tensor: Tensor) -> None:
+        """See `Collective.allreduce_`."""
+        self._reporter.enter(COLLECTIVE)
+        self._inner.allreduce_(tensor)
+        self._reporter.enter(WORK)
+
+    def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
+        """See `Collective.broadcast_`."""
+        self._reporter.enter(COLLECTIVE)
+        self._inner.broadcast_(tensor, root)
+        self._reporter.enter(WORK)
+
+    def barrier(self) -> None:
+        """See `Collective.barrier`."""
+        self._reporter.enter(COLLECTIVE)
+        self._inner.barrier()
+        self._reporter.enter(WORK)
+
+    def shutdown(self) -> None:
+        """See `Collective.shutdown`."""
+        self._reporter.enter(COLLECTIVE)
+        self._inner.shutdown()
+        self._reporter.enter(WORK)

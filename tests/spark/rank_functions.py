@@ -1,0 +1,51 @@
+"""Functions that the tests run on ranks; shipped to the workers as a file of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from sparkml.errors import InputError
+
+
+def meet(payload, collective, reporter):
+    """Every rank adds its number, hears rank 0's, and says where it ran."""
+    tensor = torch.tensor([float(collective.rank), 1.0])
+    collective.allreduce_(tensor)
+    heard = torch.tensor([float(collective.rank + 7)])
+    collective.broadcast_(heard, 0)
+    collective.barrier()
+    reporter.progress(1, 1, loss=0.5)
+    sys.stderr.write("met\n")
+    return {"rank": collective.rank, "size": collective.size, "sum": tensor.tolist(), "heard": heard.item()}
+
+
+def lose_a_rank_once(payload, collective, reporter):
+    """Rank 1 is killed, stopped or failing at its third step, the first time only."""
+    memory = Path(payload["memory"])
+    first_time = not memory.exists()
+    for step in range(5):
+        if step == 2 and collective.rank == 1 and (first_time or payload["always"]):
+            memory.write_text(str(os.getpid()))
+            end_badly(payload["how"])
+        collective.allreduce_(torch.ones(3))
+        reporter.progress(step, 5)
+    return {"first_time": first_time}
+
+
+def end_badly(how: str) -> None:
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if how == "sleep":
+        time.sleep(600)
+    if how == "raise":
+        raise ValueError("the third step is not for me")
+    if how == "input":
+        raise InputError("a shard is broken", where="part-7", got="half a file")

@@ -1,0 +1,78 @@
+"""Ranks in a real barrier stage: they meet, and whoever is lost is named and replaced."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sparkml.distributed.launcher import LaunchOptions, launch
+from sparkml.errors import InputError, SlotsError, TrainingError
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER))
+
+import rank_functions as ranks  # noqa: E402
+
+QUICK = {"heartbeat_seconds": 5.0, "step_seconds": 5.0, "start_seconds": 90.0}
+
+
+@pytest.fixture(scope="module")
+def shipped(spark):
+    """The workers get the rank functions as any shipped module."""
+    spark.addArtifacts(str(FOLDER / "rank_functions.py"), pyfile=True)
+    return spark
+
+
+@pytest.mark.parametrize("collective", ["horovod", "torch"])
+def test_two_ranks_meet_in_a_barrier_stage(shipped, collective, caplog):
+    caplog.set_level("INFO")
+    steps = []
+    done = launch(shipped, ranks.meet, {}, LaunchOptions(2, collective, **QUICK), on_progress=steps.append)
+    assert done.results == (
+        {"rank": 0, "size": 2, "sum": [1.0, 2.0], "heard": 7.0},
+        {"rank": 1, "size": 2, "sum": [1.0, 2.0], "heard": 7.0},
+    )
+    assert done.attempts == 1
+    assert [(p.step, p.total, p.values) for p in steps] == [(1, 1, {"loss": 0.5})]
+    assert {"[rank 0] met", "[rank 1] met"} <= {record.getMessage() for record in caplog.records}
+
+
+@pytest.mark.parametrize(
+    ("how", "collective"),
+    [("kill", "horovod"), ("stop", "torch")],
+)
+def test_a_lost_rank_ends_the_attempt_and_the_next_one_succeeds(shipped, how, collective, tmp_path, caplog):
+    payload = {"memory": str(tmp_path / "memory"), "how": how, "always": False}
+    done = launch(shipped, ranks.lose_a_rank_once, payload, LaunchOptions(2, collective, **QUICK))
+    assert (done.attempts, [r["first_time"] for r in done.results]) == (2, [False, False])
+    (warning,) = [r.getMessage() for r in caplog.records if "attempt 1 of 3 failed" in r.getMessage()]
+    assert {
+        "kill": "rank 1 was killed by SIGKILL",
+        "stop": "rank 1 hangs: no heartbeat for 5 s",
+    }[how] in warning
+    assert "after step 1" in warning
+
+
+def test_a_rank_that_never_comes_back_is_named_and_leaves_nobody_behind(shipped, tmp_path):
+    payload = {"memory": str(tmp_path / "memory"), "how": "sleep", "always": True}
+    with pytest.raises(TrainingError, match="rank 1 hangs: no step done") as caught:
+        launch(shipped, ranks.lose_a_rank_once, payload, LaunchOptions(2, max_attempts=1, **QUICK))
+    assert "given up after 1 attempts" in str(caught.value)
+    assert not Path(f"/proc/{Path(payload['memory']).read_text()}").exists()
+
+
+def test_an_error_of_ours_is_raised_as_it_is_and_not_tried_again(shipped, tmp_path):
+    payload = {"memory": str(tmp_path / "memory"), "how": "input", "always": True}
+    with pytest.raises(InputError) as caught:
+        launch(shipped, ranks.lose_a_rank_once, payload, LaunchOptions(2, **QUICK))
+    assert (caught.value.what, caught.value.where) == ("a shard is broken", "part-7")
+
+
+def test_fewer_slots_than_ranks_is_said_at_once(shipped):
+    started = time.monotonic()
+    with pytest.raises(SlotsError, match=r"got: 2 slots\n  expected: 3 slots"):
+        launch(shipped, ranks.meet, {}, LaunchOptions(3))
+    assert time.monotonic() - started < 1
