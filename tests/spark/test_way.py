@@ -1,0 +1,203 @@
+"""The whole way by the command line, as a user runs it: fates, identities, re-runs, traces, killed drivers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from sparkml.pipeline import STAGES
+from tests import corpus, identities
+
+TINY = [
+    "spark.master=local[2]",
+    "spark.driver.memory=1500m",
+    "spark.sql.shuffle.partitions=2",
+    "ingest.source.text_field=body",
+    "ingest.source.id_field=id",
+    "ingest.source.label_field=topic",
+    "ingest.source.dataset=toy",
+    "shard.vocabulary_size=600",
+    "shard.sequence_length=64",
+    "shard.validation_fraction=0.2",
+    "shard.n_buckets=2",
+    "shard.rows_per_row_group=16",
+    "shard.rows_per_file=64",
+]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A lake that the command line has filled."""
+
+    lake: Path
+    source: Path
+    fates: corpus.Fates
+    shown: str
+
+
+def command(lake: Path, source: Path, *words: str) -> list[str]:
+    overrides = [f"lake={lake}", f"ingest.source.path={source}", *TINY]
+    return [sys.executable, "-m", "sparkml.cli", *words, *overrides]
+
+
+def run(lake: Path, source: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(lake, source, *words), capture_output=True, text=True, check=False, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
+    """An undisturbed run from source to report."""
+    folder = tmp_path_factory.mktemp("way")
+    fates = corpus.write(folder / "source")
+    done = run(folder / "lake", folder / "source", "run-all")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Way(folder / "lake", folder / "source", fates, done.stdout)
+
+
+def test_every_document_meets_its_fate(way: Way) -> None:
+    assert set(identities.column(way.lake, "kept", "doc_id")) == way.fates.kept
+    partners = {row["doc_id"]: row for row in identities.table(way.lake, "duplicates").to_pylist()}
+    assert {key: partners[key]["kept_id"] for key in way.fates.exact} == way.fates.exact
+    assert {partners[key]["kind"] for key in way.fates.exact} == {"exact"}
+    assert {key: partners[key]["kept_id"] for key in way.fates.near} == way.fates.near
+    assert {partners[key]["kind"] for key in way.fates.near} == {"near"}
+    rejects = identities.table(way.lake, "rejects").to_pylist()
+    of_clean = {row["doc_id"]: row["drop_reason"] for row in rejects if row["stage"] == "clean"}
+    assert of_clean == way.fates.rejected_by_clean
+    of_ingest = [row["drop_reason"] for row in rejects if row["stage"] == "ingest"]
+    assert {reason: of_ingest.count(reason) for reason in of_ingest} == way.fates.rejected_by_ingest
+
+
+def test_identities_hold_for_another_reader(way: Way) -> None:
+    assert identities.violations(way.lake) == []
+
+
+def test_the_page_and_the_closing_table(way: Way) -> None:
+    assert (way.lake / "_artifacts" / "report" / "report.html").stat().st_size > 20_000
+    assert "report.html" in way.shown
+    assert all(stage.name in way.shown for stage in STAGES)
+
+
+def test_a_second_run_skips_everything_but_the_report(way: Way) -> None:
+    versions = {name: identities.DeltaTable(str(way.lake / name)).version() for name in ("clean", "scores", "models")}
+    again = run(way.lake, way.source, "run-all")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.stdout.count("up to date (run") == len(STAGES) - 1
+    for name, version in versions.items():
+        assert identities.DeltaTable(str(way.lake / name)).version() == version
+
+
+def test_plan_runs_and_trace_answer(way: Way) -> None:
+    plan = run(way.lake, way.source, "plan", "clean.min_words=20")
+    assert plan.returncode == 0, plan.stderr[-3000:]
+    assert "command line" in plan.stdout
+    assert "its configuration changed" in " ".join(plan.stdout.split())
+    runs = run(way.lake, way.source, "runs")
+    assert runs.stdout.count("succeeded") >= len(STAGES)
+    trace = run(way.lake, way.source, "trace", "scores", "sea-0")
+    assert trace.returncode == 0, trace.stderr[-3000:]
+    for station in ("model classifier version 1", "model encoder version 1", "manifest", "zz-copy-0", "clean", "source"):
+        assert station in trace.stdout
+    nobody = run(way.lake, way.source, "trace", "scores", "nobody")
+    assert nobody.returncode == 1
+    assert "has no document `nobody`" in nobody.stderr
+
+
+def test_new_documents_alone_are_scored(way: Way, tmp_path: Path) -> None:
+    """Documents arrive at the table of kept ones; the rest keeps its scores, run ids included."""
+    from deltalake import DeltaTable, write_deltalake
+
+    lake = str(way.lake)
+    before = {row["doc_id"]: row["run_id"] for row in identities.table(lake, "scores").to_pylist()}
+    kept = DeltaTable(f"{lake}/kept")
+    arrived = kept.to_pyarrow_table().slice(0, 2)
+    ids = pa.array(["new-1", "new-2"])
+    arrived = arrived.set_column(arrived.schema.get_field_index("doc_id"), "doc_id", ids)
+    version = kept.version()
+    write_deltalake(kept, arrived, mode="append")
+    try:
+        done = run(way.lake, way.source, "run", "score")
+        assert done.returncode == 0, done.stderr[-3000:]
+        after = {row["doc_id"]: row["run_id"] for row in identities.table(lake, "scores").to_pylist()}
+        assert set(after) - set(before) == {"new-1", "new-2"}
+        assert {key: after[key] for key in before} == before
+    finally:
+        DeltaTable(f"{lake}/kept").restore(version)
+
+
+def test_a_driver_killed_in_every_stage_leaves_the_same_tables(way: Way, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    for stage in STAGES:
+        kill_in(stage.name, lake, way.source)
+    done = run(lake, way.source, "run-all")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert identities.violations(lake) == []
+    for name, fields in COMPARED.items():
+        assert rows(lake, name, fields) == rows(way.lake, name, fields), name
+    statuses = identities.column(lake, "_runs", "status")
+    assert statuses.count("failed") == len(STAGES)
+    assert "started" not in statuses
+    assert not orphans(str(lake))
+
+
+# What a run decides: everything but run ids, times, and the Delta versions that a repeated write moves.
+COMPARED = {
+    "bronze": ["doc_id", "source", "locator", "content_hash", "text", "label", "meta"],
+    "clean": ["doc_id", "text", "n_words", "signals", "label"],
+    "rejects": ["stage", "doc_id", "drop_reason", "value", "threshold", "detail"],
+    "kept": ["doc_id", "text", "n_words"],
+    "duplicates": ["doc_id", "kind", "cluster_id", "partner_id", "kept_id", "similarity"],
+    "samples": ["sample_id", "split", "input_ids", "doc_starts", "doc_ids"],
+    "models": ["model_id", "version", "kind", "parent"],
+    "scores": ["doc_id", "model_id", "model_version", "prediction", "score", "scores", "error"],
+}
+
+
+def rows(lake: Path, name: str, fields: list[str]) -> list[str]:
+    found = identities.table(lake, name).select(fields).to_pylist()
+    return sorted(json.dumps(row, sort_keys=True, default=str) for row in found)
+
+
+def kill_in(stage: str, lake: Path, source: Path) -> None:
+    """Start the whole way and kill the driver a moment after `stage` has started."""
+    driver = subprocess.Popen(
+        command(lake, source, "run-all"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert driver.stderr is not None
+    for line in driver.stderr:
+        if f"{stage}: starts" in line:
+            time.sleep(1.5)
+            break
+    else:
+        raise AssertionError(f"the run ended before stage {stage} started")
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+
+def orphans(mark: str) -> list[str]:
+    """Processes other than this one whose command line names `mark`, after a moment to die."""
+    for _ in range(20):
+        left = [line for line in commands() if mark in line]
+        if not left:
+            break
+        time.sleep(0.5)
+    return left
+
+
+def commands() -> Iterator[str]:
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                yield (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            except OSError:
+                continue
