@@ -1,0 +1,100 @@
+"""Compression: the int8 classifier beside the float one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sparkml.report import formats
+from sparkml.report.classifier import REPORT_FILE
+from sparkml.report.config import ReportConfig
+from sparkml.report.lake import Lake, number, part, read_object
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table: float, int8, and how they compare."""
+
+    name: str
+    before: str
+    after: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Everything the section shows."""
+
+    model: str
+    path: str
+    parent: str | None
+    measures: tuple[Measure, ...]
+    flipped: float | None
+    documents: float | None
+    smaller: float | None  # times
+    faster: float | None  # times
+
+
+def _difference(before: float, after: float) -> str:
+    return f"{after - before:+.3f}"
+
+
+def _times(before: float, after: float) -> str:
+    return f"× {after / before:.2f}" if before else formats.NOTHING
+
+
+def _milliseconds(value: float | None) -> str:
+    return formats.NOTHING if value is None else f"{value:.1f} ms"
+
+
+_Line = tuple[str, tuple[str, ...], Callable[[float | None], str], Callable[[float, float], str]]
+_SPEED = ("docs_per_second", "documents_per_second", "throughput")
+_SIZE = ("bytes", "size_bytes", "n_bytes", "size")
+_LINES: tuple[_Line, ...] = (
+    ("accuracy", ("accuracy",), formats.score, _difference),
+    ("macro F1", ("macro_f1", "f1_macro"), formats.score, _difference),
+    ("size", _SIZE, formats.size, _times),
+    ("latency p50, one document", ("latency_p50_ms", "p50_ms", "latency_ms_p50"), _milliseconds, _times),
+    ("latency p95, one document", ("latency_p95_ms", "p95_ms", "latency_ms_p95"), _milliseconds, _times),
+    ("documents a second", _SPEED, formats.measured, _times),
+)
+
+
+def gather(lake: Lake, config: ReportConfig) -> Compression | None:
+    """None where no compressed classifier is registered yet."""
+    model = lake.model(config.compressed_id)
+    if model is None:
+        return None
+    report = read_object(model.path, REPORT_FILE)
+    before = _flat(part(report, "float", "float32", "fp32", "before"))
+    after = {**model.metrics, **_flat(part(report, "int8", "compressed", "after"))}
+    measures = [
+        Measure(
+            name,
+            show(old),
+            show(new),
+            change(old, new) if old is not None and new is not None else formats.NOTHING,
+        )
+        for name, keys, show, change in _LINES
+        for old, new in ((number(before, *keys), number(after, *keys)),)
+        if old is not None or new is not None
+    ]
+    return Compression(
+        model.name,
+        model.path,
+        model.parent,
+        tuple(measures),
+        number({**model.metrics, **report}, "flipped", "flipped_predictions", "n_flipped"),
+        number(report, "documents", "n_documents", "held_out"),
+        formats.ratio(number(before, *_SIZE), number(after, *_SIZE)),
+        formats.ratio(number(after, *_SPEED), number(before, *_SPEED)),
+    )
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"latency": {"p50_ms": 1}}` also as `p50_ms`."""
+    inner = {
+        key: value for group in values.values() if isinstance(group, dict) for key, value in group.items()
+    }
+    return {**inner, **values}

@@ -1,0 +1,203 @@
+"""Duplicate clusters: counts by kind, sizes, similarities, and pairs with their differences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from sparkml.report.config import ReportConfig
+from sparkml.report.differences import Comparison, compare
+from sparkml.report.formats import excerpt, shown
+from sparkml.report.lake import Excerpt, Lake
+
+_BINS = 20  # of similarity, between the threshold and 1
+_BANDS = 6  # of similarity, from which examples are taken in turn
+_COMPARED_CHARACTERS = 20_000  # of a document at most: the words before a difference are folded
+_LARGEST = 5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Duplicates of one kind."""
+
+    name: str
+    documents: int
+    share: float
+    mean_similarity: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A duplicate beside the document that it matched."""
+
+    kind: str
+    similarity: float | None
+    doc_id: str
+    partner_id: str
+    name: str
+    partner_name: str
+    is_kept: bool  # the partner is the document that stays
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One of the largest clusters, by the document that stays."""
+
+    cluster_id: str
+    documents: int
+    kept_id: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Everything the section shows. Sizes count the document that stays."""
+
+    documents: int
+    clusters: int
+    largest: int
+    kinds: tuple[Kind, ...]
+    size_labels: tuple[str, ...]
+    size_counts: tuple[int, ...]
+    edges: tuple[float, ...]
+    similarities: tuple[int, ...]
+    threshold: float | None
+    top: tuple[Cluster, ...]
+    pairs: tuple[Pair, ...]
+
+
+def gather(lake: Lake, config: ReportConfig) -> Duplicates | None:
+    """None where dedupe has not run yet."""
+    duplicates = lake.table(config.duplicates)
+    if duplicates is None:
+        return None
+    kinds = _kinds(duplicates)
+    clusters = duplicates.groupBy("cluster_id").agg(
+        (F.count(F.lit(1)) + 1).alias("documents"), F.min("kept_id").alias("kept_id")
+    )
+    sizes = _sizes(clusters)
+    threshold = _threshold(lake)
+    edges, similarities = _similarities(duplicates, threshold)
+    top = clusters.orderBy(F.desc("documents"), "cluster_id").limit(_LARGEST).collect()
+    examples = _examples(duplicates, config.duplicate_examples)
+    wanted = [row["kept_id"] for row in top]
+    wanted += [row[key] for row in examples for key in ("doc_id", "partner_id")]
+    # What was compared is the cleaned text, so that is what is shown; titles and sources are those of bronze.
+    texts = lake.documents(config.clean, wanted, _COMPARED_CHARACTERS)
+    names = {key: one.name for key, one in lake.documents(config.bronze, wanted, 1).items()}
+    return Duplicates(
+        documents=sum(kind.documents for kind in kinds),
+        clusters=sum(count for _, count, _ in sizes),
+        largest=max((largest for _, _, largest in sizes), default=0),
+        kinds=kinds,
+        size_labels=tuple(label for label, _, _ in sizes),
+        size_counts=tuple(count for _, count, _ in sizes),
+        edges=edges,
+        similarities=similarities,
+        threshold=threshold,
+        top=tuple(_cluster(row.asDict(), texts, names, config) for row in top),
+        pairs=tuple(
+            _pair(row, texts, names, config)
+            for row in examples
+            if row["doc_id"] in texts and row["partner_id"] in texts
+        ),
+    )
+
+
+def _kinds(duplicates: DataFrame) -> tuple[Kind, ...]:
+    rows = (
+        duplicates.groupBy("kind")
+        .agg(F.count(F.lit(1)).alias("documents"), F.avg("similarity").alias("similarity"))
+        .collect()
+    )
+    total = sum(row["documents"] for row in rows)
+    ordered = sorted(rows, key=lambda row: (-row["documents"], row["kind"] or ""))
+    return tuple(
+        Kind(row["kind"] or "(none)", row["documents"], row["documents"] / total, row["similarity"])
+        for row in ordered
+    )
+
+
+def size_label(power: int) -> str:
+    """The sizes s with 2^power <= s - 1 < 2^(power + 1), that is: by duplicates, in doubling ranges."""
+    low, high = 2**power + 1, 2 ** (power + 1)
+    return str(low) if low == high else f"{low:,}–{high:,}"
+
+
+def _sizes(clusters: DataFrame) -> list[tuple[str, int, int]]:
+    """(label, clusters, largest size) in doubling ranges, with the empty ranges between them."""
+    power = F.floor(F.log2(F.col("documents") - 1)).cast("int")
+    rows = (
+        clusters.groupBy(power.alias("power"))
+        .agg(F.count(F.lit(1)).alias("clusters"), F.max("documents").alias("largest"))
+        .collect()
+    )
+    found = {row["power"]: (row["clusters"], row["largest"]) for row in rows}
+    powers = range(max(found, default=-1) + 1)
+    return [(size_label(at), *found.get(at, (0, 0))) for at in powers]
+
+
+def _threshold(lake: Lake) -> float | None:
+    run = lake.last_succeeded("dedupe")
+    config: Mapping[str, Any] = json.loads(run["config"]) if run and run["config"] else {}
+    value = config.get("similarity_threshold")
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _similarities(
+    duplicates: DataFrame, threshold: float | None
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Near duplicates by true similarity, in bins from a tenth below the threshold to 1."""
+    low = max(0.0, int(10 * (0.5 if threshold is None else threshold) + 1e-9) / 10 - 0.1)
+    width = (1 - low) / _BINS
+    place = F.floor((F.col("similarity") - low) / width)
+    clamped = F.greatest(F.lit(0), F.least(F.lit(_BINS - 1), place)).cast("int")
+    near = duplicates.where((F.col("kind") != "exact") & F.col("similarity").isNotNull())
+    counts = {row["bin"]: row["count"] for row in near.groupBy(clamped.alias("bin")).count().collect()}
+    edges = tuple(round(low + width * at, 6) for at in range(_BINS + 1))
+    return edges, tuple(counts.get(at, 0) for at in range(_BINS)) if counts else ()
+
+
+def _examples(duplicates: DataFrame, limit: int) -> list[dict[str, Any]]:
+    """Pairs from all bands of similarity in turn, the least similar first; the same ones on every run."""
+    if not limit:
+        return []
+    near = duplicates.where((F.col("kind") != "exact") & (F.col("similarity") < 1))
+    band = F.floor(F.col("similarity") * 4 * _BANDS).cast("int")
+    order = Window.partitionBy("_band").orderBy(F.xxhash64("doc_id"), "doc_id")
+    ranked = near.withColumn("_band", band).withColumn("_rank", F.row_number().over(order))
+    # Up to four times as many bands as are needed exist below 1; a few of each are enough to fill the limit.
+    few = ranked.where(F.col("_rank") <= limit).orderBy("_rank", "_band").limit(limit)
+    rows = [row.asDict() for row in few.collect()]
+    return sorted(rows, key=lambda row: (row["similarity"], row["doc_id"]))
+
+
+def _cluster(
+    row: Mapping[str, Any], texts: Mapping[str, Excerpt], names: Mapping[str, str], config: ReportConfig
+) -> Cluster:
+    kept = row["kept_id"]
+    text = excerpt(texts[kept].text, config.excerpt_characters // 2) if kept in texts else ""
+    return Cluster(row["cluster_id"], row["documents"], kept, names.get(kept, kept), text)
+
+
+def _pair(
+    row: Mapping[str, Any], texts: Mapping[str, Excerpt], names: Mapping[str, str], config: ReportConfig
+) -> Pair:
+    left, right = row["doc_id"], row["partner_id"]
+    return Pair(
+        row["kind"],
+        row["similarity"],
+        left,
+        right,
+        names.get(left, left),
+        names.get(right, right),
+        right == row["kept_id"],
+        compare(shown(texts[left].text), shown(texts[right].text), max_words=config.compared_words),
+    )

@@ -1,0 +1,203 @@
+"""The plots of the report. Each takes small, aggregated numbers and gives inline SVG."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sparkml.report import formats
+from sparkml.report.svg import ACCENT, CONTRAST, GRID, INK, MUTED, PAPER, QUIET, drawing, inline
+
+_WIDTH, _HEIGHT = 520, 270  # CSS pixels at natural size
+_POINTS = 400  # of a curve: more cannot be seen
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: its name, points (x, y) and look (`accent`, `contrast` or `quiet`; dashed; dots)."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    colour: str = "accent"
+    dashed: bool = False
+    dots: bool = False
+
+
+_COLOURS = {"accent": ACCENT, "contrast": CONTRAST, "quiet": QUIET}
+
+
+def bars(
+    name: str,
+    labels: Sequence[str],
+    values: Sequence[int],
+    *,
+    x_label: str,
+    y_label: str,
+    description: str,
+) -> Markup:
+    """Vertical bars over categories."""
+    with drawing(name):
+        figure, axes = _figure()
+        tips = {}
+        patches = axes.bar(range(len(values)), values, width=0.82, color=ACCENT)
+        for place, (patch, text, value) in enumerate(zip(patches, labels, values, strict=True)):
+            gid = f"tip-{place}"
+            patch.set_gid(gid)
+            tips[gid] = f"{text}: {formats.count(value)}"
+        axes.set_xticks(range(len(labels)), list(labels))
+        axes.tick_params(axis="x", length=0)
+        _finish(axes, x_label, y_label)
+        return inline(figure, name, description, tips)
+
+
+def histogram(
+    name: str,
+    edges: Sequence[float],
+    values: Sequence[int],
+    *,
+    x_label: str,
+    y_label: str,
+    description: str,
+    mark: float | None = None,
+    mark_label: str = "",
+) -> Markup:
+    """Counts between `edges` (one more than the values), with a vertical mark such as a threshold."""
+    with drawing(name):
+        figure, axes = _figure()
+        tips = {}
+        widths = [high - low for low, high in itertools.pairwise(edges)]
+        patches = axes.bar(edges[:-1], values, width=[0.92 * w for w in widths], align="edge", color=ACCENT)
+        for place, (patch, value) in enumerate(zip(patches, values, strict=True)):
+            gid = f"tip-{place}"
+            patch.set_gid(gid)
+            tips[gid] = f"{edges[place]:.3g} to {edges[place + 1]:.3g}: {formats.count(value)}"
+        axes.set_xlim(edges[0], edges[-1])
+        if mark is not None:
+            axes.axvline(mark, color=CONTRAST, linewidth=1.6, linestyle=(0, (4, 3)))
+            axes.annotate(
+                mark_label,
+                (mark, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(5, 2),
+                textcoords="offset points",
+                color=CONTRAST,
+                annotation_clip=False,
+            )
+        _finish(axes, x_label, y_label)
+        return inline(figure, name, description, tips)
+
+
+def lines(
+    name: str,
+    curves: Sequence[Curve],
+    *,
+    x_label: str,
+    y_label: str,
+    description: str,
+    from_zero: bool = False,
+) -> Markup:
+    """Curves over one axis, with a legend where there are several."""
+    with drawing(name):
+        figure, axes = _figure()
+        for curve in curves:
+            points = _thinned(curve.points)
+            axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                color=_COLOURS[curve.colour],
+                linewidth=1.4 if curve.colour == "quiet" else 2.0,
+                linestyle=(0, (4, 2.5)) if curve.dashed else "solid",
+                marker="o" if curve.dots or len(points) == 1 else None,
+                markersize=4.5,
+                label=curve.name,
+            )
+        _finish(axes, x_label, y_label, whole=False)
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        if len(curves) > 1:
+            axes.legend(
+                loc="lower left",
+                bbox_to_anchor=(0, 1.0),
+                ncols=min(len(curves), 3),
+                borderaxespad=0.2,
+                handlelength=1.6,
+                columnspacing=1.4,
+            )
+        return inline(figure, name, description)
+
+
+def confusion(
+    name: str, labels: Sequence[str], matrix: Sequence[Sequence[float]], *, description: str
+) -> Markup:
+    """A confusion matrix: rows are true labels, shaded by their share of the row, numbered by documents."""
+    n = len(labels)
+    side = max(360, 42 * n + 150)
+    with drawing(name):
+        figure = Figure(figsize=((side + 40) / 72, side / 72), layout="constrained")
+        axes = figure.subplots()
+        tips = {}
+        for row, values in enumerate(matrix):
+            total = sum(values)
+            for column, value in enumerate(values):
+                share = value / total if total else 0.0
+                gid = f"tip-{row}-{column}"
+                colour = ACCENT if row == column else CONTRAST
+                cell = (column - 0.47, row - 0.47)
+                axes.add_patch(Rectangle(cell, 0.94, 0.94, color=GRID, alpha=0.35, linewidth=0))
+                axes.add_patch(Rectangle(cell, 0.94, 0.94, color=colour, alpha=share, linewidth=0, gid=gid))
+                share_text = f"{formats.count(value)} ({formats.percent(share)})"
+                tips[gid] = f"{labels[row]} taken for {labels[column]}: {share_text}"
+                if value:
+                    ink = PAPER if share > 0.55 else INK
+                    axes.text(
+                        column,
+                        row,
+                        formats.compact(value),
+                        ha="center",
+                        va="center",
+                        color=ink,
+                        fontsize=11.5,
+                    )
+        axes.set_xlim(-0.5, n - 0.5)
+        axes.set_ylim(n - 0.5, -0.5)
+        axes.set_aspect("equal")
+        axes.set_xticks(range(n), list(labels), rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(n), list(labels))
+        axes.tick_params(length=0)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_xlabel("predicted", color=MUTED)
+        axes.set_ylabel("true", color=MUTED)
+        return inline(figure, name, description, tips)
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _finish(axes: Axes, x_label: str, y_label: str, *, whole: bool = True) -> None:
+    axes.set_xlabel(x_label)
+    # Above the axis and level, not turned by 90 degrees: read without tilting the head.
+    axes.set_title(y_label, loc="right", color=MUTED, fontsize=12)
+    axes.grid(axis="y")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=whole))
+    if whole:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: formats.compact(value)))
+    axes.margins(x=0.02)
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most `_POINTS` points in the order of x: the mean of each run of neighbours."""
+    ordered = sorted(points)
+    stride = -(-len(ordered) // _POINTS)
+    if stride <= 1:
+        return ordered
+    groups = (ordered[at : at + stride] for at in range(0, len(ordered), stride))
+    return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
