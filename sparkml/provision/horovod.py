@@ -97,7 +97,7 @@ def has_any_wheel(cache: Path, python: Python) -> bool:
 
 
 def build_wheel(site: Site, python: Python) -> Path:
-    """Downloads the source, checks its hash, compiles it; gives the wheel in the cache (whole or not there)."""
+    """Downloads the source, checks its hash, compiles it; gives the cached wheel (whole or not there)."""
     require_build_tools(site.environ, python)
     key, shelf = wheel_key(site), wheels_folder(site.cache)
     remove_leftovers(shelf.glob(".building-*"))

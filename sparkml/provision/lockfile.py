@@ -1,8 +1,8 @@
 """The lock: every package with its exact version and hashes, made by `make lock`.
 
 One file, `requirements.lock`, for Python 3.10 to 3.12. It names no registry. It leaves out torch and what
-torch pins itself (CUDA libraries, triton): which build of torch a machine gets is for the configuration of pip or
-uv to say.
+torch pins itself (CUDA libraries, triton): which build of torch a machine gets is for the configuration of
+pip or uv to say.
 """
 
 from __future__ import annotations
