@@ -123,7 +123,7 @@ def ledger_name(model_id: str) -> str:
 
 
 def latest(job: StageRun, model_id: str) -> ModelRecord | None:
-    """The version that this run has pinned, else the newest whose run did not die or fail; recorded as input."""
+    """The version pinned by this run, else the newest whose run did not die or fail; recorded as input."""
     unfinished = _unfinished_runs(job)
     pinned = job.inputs.get(ledger_name(model_id))
     mine = [
