@@ -156,7 +156,7 @@ def source_size(documents: DataFrame) -> SourceSize:
 
 
 def _write_samples(job: StageRun, config: ShardConfig, packed: DataFrame) -> tuple[Layout, Written]:
-    # Numbering needs the size of every bucket before the first sample is written: tokenise once, keep on disk.
+    # Numbering needs the size of every bucket before a sample is written: tokenised once, kept on disk.
     packed = packed.persist(StorageLevel.DISK_ONLY)
     try:
         counts = packed.groupBy("split", "bucket").agg(

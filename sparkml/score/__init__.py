@@ -1,0 +1,1 @@
+"""Every kept document is scored once per model version."""

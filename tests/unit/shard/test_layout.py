@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from sparkml.errors import TableError
+from sparkml.shard.layout import Bucket, Layout
+from sparkml.shard.manifests import FileFacts, check_equal_groups, local_path, manifest_of
+from sparkml.shard.stage import ShardConfig
+
+SPLITS = ("train", "validation")
+
+
+def facts(
+    first_id: int, *row_groups: int, split: str = "train", path: str = "/a", content: str = "c"
+) -> FileFacts:
+    return FileFacts(path, split, first_id, row_groups, 10, "s", content)
+
+
+def test_numbers_run_on_over_buckets_and_files_start_with_a_split() -> None:
+    buckets = [Bucket("validation", 0, 3, 2, 30), Bucket("train", 1, 4, 5, 40), Bucket("train", 0, 2, 1, 20)]
+    layout = Layout.of(buckets, SPLITS, rows_per_file=4)
+    assert layout.offsets() == [
+        ("train", 0, 0, 0, 0),
+        ("train", 1, 2, 0, 0),
+        ("validation", 0, 6, 6, 2),
+    ]
+    assert (layout.samples, layout.samples_of("train"), layout.files) == (9, 6, 3)
+    assert (layout.documents, layout.tokens) == (8, 90)
+
+
+def test_no_buckets_have_no_files() -> None:
+    layout = Layout.of([], SPLITS, rows_per_file=4)
+    assert (layout.offsets(), layout.files, layout.samples) == ([], 0, 0)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [facts(0, 4, 4), facts(8, 4, 2)],
+        [facts(0, 3)],
+        [facts(0, 4, 4), facts(8, 1), facts(9, 2, split="validation")],
+        [],
+    ],
+)
+def test_only_the_end_of_a_split_may_be_short(files: list[FileFacts]) -> None:
+    check_equal_groups(files, 4, 8)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [facts(0, 4, 3), facts(7, 4)],  # a short file before the last
+        [facts(0, 3, 4)],  # a short row group before the last
+        [facts(0, 5)],  # too large a row group
+        [facts(0, 4, 4, 1)],  # too large a file
+        [facts(0, 8)],  # two row groups became one
+    ],
+)
+def test_unequal_row_groups_are_an_error(files: list[FileFacts]) -> None:
+    with pytest.raises(TableError, match="equal row groups"):
+        check_equal_groups(files, 4, 8)
+
+
+def test_a_manifest_is_named_by_its_samples_not_by_its_files() -> None:
+    common = {"table": "samples", "tokenizer_hash": "t", "sequence_length": 8, "seed": 1}
+    one = manifest_of("train", [facts(0, 4, path="/a")], version=0, **common)
+    moved = manifest_of("train", [facts(0, 4, path="/b")], version=7, **common)
+    other = manifest_of("train", [facts(0, 4, content="d")], version=0, **common)
+    assert one.manifest_id == moved.manifest_id != other.manifest_id
+    assert (moved.version, moved.files[0].path, moved.rows) == (7, "/b", 4)
+    assert manifest_of("validation", [facts(0, 4)], version=0, **common).files == ()
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///lake/a%20b.parquet", "/lake/a b.parquet"),
+        ("file:/lake/a.parquet", "/lake/a.parquet"),
+        ("s3a://bucket/a%20b.parquet", "s3a://bucket/a%20b.parquet"),
+    ],
+)
+def test_files_of_this_machine_are_named_by_path(uri: str, path: str) -> None:
+    assert local_path(uri) == path
+
+
+def test_a_file_holds_whole_row_groups() -> None:
+    with pytest.raises(ValidationError, match="multiple of rows_per_row_group"):
+        ShardConfig(rows_per_row_group=100, rows_per_file=250)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from sparkml.models.tokenizer import SPECIAL_TOKENS, parse_tokenizer
+from sparkml.shard.pack import blocks, cut, packing, tokenise
+from sparkml.shard.vocabulary import save_tokenizer, train_bpe
+
+TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "a cat and a dog", "the mat and the cat"] * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer_json() -> str:
+    return train_bpe(TEXTS, 300)
+
+
+def test_training_is_deterministic_and_gives_special_tokens_their_ids(tokenizer_json: str) -> None:
+    assert train_bpe(iter(TEXTS), 300) == tokenizer_json
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3, 4]
+    assert tokenizer.encode("the cat").ids[0] == 2
+    assert tokenizer.encode("the cat").ids[-1] == 3
+
+
+def test_every_text_comes_back_from_its_tokens(tokenizer_json: str) -> None:
+    tokenizer = parse_tokenizer(tokenizer_json)
+    for text in ("the cat", "ünïcödé 漢字 🙂", "a\x00b\r\n\t", " [MASK] [UNK]"):
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+        assert min(ids) >= len(SPECIAL_TOKENS)
+
+
+def test_tokenise_counts_the_tokens_of_each_text(tokenizer_json: str) -> None:
+    tokenizer = parse_tokenizer(tokenizer_json)
+    texts = ["the cat", "", "a dog sat"]
+    tokens, lengths = tokenise(tokenizer, texts)
+    one_by_one = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    assert tokens.tolist() == [token for ids in one_by_one for token in ids]
+    assert lengths.tolist() == [len(ids) for ids in one_by_one]
+
+
+def test_no_texts_have_no_tokens(tokenizer_json: str) -> None:
+    tokens, lengths = tokenise(parse_tokenizer(tokenizer_json), [])
+    assert (tokens.tolist(), lengths.tolist()) == ([], [])
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet="ab1. \n\t'é漢", max_size=60), limit=st.integers(1, 10))
+def test_cutting_changes_no_token(tokenizer_json: str, text: str, limit: int) -> None:
+    tokenizer = parse_tokenizer(tokenizer_json)
+    pieces = list(cut(text, limit))
+    assert "".join(pieces) == text
+    whole = tokenizer.encode(text, add_special_tokens=False).ids
+    assert [i for piece in pieces for i in tokenizer.encode(piece, add_special_tokens=False).ids] == whole
+
+
+def test_blocks_are_bounded_by_characters() -> None:
+    texts = ["x" * 600_000, "x" * 600_000, "x", "x" * 2_000_000, "x"]
+    assert list(blocks(texts)) == [(0, 2), (2, 4), (4, 5)]
+    assert list(blocks([])) == []
+
+
+def test_groups_are_packed_on_their_own_whatever_the_batches(tokenizer_json: str) -> None:
+    rows = [
+        ("train", 0, "d1", "the cat"),
+        ("train", 0, "d2", "a dog"),
+        ("train", 1, "d3", "the mat"),
+        ("validation", 1, "d4", "a cat"),
+    ]
+    names = ("split", "bucket", "doc_id", "text")
+    table = pa.table(
+        {name: [row[i] for row in rows] for i, name in enumerate(names)},
+        schema=pa.schema(
+            [("split", pa.string()), ("bucket", pa.int32()), ("doc_id", pa.string()), ("text", pa.string())]
+        ),
+    )
+    results = []
+    for size in (1, 2, 4):
+        batches = packing(tokenizer_json, 64)(iter(table.to_batches(max_chunksize=size)))
+        results.append([row for batch in batches for row in batch.to_pylist()])
+    assert results[0] == results[1] == results[2]
+    summary = [(r["split"], r["bucket"], r["nth"], r["doc_ids"], r["n_documents"]) for r in results[0]]
+    assert summary == [
+        ("train", 0, 0, ["d1", "d2"], 2),
+        ("train", 1, 0, ["d3"], 1),
+        ("validation", 1, 0, ["d4"], 1),
+    ]
+
+
+def test_a_saved_tokenizer_is_named_by_its_content(tokenizer_json: str, tmp_path: object) -> None:
+    file, digest = save_tokenizer(tokenizer_json, str(tmp_path))
+    again, same = save_tokenizer(tokenizer_json, str(tmp_path))
+    assert (again, same) == (file, digest)
+    assert file.read_text(encoding="utf-8") == tokenizer_json
+    assert [entry.name for entry in file.parent.iterdir()] == ["tokenizer.json"]
