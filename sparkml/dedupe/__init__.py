@@ -1,0 +1,1 @@
+"""Dedupe: `clean` -> `kept` and `duplicates`; equal texts by hash, near ones by verified MinHash."""

@@ -1,0 +1,55 @@
+"""Candidate pairs from LSH buckets, and their true similarity.
+
+Documents are known here by a 64-bit key, the hash of their id: 24 bytes a row instead of 60. Keys only
+propose pairs; a verified pair names document ids, so a collision of keys costs a comparison and can join
+nothing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import functions as F
+
+from sparkml.dedupe.config import DedupeConfig
+from sparkml.kernels.buckets import bucket_pairs
+from sparkml.kernels.verification import verified_pairs
+
+
+def document_key() -> Column:
+    """The 64-bit key of a document."""
+    return F.xxhash64("doc_id")
+
+
+def candidate_links(grouped: DataFrame, config: DedupeConfig, uncompared: Observation) -> DataFrame:
+    """(anchor, key): what is compared with what, once; each anchor also with itself: its text is needed too.
+
+    `uncompared` observes the pairs of crowded buckets that are left out (see `kernels.buckets`).
+    """
+    bands = F.explode("bands").alias("band_hash")
+    signatures = grouped.where("is_rep").select(document_key().alias("key"), bands)
+    # Sorted streams let the kernel pair a bucket of any size in the memory of one batch; a self-join would
+    # not.
+    buckets = signatures.repartition("band_hash").sortWithinPartitions("band_hash", "key")
+    pairs = buckets.mapInArrow(
+        partial(bucket_pairs, window=config.bucket_window), "anchor bigint, key bigint, uncompared bigint"
+    ).observe(uncompared, F.coalesce(F.sum("uncompared"), F.lit(0)).alias("pairs"))
+    itself = F.struct("anchor", F.col("anchor").alias("key"))
+    links = F.explode(F.array(F.struct("anchor", "key"), itself)).alias("link")
+    return pairs.where("anchor IS NOT NULL").select(links).select("link.*").distinct()
+
+
+def verified_candidates(links: DataFrame, documents: DataFrame, config: DedupeConfig) -> DataFrame:
+    """(doc_a < doc_b, similarity) of every candidate pair, similar or not.
+
+    A text is shipped once as an anchor and once for each comparison with another anchor.
+    """
+    texts = documents.select(document_key().alias("key"), "doc_id", "text")
+    rows = links.join(texts, "key").select(
+        "anchor", (F.col("key") == F.col("anchor")).alias("is_anchor"), "doc_id", "text"
+    )
+    grouped = rows.repartition("anchor").sortWithinPartitions("anchor", F.desc("is_anchor"), "doc_id")
+    return grouped.mapInArrow(
+        partial(verified_pairs, ngram=config.ngram), "doc_a string, doc_b string, similarity double"
+    )
