@@ -1,0 +1,52 @@
+"""Compile kernels with numba on their first call, and keep the machine code between processes.
+
+numba notices a change in the file of the function that it caches, but not in the other files that this function calls
+into. So the cache folder is named after the source of all kernels. Code that runs from a `.zip` (as `--py-files` ships
+it) is cached where numba can do so; where no folder can be written, a kernel is compiled once in every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile on the first call, without the interpreter's lock; cached on disk where a folder can be written."""
+    outside = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_folder())
+    try:
+        return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    except (RuntimeError, OSError):
+        return cast(Function, numba.njit(nogil=True)(function))
+    finally:
+        numba.config.CACHE_DIR = outside
+
+
+def part(function: Function) -> Function:
+    """Compile as part of the kernels that call it, so that it can be inlined.
+
+    Not cached: numba links cached code as a finished object, and calls into that are never inlined.
+    """
+    return cast(Function, numba.njit(nogil=True)(function))
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path:
+    """Below `NUMBA_CACHE_DIR`, else the user's cache: one folder for each state of the kernels' source."""
+    source = hashlib.sha256()
+    for entry in sorted(importlib.resources.files(__package__).iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".py"):
+            source.update(entry.read_bytes())
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    base = numba.config.CACHE_DIR or os.path.join(home, "sparkml", "kernels")
+    return Path(base) / source.hexdigest()[:16]
