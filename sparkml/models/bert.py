@@ -67,7 +67,7 @@ class BertEmbeddings(nn.Module):
 
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(shape.vocab_size, shape.hidden)
+        self.word_embeddings: nn.Module = nn.Embedding(shape.vocab_size, shape.hidden)
         self.position_embeddings = nn.Embedding(shape.max_length, shape.hidden)
         self.token_type_embeddings = nn.Embedding(shape.segments, shape.hidden)
         self.LayerNorm = nn.LayerNorm(shape.hidden, eps=shape.epsilon)
@@ -81,7 +81,7 @@ class BertEmbeddings(nn.Module):
         return normalised
 
 
-class _SelfAttention(nn.Module):
+class SelfAttention(nn.Module):
     """Names of the projections as transformers has them."""
 
     def __init__(self, shape: BertShape) -> None:
@@ -107,7 +107,7 @@ class _AddAndNorm(nn.Module):
 
     def __init__(self, width: int, shape: BertShape) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, shape.hidden)
+        self.dense: nn.Module = nn.Linear(width, shape.hidden)
         self.LayerNorm = nn.LayerNorm(shape.hidden, eps=shape.epsilon)
         self.dropout = nn.Dropout(shape.dropout)
 
@@ -119,7 +119,7 @@ class _AddAndNorm(nn.Module):
 class _Attention(nn.Module):
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
-        self.self = _SelfAttention(shape)
+        self.self: nn.Module = SelfAttention(shape)
         self.output = _AddAndNorm(shape.hidden, shape)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class _Attention(nn.Module):
 class _Intermediate(nn.Module):
     def __init__(self, shape: BertShape) -> None:
         super().__init__()
-        self.dense = nn.Linear(shape.hidden, shape.intermediate)
+        self.dense: nn.Module = nn.Linear(shape.hidden, shape.intermediate)
         self._approximate = _ACTIVATIONS[shape.activation]
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class BertLayer(nn.Module):
         self.output = _AddAndNorm(shape.intermediate, shape)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """[batch, time, hidden] -> [batch, time, hidden]; `mask` is [batch, 1, 1, time], true where a token is."""
+        """[batch, time, hidden] -> the same; `mask` is [batch, 1, 1, time], true where a token is."""
         attended = self.attention(hidden, mask)
         added: Tensor = self.output(self.intermediate(attended), attended)
         return added
@@ -167,6 +167,10 @@ class BertEncoder(nn.Module):
         self.shape = shape
         self.embeddings = BertEmbeddings(shape)
         self.encoder = _Stack(shape)
+
+    def layers(self) -> list[BertLayer]:
+        """The blocks in order."""
+        return [layer for layer in self.encoder.layer if isinstance(layer, BertLayer)]
 
     def forward(self, input_ids: Tensor, token_mask: Tensor) -> Tensor:
         """[batch, time] ids and a boolean mask of real tokens -> [batch, time, hidden]."""
@@ -200,7 +204,10 @@ class BertClassifier(nn.Module):
 
 
 def initialise(module: nn.Module, seed: int, deviation: float = 0.02) -> None:
-    """BERT's random weights: normal with the given deviation, biases 0, layer norms 1; global RNG untouched."""
+    """BERT's random weights: normal with the given deviation, biases 0, layer norms 1.
+
+    The global random state is left as it was.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for part in module.modules():

@@ -1,4 +1,4 @@
-"""How well a classifier does on held-out documents: report, confusion matrix, and the documents themselves."""
+"""How well a classifier does on held-out documents: report, confusion matrix, the documents themselves."""
 
 from __future__ import annotations
 

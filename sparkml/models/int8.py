@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparkml.models.bert import BertClassifier, BertEncoder
+from sparkml.models.bert import BertClassifier, SelfAttention
 
 _LEVELS = 127.0
 _SMALLEST = 1e-12
@@ -93,15 +93,25 @@ class Int8SelfAttention(nn.Module):
 
 
 def to_int8(model: BertClassifier) -> BertClassifier:
-    """Replace the encoder's linear layers and word table by int8 ones, in place; the small head stays float."""
-    encoder: BertEncoder = model.bert
-    encoder.embeddings.word_embeddings = Int8Embedding.of(encoder.embeddings.word_embeddings)
-    for layer in encoder.encoder.layer:
+    """Make the encoder's linear layers and word table int8, in place; the small head stays float."""
+    encoder = model.bert
+    words = encoder.embeddings.word_embeddings
+    if not isinstance(words, nn.Embedding):
+        raise TypeError(f"expected a float model, got a word table of type {type(words).__name__}")
+    encoder.embeddings.word_embeddings = Int8Embedding.of(words)
+    for layer in encoder.layers():
         attention = layer.attention.self
+        if not isinstance(attention, SelfAttention):
+            raise TypeError(f"expected a float model, got attention of type {type(attention).__name__}")
         quantised = Int8SelfAttention(encoder.shape.hidden, encoder.shape.heads)
         quantised.projection = Int8Linear.of(attention.query, attention.key, attention.value)
         layer.attention.self = quantised
-        layer.attention.output.dense = Int8Linear.of(layer.attention.output.dense)
-        layer.intermediate.dense = Int8Linear.of(layer.intermediate.dense)
-        layer.output.dense = Int8Linear.of(layer.output.dense)
+        for part in (layer.attention.output, layer.intermediate, layer.output):
+            part.dense = _int8(part.dense)
     return model.eval()
+
+
+def _int8(module: nn.Module) -> Int8Linear:
+    if not isinstance(module, nn.Linear):
+        raise TypeError(f"expected a float linear layer, got {type(module).__name__}")
+    return Int8Linear.of(module)

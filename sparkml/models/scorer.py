@@ -64,7 +64,7 @@ def load_scorer(folder: str | Path, threads: int = 1) -> Scorer:
 
 
 def batches_by_length(input_ids: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first, each at most `token_budget` tokens with padding."""
+    """Indices in batches of similar length, longest first, each at most `token_budget` tokens padded."""
     order = sorted(range(len(input_ids)), key=lambda index: (-len(input_ids[index]), index))
     start = 0
     while start < len(order):
