@@ -102,8 +102,10 @@ def failure(log: Path) -> SparkmlError:
             line = text[start:].partition("\n")[0]
             return SparkmlError(cause, got=_short(line), next_action=f"{action} (log: {log})")
     lines = [line for line in text.splitlines() if line.strip()]
+    raised = [line for line in lines if re.match(r"\s*[\w.]*(Error|Exception): ", line)]
     telling = [line for line in lines if re.search(r"error|fail|cannot|denied", line, re.IGNORECASE)]
-    said = (telling or lines or [""])[0]
+    # A traceback ends with what happened; a compiler and a shell begin with it.
+    said = (raised[-1:] or telling or lines or [""])[0]
     return SparkmlError("a program failed", got=_short(said), next_action=f"see the log: {log}")
 
 

@@ -64,6 +64,14 @@ def test_unknown_failure_shows_the_line_that_tells(tmp_path: Path) -> None:
     assert failure(log).got == "file.cc:3: fatal error: no header"
 
 
+def test_traceback_is_told_by_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "step.log"
+    log.write_text(
+        "$ uv\nerror: Failed to build `x`\n  File x\nModuleNotFoundError: No module named 'y'\nhint\n"
+    )
+    assert failure(log).got == "ModuleNotFoundError: No module named 'y'"
+
+
 def test_password_in_an_address_is_not_shown(tmp_path: Path) -> None:
     log = tmp_path / "step.log"
     log.write_text("$ uv\nerror: Failed to fetch: `https://me:secret@r.example/simple/`\n")
