@@ -69,9 +69,7 @@ class InstallPackages(VenvStep):
     name: str = "packages"
 
     def describe(self, site: Site) -> str:
-        return (
-            f"{len({pin.name for pin in _locked(site)})} packages, exactly as {lockfile.LOCK_NAME} has them"
-        )
+        return f"the packages of {lockfile.LOCK_NAME}, each checked by its hash"
 
     def inputs(self, site: Site) -> str:
         return lockfile.as_requirements(_locked(site))
