@@ -2,8 +2,8 @@
 
 Before `init` a rank finds its place in the environment; rank 0's host runs the rendezvous. The rendezvous
 speaks HTTP without authentication, so it listens on the cluster's interface only, and every attempt gets a
-fresh one: initialising twice on one is racy. A peer that never reaches `init` ends the others by SIGABRT, so a
-rank belongs in a process of its own.
+fresh one: initialising twice on one is racy. A peer that never reaches `init` ends the others by SIGABRT, so
+a rank belongs in a process of its own.
 """
 
 from __future__ import annotations

@@ -27,6 +27,10 @@ _VERDICT_SECONDS = 1.0
 _TAIL_LINES = 20
 
 
+class AttemptError(TrainingError):
+    """A rank died or hung; the next attempt may fare better."""
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long a rank may be silent, may work on one step, and may take to start, in seconds."""
@@ -199,7 +203,7 @@ class Hub:
         ended = [state for state in self._ranks if state.ended_badly]
         culprit = min(ended, key=lambda state: (state.is_victim, state.rank))
         own = _own_error(culprit.error)
-        return own if own is not None else _training_error(culprit, _how_it_ended(culprit))
+        return own if own is not None else _attempt_error(culprit, _how_it_ended(culprit))
 
     def _verdict_on_silent(self, now: float) -> SparkmlError | None:
         patience = self._patience
@@ -208,18 +212,16 @@ class Hub:
                 continue
             if state.line is None:
                 if now - self._opened > patience.start_seconds:
-                    return _training_error(state, f"did not start within {patience.start_seconds:g} s")
+                    return _attempt_error(state, f"did not start within {patience.start_seconds:g} s")
             elif now - state.heard > patience.heartbeat_seconds:
-                return _training_error(state, f"hangs: no heartbeat for {patience.heartbeat_seconds:g} s")
+                return _attempt_error(state, f"hangs: no heartbeat for {patience.heartbeat_seconds:g} s")
             elif state.phase != COLLECTIVE and state.phase_seconds > self._limit(state):
-                return _training_error(state, f"hangs: no step done for {state.phase_seconds:.0f} s")
+                return _attempt_error(state, f"hangs: no step done for {state.phase_seconds:.0f} s")
         waiting = [state for state in self._ranks if state.phase == COLLECTIVE and state.exit_code is None]
         if len(waiting) == len(self._ranks):
             longest = min(waiting, key=lambda state: state.phase_seconds)
             if longest.phase_seconds > patience.step_seconds:
-                return _training_error(
-                    longest, "waits for the other ranks, as they all do: the network hangs"
-                )
+                return _attempt_error(longest, "waits for the other ranks, as they all do: the network hangs")
         return None
 
     def _limit(self, state: RankState) -> float:
@@ -250,9 +252,9 @@ def _how_it_ended(state: RankState) -> str:
     return "is lost: its executor or Python worker died"
 
 
-def _training_error(state: RankState, what: str) -> TrainingError:
+def _attempt_error(state: RankState, what: str) -> AttemptError:
     tail = "\n".join(f"    {text}" for text in list(state.tail)[-_TAIL_LINES:])
-    return TrainingError(
+    return AttemptError(
         f"rank {state.rank} {what}",
         where=f"host {state.host}, after step {state.step}" if state.step >= 0 else f"host {state.host}",
         got=f"its last log lines:\n{tail}" if tail else "",

@@ -14,11 +14,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkml.distributed.collective import CollectiveName
-from sparkml.distributed.hub import Hub, Patience, Progress
+from sparkml.distributed.hub import AttemptError, Hub, Patience, Progress
 from sparkml.distributed.rank import RankFunction, entry_name
 from sparkml.distributed.slots import check_slots, slots_error
 from sparkml.distributed.supervisor import RESULT_COLUMNS, Assignment, supervise
-from sparkml.errors import SparkmlError, TrainingError
+from sparkml.errors import TrainingError
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
@@ -66,15 +66,15 @@ def launch(
 
     `payload` and the results are JSON values. A rank that dies, hangs or fails ends the attempt within
     seconds; the next attempt starts the same function anew, which goes on from its own checkpoint. Raises
-    SlotsError at once where the cluster is too small, an error of ours from a rank as it is, and TrainingError
-    after the last attempt.
+    SlotsError at once where the cluster is too small, an error of ours from a rank as it is, and
+    TrainingError after the last attempt.
     """
     entry = entry_name(function)
     check_slots(spark, options.ranks)
     for attempt in range(1, options.max_attempts + 1):
         try:
             results = _attempt(spark, entry, payload, options, on_progress)
-        except TrainingError as error:
+        except AttemptError as error:
             if attempt == options.max_attempts:
                 raise _given_up(error, attempt) from error
             _log.warning("attempt %d of %d failed: %s", attempt, options.max_attempts, error)
@@ -144,12 +144,12 @@ def _bind_address(spark: SparkSession, advertised: str) -> str:
     return spark.conf.get("spark.driver.bindAddress", None) or advertised
 
 
-def _spark_failed(error: PySparkException) -> TrainingError:
+def _spark_failed(error: PySparkException) -> AttemptError:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return TrainingError("the barrier stage failed", got=lines[0] if lines else type(error).__name__)
+    return AttemptError("the barrier stage failed", got=lines[0] if lines else type(error).__name__)
 
 
-def _given_up(error: TrainingError, attempts: int) -> SparkmlError:
+def _given_up(error: AttemptError, attempts: int) -> TrainingError:
     return TrainingError(
         error.what,
         where=error.where,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ class MicroBatch:
 
 def micro_batches(
     reader: Reader, plan: EpochPlan, *, rank: int, sequence_length: int, first_step: int = 0
-) -> Iterator[MicroBatch]:
+) -> Generator[MicroBatch, None, None]:
     """Every step of the epoch from `first_step` on: as many on every rank."""
     pieces = list(plan.remaining(rank, first_step))
     rows = _rows(reader, plan, pieces)
