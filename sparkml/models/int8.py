@@ -51,7 +51,7 @@ class Int8Linear(nn.Module):
         """[..., in] float -> [..., out] float."""
         rows, scale = quantise_rows(hidden.reshape(-1, hidden.shape[-1]))
         products = torch._int_mm(rows, self.weight.t()).float().mul_(scale.unsqueeze(1))
-        return torch.addcmul(self.bias, products, self.scale).unflatten(0, hidden.shape[:-1])
+        return torch.addcmul(self.bias, products, self.scale).reshape(*hidden.shape[:-1], -1)
 
 
 class Int8Embedding(nn.Module):

@@ -6,6 +6,7 @@ probabilities = scorer.score(["a text", "another"])     # float32 [2, len(scorer
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,10 +29,15 @@ class Scorer:
     """A classifier with its tokenizer and labels."""
 
     def __init__(
-        self, model: BertClassifier, tokenizer: Tokenizer, labels: list[str], token_budget: int = TOKEN_BUDGET
+        self,
+        model: BertClassifier,
+        tokenizer: Tokenizer,
+        labels: list[str],
+        max_length: int,
+        token_budget: int = TOKEN_BUDGET,
     ) -> None:
         self.labels = labels
-        self.max_length = model.bert.shape.max_length
+        self.max_length = max_length
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._token_budget = token_budget
@@ -41,7 +47,11 @@ class Scorer:
 
         A row depends on its text alone, up to 1e-5: the company it is scored in only changes the padding.
         """
-        return self.score_ids(encode_batch(self._tokenizer, texts, self.max_length))
+        return self.score_ids(self.encode(texts))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text as the model sees it: cut, with [CLS] and [SEP]."""
+        return encode_batch(self._tokenizer, texts, self.max_length)
 
     def score_ids(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """As `score`, from token ids with [CLS] and [SEP]."""
@@ -60,7 +70,8 @@ def load_scorer(folder: str | Path, threads: int = 1) -> Scorer:
     """
     torch.set_num_threads(threads)
     found = load_classifier(folder)
-    return Scorer(found.model, load_tokenizer(Path(folder) / TOKENIZER_FILE), found.labels)
+    longest = min(found.model.bert.shape.max_length, int(found.config.get("max_length", sys.maxsize)))
+    return Scorer(found.model, load_tokenizer(Path(folder) / TOKENIZER_FILE), found.labels, longest)
 
 
 def batches_by_length(input_ids: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:

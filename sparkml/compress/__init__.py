@@ -1,0 +1,1 @@
+"""The stage `compress`: a float classifier -> int8, measured beside it."""

@@ -1,0 +1,1 @@
+"""The stage `finetune`: documents with labels and a pretrained encoder -> a classifier."""
