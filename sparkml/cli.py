@@ -40,7 +40,7 @@ EPILOG = """
 
 `sparkml run-all --env local` — the installed Python documentation, the whole way
 
-`sparkml run-all --env local lake=./my-lake ingest.source.path='/data/*.jsonl.gz' ingest.source.label_field=topic`
+`sparkml run-all lake=./my-lake ingest.source.path='/data/*.jsonl.gz' ingest.source.label_field=topic`
 
 `sparkml run clean dedupe --env local clean.min_words=20` — two stages with another setting
 
@@ -58,7 +58,9 @@ LogLevel = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING
 
 @app.command(epilog=EPILOG)
 def run(
-    words: Annotated[list[str], typer.Argument(help="Stages, then key=value overrides.", metavar="STAGE... [KEY=VALUE]...")],
+    words: Annotated[
+        list[str], typer.Argument(help="Stages, then key=value overrides.", metavar="STAGE... [KEY=VALUE]...")
+    ],
     env: Env = "local",
     force: Force = False,
     conf_dir: ConfDir = None,
@@ -109,13 +111,15 @@ def runs(
 
 @app.command(epilog=EPILOG)
 def trace(
-    table: Annotated[str, typer.Argument(help="A table with doc_id: scores, kept, clean, duplicates, rejects, bronze.")],
+    table: Annotated[
+        str, typer.Argument(help="A table with doc_id: scores, kept, clean, duplicates, rejects, bronze.")
+    ],
     doc_id: Annotated[str, typer.Argument(help="The document.")],
     overrides: Overrides = None,
     env: Env = "local",
     conf_dir: ConfDir = None,
 ) -> None:
-    """Walk from a row back to its model, checkpoint, shard manifest, dedupe and clean decisions, and its source."""
+    """Walk from a row back to its model, shard manifest, dedupe and clean decisions, and source."""
     with _opened(env, overrides or [], conf_dir, "WARNING") as opened:
         steps = trace_document(opened.runner.tables, opened.runner.ledger, opened.config, table, doc_id)
         screens.show_trace(opened.console, table, doc_id, steps)
@@ -199,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Wrong use as click tells it is 2; anything else is failed work, told in a line, with its trace in the log."""
+    """Wrong use as click tells it is 2; anything else is failed work: a line, and its trace in the log."""
     stderr = Console(stderr=True)
     shown = getattr(error, "format_message", None)
     if shown is not None:

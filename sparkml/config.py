@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 TableRef = Annotated[
     str,
     Field(
-        min_length=1, description="A table of the lake by its bare name, or a path, URI or catalog.schema.table"
+        min_length=1,
+        description="A table of the lake by its bare name, or a path, URI or catalog.schema.table",
     ),
 ]
 ROOT_KEYS = ("lake", "artifacts", "seed")
@@ -86,7 +87,7 @@ def load_config(
     stages: Mapping[str, type[StageConfig]],
     conf_dir: str | None = None,
 ) -> ProjectConfig:
-    """Compose the configuration of an environment; ConfigError (exit code 2) for anything that cannot be meant."""
+    """Compose the configuration of an environment; ConfigError for anything that cannot be meant."""
     root = find_conf(conf_dir)
     tree, origins = _compose(root, env, stages)
     spark = _spark_properties(root, env, origins)
@@ -123,7 +124,9 @@ def find_conf(conf_dir: str | None = None) -> Traversable:
     for candidate in candidates:
         if candidate.joinpath("base").is_dir():
             return candidate
-    raise ConfigError("no configuration folder found", expected="./conf/base", next_action="give --conf-dir DIR")
+    raise ConfigError(
+        "no configuration folder found", expected="./conf/base", next_action="give --conf-dir DIR"
+    )
 
 
 def environments(root: Traversable) -> list[str]:
@@ -162,7 +165,9 @@ def _load_yaml(file: Traversable) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ConfigError("a configuration file is not valid YAML", where=str(file), got=str(error)) from error
+        raise ConfigError(
+            "a configuration file is not valid YAML", where=str(file), got=str(error)
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):

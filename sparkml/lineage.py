@@ -26,7 +26,7 @@ class Step:
 
 
 def trace(tables: Tables, ledger: RunLedger, config: ProjectConfig, table: str, doc_id: str) -> list[Step]:
-    """Every station of `doc_id`, from `table` back to its source. InputError where the table does not hold it."""
+    """Every station of `doc_id`, from `table` to its source; InputError where the table lacks it."""
     column = "doc_ids" if table == "samples" else "doc_id"
     if column not in tables.read(table).columns:
         raise InputError(f"table `{table}` has no `doc_id`", expected="a table of documents, such as scores")
@@ -65,7 +65,9 @@ class _Walker:
         self._run_ids: list[str] = []
 
     def _find(self, table: str, condition: Column | None = None) -> list[Row]:
-        found = _rows(self._tables, table, F.col("doc_id") == self._doc_id if condition is None else condition)
+        found = _rows(
+            self._tables, table, F.col("doc_id") == self._doc_id if condition is None else condition
+        )
         self._run_ids += [row["run_id"] for row in found]
         return found
 
@@ -73,7 +75,15 @@ class _Walker:
         steps = []
         for row in self._find("scores"):
             shown = _facts(
-                row, "prediction", "score", "error", "model_id", "model_version", "input_table", "input_version", "run_id"
+                row,
+                "prediction",
+                "score",
+                "error",
+                "model_id",
+                "model_version",
+                "input_table",
+                "input_version",
+                "run_id",
             )
             steps.append(Step("score", shown))
             steps += self._model(row["model_id"], row["model_version"])
@@ -85,7 +95,15 @@ class _Walker:
         steps = []
         for row in found:
             metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(row["metrics"].items()))
-            fields = ("path", "kind", "parent", "manifest_id", "trained_table", "trained_version", "stage_run")
+            fields = (
+                "path",
+                "kind",
+                "parent",
+                "manifest_id",
+                "trained_table",
+                "trained_version",
+                "stage_run",
+            )
             steps.append(
                 Step(f"model {model_id} version {version}", (*_facts(row, *fields), ("metrics", metrics)))
             )
@@ -99,7 +117,17 @@ class _Walker:
     def _manifest(self, manifest_id: str) -> list[Step]:
         steps = []
         for row in self._find("manifests", F.col("manifest_id") == manifest_id):
-            facts = _facts(row, "table", "version", "split", "rows", "sequence_length", "tokenizer_hash", "seed", "run_id")
+            facts = _facts(
+                row,
+                "table",
+                "version",
+                "split",
+                "rows",
+                "sequence_length",
+                "tokenizer_hash",
+                "seed",
+                "run_id",
+            )
             steps.append(Step(f"manifest {manifest_id}", (*facts, ("files", str(len(row["files"]))))))
         return steps
 
@@ -122,7 +150,9 @@ class _Walker:
         ]
         copies = self._find("duplicates", F.col("kept_id") == self._doc_id)
         if copies:
-            listed = tuple((row["doc_id"], f"{row['kind']}, similarity {row['similarity']:.3f}") for row in copies)
+            listed = tuple(
+                (row["doc_id"], f"{row['kind']}, similarity {row['similarity']:.3f}") for row in copies
+            )
             steps.append(Step(f"kept for its cluster {copies[0]['cluster_id']}; dropped instead", listed))
         elif not own and self._find("kept"):
             steps.append(Step("kept: it has no duplicate", ()))
@@ -142,7 +172,17 @@ class _Walker:
         return [Step(f"rejected by {row['stage']}", _facts(row, *fields)) for row in self._find("rejects")]
 
     def source(self) -> list[Step]:
-        fields = ("dataset", "source", "locator", "content_hash", "label", "url", "title", "ingested_at", "run_id")
+        fields = (
+            "dataset",
+            "source",
+            "locator",
+            "content_hash",
+            "label",
+            "url",
+            "title",
+            "ingested_at",
+            "run_id",
+        )
         return [Step("source", _facts(row, *fields)) for row in self._find("bronze")]
 
     def runs(self) -> list[Step]:
@@ -176,4 +216,3 @@ def _short(value: object) -> str:
 def _excerpt(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= _TEXT_SHOWN else f"{flat[:_TEXT_SHOWN]}…"
-

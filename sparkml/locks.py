@@ -23,8 +23,8 @@ MIN_FREE_BYTES = 64 * 1024 * 1024
 def lake_lock(lake: str, command: str) -> Iterator[bool]:
     """Hold the lake while the block runs; yields False where a lake has no lock (URIs and catalogs).
 
-    The kernel drops the lock when the process dies, however it dies, so a killed run blocks nobody. On object stores and
-    catalogs Delta's own conflict checks keep every commit whole; there the scheduler keeps runs apart.
+    The kernel drops the lock when the process dies, however it dies, so a killed run blocks nobody. On object
+    stores and catalogs Delta's own conflict checks keep every commit whole; there the scheduler keeps runs apart.
     """
     if is_remote(lake):
         yield False

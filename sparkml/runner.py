@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 _log = get_logger(__name__)
-_PACKAGES = ("pyspark", "delta-spark", "pyarrow", "numpy", "torch", "transformers", "petastorm", "horovod", "numba")
+_PACKAGES = (
+    "pyspark",
+    "delta-spark",
+    "pyarrow",
+    "numpy",
+    "torch",
+    "transformers",
+    "petastorm",
+    "horovod",
+    "numba",
+)
 
 
 @dataclass(frozen=True)
@@ -188,7 +198,9 @@ def _what_changed(last: Row, inputs: Mapping[str, int], config_json: str, stage:
         return f"new version of {', '.join(f'`{ref}`' for ref in moved)}"
     if last["config"] != config_json:
         return "its configuration changed"
-    return "its code, the seed or the source changed" if stage.source_state() else "its code or the seed changed"
+    return (
+        "its code, the seed or the source changed" if stage.source_state() else "its code or the seed changed"
+    )
 
 
 def _report_of(row: Row) -> RunReport:

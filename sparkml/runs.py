@@ -153,7 +153,7 @@ class RunLedger:
         if self._rows is None:
             exists = self._tables.exists(LEDGER)
             found = self._tables.read(LEDGER).collect() if exists else []
-            self._rows = sorted(found, key=lambda row: (row["started_at"], row["run_id"]))
+            self._rows = sorted(found, key=lambda row: str(row["run_id"]))
         return self._rows
 
     def last_succeeded(self, stage: str) -> Row | None:
@@ -195,9 +195,7 @@ class RunLedger:
         dead = [row for row in self.rows() if row["status"] == STARTED]
         if dead:
             ids = [row["run_id"] for row in dead]
-            fields = [
-                {**row.asDict(recursive=True), "status": FAILED, "error": "the driver died"} for row in dead
-            ]
+            fields = [{**row.asDict(), "status": FAILED, "error": "the driver died"} for row in dead]
             listed = ", ".join(f"'{run_id}'" for run_id in ids)
             self._commit(fields, f"run_id IN ({listed})")
             _log.warning("runs that died half-way before: %s", ", ".join(ids))
@@ -208,13 +206,16 @@ class RunLedger:
         self._commit([row], f"run_id = '{row['run_id']}'" if replace else None)
 
     def _commit(self, rows: list[dict[str, Any]], predicate: str | None) -> None:
+        before = self.rows()
         values = [tuple(row.get(name) for name in RUNS.names) for row in rows]
         frame = self._spark.createDataFrame(values, RUNS).coalesce(1)
         if predicate is None:
             self._tables.append(frame, LEDGER)
         else:
             self._tables.replace_slice(frame, LEDGER, predicate)
-        self._rows = None
+        # The lake is ours while we run: what was just written need not be read again.
+        new = {row["run_id"]: _as_row(row) for row in rows}
+        self._rows = [row for row in before if row["run_id"] not in new] + list(new.values())
 
     def _row(
         self,
@@ -225,7 +226,9 @@ class RunLedger:
         error: str | None,
     ) -> dict[str, Any]:
         ended = None if status == STARTED else utc_now()
-        parents = sorted({run for ref, v in job.inputs.items() if (run := self.writer_of(ref, v)) is not None})
+        parents = sorted(
+            {run for ref, v in job.inputs.items() if (run := self.writer_of(ref, v)) is not None}
+        )
         row: dict[str, Any] = {
             "run_id": job.run_id,
             "parent_run_ids": parents,
@@ -250,6 +253,15 @@ class RunLedger:
                 "metrics": {name: float(value) for name, value in report.metrics.items()},
             }
         return row
+
+
+def _as_row(values: Mapping[str, Any]) -> Row:
+    """A ledger row as reading the table would give it."""
+    pairs = {
+        name: [Row(table=item[0], version=item[1]) for item in values.get(name) or []]
+        for name in ("inputs", "outputs")
+    }
+    return Row(**{name: pairs.get(name, values.get(name)) for name in RUNS.names})
 
 
 def new_run_id(stage: str) -> str:

@@ -43,7 +43,9 @@ def show_plan(console: Console, states: Sequence[StageState], config: ProjectCon
         because = f"after {', '.join(before)}" if state.up_to_date and before else state.reason
         last = state.last["run_id"] if state.last is not None else "-"
         style = "bold" if runs else "dim"
-        table.add_row(state.stage.name, "run" if runs else "skip", because, last, state.stage.summary, style=style)
+        table.add_row(
+            state.stage.name, "run" if runs else "skip", because, last, state.stage.summary, style=style
+        )
     console.print(table)
 
 
@@ -55,7 +57,9 @@ def show_outcome(console: Console, outcome: StageOutcome) -> None:
         return
     report = outcome.report
     rejected = f", {report.rows_rejected:,} rejected" if report.rows_rejected else ""
-    rate = f", {report.bytes_in / 1e6 / outcome.seconds:.1f} MB/s" if report.bytes_in and outcome.seconds else ""
+    rate = (
+        f", {report.bytes_in / 1e6 / outcome.seconds:.1f} MB/s" if report.bytes_in and outcome.seconds else ""
+    )
     console.print(
         f"[green]✓[/] {name:<9} {outcome.seconds:6.1f} s  "
         f"{report.rows_in:,} in, {report.rows_kept:,} kept{rejected}{rate}",

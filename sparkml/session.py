@@ -70,7 +70,9 @@ def watched(spark: SparkSession, progress: Progress, name: str) -> Iterator[None
     """Show the tasks of the running Spark stages as one progress line while the block runs."""
     stopped = threading.Event()
     with progress.task(name, unit="tasks") as task:
-        watcher = threading.Thread(target=_watch, args=(spark, task, stopped), daemon=True, name="spark-progress")
+        watcher = threading.Thread(
+            target=_watch, args=(spark, task, stopped), daemon=True, name="spark-progress"
+        )
         watcher.start()
         try:
             yield

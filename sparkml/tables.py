@@ -115,7 +115,9 @@ class Tables:
                 where=location.identifier,
                 next_action="run the stage that writes it first: `sparkml plan` shows the order",
             )
-        reader = self._spark.read.format("delta").option("versionAsOf", latest if version is None else version)
+        reader = self._spark.read.format("delta").option(
+            "versionAsOf", latest if version is None else version
+        )
         try:
             return reader.load(location.identifier) if location.is_path else reader.table(location.identifier)
         except PySparkException as error:
@@ -244,7 +246,9 @@ def _local_version(ref: str, folder: Path) -> int | None:
     if not folder.exists():
         return None
     log = folder / "_delta_log"
-    versions = [int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit()] if log.is_dir() else []
+    versions = (
+        [int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit()] if log.is_dir() else []
+    )
     if versions:
         return max(versions)
     if folder.is_dir() and not any(folder.iterdir()):

@@ -1,6 +1,6 @@
 """A small corpus for the whole way: three topics, with what real corpora bring along.
 
-Every document has a known fate: `fates()` says which are kept, which are duplicates of which, and which are rejected and why.
+`Fates` says of every document whether it is kept, a duplicate (and of which), or rejected (and why).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOPICS = {
-    "sea": "harbour sailor anchor storm island captain whale reef tide lantern compass voyage gull current deck".split(),
-    "kitchen": "oven flour butter recipe onion pepper simmer whisk garlic pastry kettle spoon roast vinegar dough".split(),
-    "court": "judge witness verdict lawyer appeal evidence clerk statute jury trial motion plaintiff bail oath".split(),
+    "sea": "harbour sailor anchor storm island captain whale reef tide lantern compass voyage gull current deck",
+    "kitchen": "oven flour butter recipe onion pepper simmer whisk garlic pastry kettle spoon roast vinegar dough",
+    "court": "judge witness verdict lawyer appeal evidence clerk statute jury trial motion plaintiff bail oath",
 }
-GLUE = "the of and to that with have be in a for was it on as by this from were".split()
-VERBS = "found carried opened remembered followed answered counted kept watched described shared crossed".split()
+GLUE = "the of and to that with have be in a for was it on as by this from were"
+VERBS = "found carried opened remembered followed answered counted kept watched described shared crossed"
 DOCUMENTS_PER_TOPIC = 70
 
 
@@ -39,7 +39,11 @@ def document(topic: str, number: int) -> str:
     for _ in range(14):
         words = []
         for _ in range(chance.randint(3, 5)):
-            words += [chance.choice(GLUE), chance.choice(TOPICS[topic]), chance.choice(VERBS)]
+            words += [
+                chance.choice(GLUE.split()),
+                chance.choice(TOPICS[topic].split()),
+                chance.choice(VERBS.split()),
+            ]
         sentences.append(f"{' '.join(words).capitalize()}.")
     return "\n\n".join(" ".join(sentences[start : start + 5]) for start in range(0, 14, 5))
 
@@ -58,7 +62,8 @@ def write(folder: Path) -> Fates:
     near = {f"zz-edit-{n}": f"court-{n}" for n in range(4)}
     copies = [{"id": key, "body": document("sea", int(key[-1])), "topic": "sea"} for key in exact]
     edits = [
-        {"id": key, "body": document("court", int(key[-1])).rsplit(" ", 1)[0] + ".", "topic": "court"} for key in near
+        {"id": key, "body": document("court", int(key[-1])).rsplit(" ", 1)[0] + ".", "topic": "court"}
+        for key in near
     ]
     short = [{"id": f"short-{n}", "body": "the tide and the reef", "topic": "sea"} for n in range(3)]
     bad = ['{"id": "no-text", "topic": "sea"}', "[1, 2]", '{"id": "null-text", "body": null}', "{broken"]

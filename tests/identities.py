@@ -1,6 +1,6 @@
 """The identities that hold after every successful run, recomputed with another reader (delta-rs).
 
-    python tests/identities.py LAKE
+python tests/identities.py LAKE
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ def _accounts(lake: str | Path) -> list[str]:
     claims = {
         "records read = bronze + rejects of ingest": (read, bronze + _rejected(lake, "ingest")),
         "bronze = clean + rejects of clean": (bronze, clean + _rejected(lake, "clean")),
-        "clean = kept + duplicates + rejects of dedupe": (clean, kept + duplicates + _rejected(lake, "dedupe")),
+        "clean = kept + duplicates + rejects of dedupe": (
+            clean,
+            kept + duplicates + _rejected(lake, "dedupe"),
+        ),
     }
     return [f"{claim}: {left} != {right}" for claim, (left, right) in claims.items() if left != right]
 
@@ -114,7 +117,9 @@ def _samples(lake: str | Path) -> list[str]:
         counted = sum(sum(file["row_groups"]) for file in row["files"])
         pinned = table(lake, "samples", row["version"]).column("split").to_pylist().count(row["split"])
         if not counted == pinned == row["rows"]:
-            found.append(f"manifest {row['split']}: {counted} in row groups, {pinned} in the table, {row['rows']} said")
+            found.append(
+                f"manifest {row['split']}: {counted} in row groups, {pinned} in the table, {row['rows']} said"
+            )
     return found
 
 

@@ -95,7 +95,9 @@ def test_a_then_b_then_a_writes_a_again(spark: SparkSession, tables: Tables, lak
     assert values(tables) == [2, 4]
 
 
-def test_a_table_changed_by_another_hand_is_written_again(spark: SparkSession, tables: Tables, lake: str) -> None:
+def test_a_table_changed_by_another_hand_is_written_again(
+    spark: SparkSession, tables: Tables, lake: str
+) -> None:
     runner(spark, lake).run(STAGE)
     tables.append(spark.createDataFrame([(99,)], "n int"), "doubled")
     assert runner(spark, lake).state(STAGE).reason == "table `doubled` is not as this stage left it"
@@ -117,7 +119,9 @@ def test_lost_rows_fail_the_run(spark: SparkSession, lake: str) -> None:
     assert runner(spark, lake).ledger.rows()[-1]["status"] == "failed"
 
 
-def test_a_run_whose_driver_died_is_marked_and_repeated(spark: SparkSession, tables: Tables, lake: str) -> None:
+def test_a_run_whose_driver_died_is_marked_and_repeated(
+    spark: SparkSession, tables: Tables, lake: str
+) -> None:
     at_work = runner(spark, lake)
     state = at_work.state(STAGE)
     job = at_work._job(STAGE, state)

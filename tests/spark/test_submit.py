@@ -46,7 +46,13 @@ class Cluster:
             "SPARK_LOCAL_IP": "127.0.0.1",
         }
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=900
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,
         )
 
 
@@ -65,7 +71,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
 
 def test_the_interpreter_has_no_sparkml(cluster: Cluster) -> None:
     tried = subprocess.run(
-        [str(cluster.python), "-c", "import pyspark, sparkml"], cwd=cluster.folder, capture_output=True, text=True
+        [str(cluster.python), "-c", "import pyspark, sparkml"],
+        cwd=cluster.folder,
+        capture_output=True,
+        text=True,
     )
     assert tried.returncode == 1
     assert "No module named 'sparkml'" in tried.stderr

@@ -14,7 +14,10 @@ from sparkml.errors import StorageError, TableError
 from sparkml.runs import StageRun
 from sparkml.tables import Tables, conform
 
-REJECT = "doc_id string, source string, locator string, drop_reason string, value double, threshold double, detail string"
+REJECT = (
+    "doc_id string, source string, locator string, "
+    "drop_reason string, value double, threshold double, detail string"
+)
 
 
 def numbers(spark: SparkSession, *values: int) -> DataFrame:
@@ -72,7 +75,8 @@ def test_columns_follow_the_contract(spark: SparkSession) -> None:
         conform(frame, "rejects")
     assert (caught.value.got, caught.value.expected) == ("int", "string")
     whole = spark.createDataFrame(
-        [("run", "more", "s", "d", "src", "l", "r", 1.0, 2.0, "t")], f"run_id string, more string, stage string, {REJECT}"
+        [("run", "more", "s", "d", "src", "l", "r", 1.0, 2.0, "t")],
+        f"run_id string, more string, stage string, {REJECT}",
     )
     assert conform(whole, "rejects").columns == [
         *("stage", "doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail"),
@@ -102,7 +106,9 @@ def test_a_disk_that_fills_up_during_the_write_is_told(spark: SparkSession, tiny
 
 def test_rejects_of_other_stages_stay(spark: SparkSession, stage_run: Callable[..., StageRun]) -> None:
     one = spark.createDataFrame([("d1", "s", "0", "too_short", 3.0, 50.0, "")], REJECT)
-    two = spark.createDataFrame([("d2", "s", "9", "empty", 0.0, 1.0, ""), ("d3", "s", "9", "empty", 0.0, 1.0, "")], REJECT)
+    two = spark.createDataFrame(
+        [("d2", "s", "9", "empty", 0.0, 1.0, ""), ("d3", "s", "9", "empty", 0.0, 1.0, "")], REJECT
+    )
     assert stage_run("clean").write_rejects(one) == {"too_short": 1}
     assert stage_run("dedupe").write_rejects(two) == {"empty": 2}
     again = stage_run("clean")

@@ -51,7 +51,9 @@ def command(lake: Path, source: Path, *words: str) -> list[str]:
 
 
 def run(lake: Path, source: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(lake, source, *words), capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(
+        command(lake, source, *words), capture_output=True, text=True, check=False, timeout=600
+    )
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,9 @@ def test_the_page_and_the_closing_table(way: Way) -> None:
 
 
 def test_a_second_run_skips_everything_but_the_report(way: Way) -> None:
-    versions = {name: identities.DeltaTable(str(way.lake / name)).version() for name in ("clean", "scores", "models")}
+    versions = {
+        name: identities.DeltaTable(str(way.lake / name)).version() for name in ("clean", "scores", "models")
+    }
     again = run(way.lake, way.source, "run-all")
     assert again.returncode == 0, again.stderr[-3000:]
     assert again.stdout.count("up to date (run") == len(STAGES) - 1
@@ -106,7 +110,14 @@ def test_plan_runs_and_trace_answer(way: Way) -> None:
     assert runs.stdout.count("succeeded") >= len(STAGES)
     trace = run(way.lake, way.source, "trace", "scores", "sea-0")
     assert trace.returncode == 0, trace.stderr[-3000:]
-    for station in ("model classifier version 1", "model encoder version 1", "manifest", "zz-copy-0", "clean", "source"):
+    for station in (
+        "model classifier version 1",
+        "model encoder version 1",
+        "manifest",
+        "zz-copy-0",
+        "clean",
+        "source",
+    ):
         assert station in trace.stdout
     nobody = run(way.lake, way.source, "trace", "scores", "nobody")
     assert nobody.returncode == 1

@@ -49,7 +49,7 @@ def test_layers_in_order_with_origins(conf: str) -> None:
 
 
 def test_unknown_key_is_told_with_the_nearest_known(conf: str) -> None:
-    with pytest.raises(ConfigError, match="did you mean `wash.min_words`") as caught:
+    with pytest.raises(ConfigError, match=r"did you mean `wash\.min_words`") as caught:
         load(conf, "wash.min_word=3")
     assert caught.value.exit_code == 2
     with pytest.raises(ConfigError, match="did you mean `wash`"):

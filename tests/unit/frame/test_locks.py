@@ -35,7 +35,10 @@ def hold(lake: Path) -> subprocess.Popen[str]:
 def test_second_run_is_told_who_holds_the_lake(tmp_path: Path) -> None:
     holder = hold(tmp_path)
     try:
-        with pytest.raises(LockedError, match=f"process {holder.pid}") as caught, locks.lake_lock(str(tmp_path), "x"):
+        with (
+            pytest.raises(LockedError, match=f"process {holder.pid}") as caught,
+            locks.lake_lock(str(tmp_path), "x"),
+        ):
             pass
         assert "sparkml run-all" in caught.value.got
     finally:

@@ -24,9 +24,14 @@ def test_without_a_terminal_progress_goes_to_the_log(
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     logging.getLogger("sparkml").propagate = True
-    with caplog.at_level("INFO", logger="sparkml.progress"), progress.Progress().task("train", 10, "steps") as task:
+    with (
+        caplog.at_level("INFO", logger="sparkml.progress"),
+        progress.Progress().task("train", 10, "steps") as task,
+    ):
         now[0] = 1.0
         task.advance(1)
         now[0] = 20.0
         task.advance(1)
-    assert [record.getMessage() for record in caplog.records] == ["train: 2/10 steps · 0.1 steps/s · 80 s left"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "train: 2/10 steps · 0.1 steps/s · 80 s left"
+    ]
