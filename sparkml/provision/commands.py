@@ -14,7 +14,7 @@ from pathlib import Path
 from sparkml.errors import SparkmlError
 
 _PR_SET_PDEATHSIG = 1
-_REGISTRY = "check the network, the proxy and the index configuration of pip or uv, then repeat"
+_REGISTRY = "check the network, the proxy and your pip, uv or SPARKML_IVY_SETTINGS, then repeat"
 
 # What programs say, what it means, what to do. The first that matches wins: a full disk breaks downloads too,
 # and a wrong certificate also ends in a failed connection.
