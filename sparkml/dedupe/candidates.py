@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.dedupe.config import DedupeConfig
@@ -22,22 +22,21 @@ def document_key() -> Column:
     return F.xxhash64("doc_id")
 
 
-def candidate_links(grouped: DataFrame, config: DedupeConfig, uncompared: Observation) -> DataFrame:
-    """(anchor, key): what is compared with what, once; each anchor also with itself: its text is needed too.
+def candidate_links(grouped: DataFrame, config: DedupeConfig) -> DataFrame:
+    """(anchor, key, uncompared): what is compared with what, once, and each anchor with itself.
 
-    `uncompared` observes the pairs of crowded buckets that are left out (see `kernels.buckets`).
+    An anchor's own row brings its text, and says how many pairs of its crowded buckets are left out.
     """
     bands = F.explode("bands").alias("band_hash")
     signatures = grouped.where("is_rep").select(document_key().alias("key"), bands)
-    # Sorted streams let the kernel pair a bucket of any size in the memory of one batch; a self-join would
-    # not.
+    # Sorted streams let the kernel pair a bucket of any size in the memory of one batch; a self-join cannot.
     buckets = signatures.repartition("band_hash").sortWithinPartitions("band_hash", "key")
     pairs = buckets.mapInArrow(
         partial(bucket_pairs, window=config.bucket_window), "anchor bigint, key bigint, uncompared bigint"
-    ).observe(uncompared, F.coalesce(F.sum("uncompared"), F.lit(0)).alias("pairs"))
-    itself = F.struct("anchor", F.col("anchor").alias("key"))
-    links = F.explode(F.array(F.struct("anchor", "key"), itself)).alias("link")
-    return pairs.where("anchor IS NOT NULL").select(links).select("link.*").distinct()
+    )
+    itself = F.struct("anchor", F.col("anchor").alias("key"), F.lit(0).cast("bigint").alias("uncompared"))
+    links = pairs.select(F.explode(F.array(F.struct("anchor", "key", "uncompared"), itself)).alias("link"))
+    return links.groupBy("link.anchor", "link.key").agg(F.sum("link.uncompared").alias("uncompared"))
 
 
 def verified_candidates(links: DataFrame, documents: DataFrame, config: DedupeConfig) -> DataFrame:

@@ -8,10 +8,11 @@ duplicates. Row order and partitions do not change the result.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, Observation
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.dedupe.candidates import candidate_links, verified_candidates
@@ -73,21 +74,18 @@ def run(job: StageRun, config: DedupeConfig) -> RunReport:
 
 def write_duplicates(job: StageRun, documents: DataFrame, config: DedupeConfig) -> PairCounts:
     """Find all duplicates and write them."""
-    # Persisted: the near search and the decisions both read it, and making it costs a pass over all texts.
-    grouped = with_exact_groups(signed_documents(documents, config), config).persist(
-        StorageLevel.MEMORY_AND_DISK
-    )
-    uncompared = Observation("uncompared")
-    candidates = verified_candidates(candidate_links(grouped, config, uncompared), documents, config).persist(
-        StorageLevel.MEMORY_AND_DISK
-    )  # persisted: counted, clustered and searched for partners
-    similar = F.col("similarity") >= config.similarity_threshold
-    edges = candidates.where(similar).select(
-        F.col("doc_a").alias("src"), F.col("doc_b").alias("dst"), "similarity"
-    )
-    try:
-        row = candidates.agg(F.count(F.lit(1)), F.count_if(similar)).collect()[0]
-        counts = PairCounts(row[0], row[1], int(uncompared.get["pairs"]))
+    with ExitStack() as persisted:
+        # The near search and the decisions both read it, and making it costs a pass over all texts.
+        grouped = _persist(with_exact_groups(signed_documents(documents, config), config), persisted)
+        # Counted before it is joined: Spark then knows its size, and sends it to the texts.
+        links = _persist(candidate_links(grouped, config), persisted)
+        proposed = links.agg(F.count_if(F.col("anchor") != F.col("key")), F.sum("uncompared")).collect()[0]
+        # Counted, clustered and searched for partners.
+        verified = _persist(verified_candidates(links, documents, config), persisted)
+        edges = verified.where(F.col("similarity") >= config.similarity_threshold).select(
+            F.col("doc_a").alias("src"), F.col("doc_b").alias("dst"), "similarity"
+        )
+        counts = PairCounts(proposed[0], edges.count() if proposed[0] else 0, proposed[1] or 0)
         _report(counts, config)
         components = connected_components(
             edges.select("src", "dst"),
@@ -96,10 +94,13 @@ def write_duplicates(job: StageRun, documents: DataFrame, config: DedupeConfig) 
             reliable=config.reliable_checkpoints,
         )
         job.overwrite(duplicates_of(grouped, edges, components, config), config.duplicates)
-    finally:
-        candidates.unpersist()
-        grouped.unpersist()
     return counts
+
+
+def _persist(frame: DataFrame, until: ExitStack) -> DataFrame:
+    frame = frame.persist(StorageLevel.MEMORY_AND_DISK)
+    until.callback(frame.unpersist)
+    return frame
 
 
 def cluster_metrics(duplicates: DataFrame) -> dict[str, float]:

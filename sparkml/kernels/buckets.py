@@ -34,7 +34,8 @@ class _Tail:
 def bucket_pairs(batches: Iterator[pa.RecordBatch], window: int) -> Iterator[pa.RecordBatch]:
     """Pairs to compare (anchor < key) from rows (band_hash, key) sorted by both, in memory of a batch.
 
-    A row with a null anchor carries the number of pairs that were left out instead.
+    Yields (anchor, key, uncompared): `uncompared` is 0 for a pair; a row of a leader with itself says how
+    many pairs of its bucket were left out.
     """
     empty = np.empty(0, dtype=np.int64)
     tail = _Tail(empty, empty, empty, empty)
@@ -59,10 +60,10 @@ def _pairs_of(batch: pa.RecordBatch, tail: _Tail, window: int) -> tuple[pa.Recor
     far = known + np.flatnonzero(ranks[known:] > window)
     anchors.append(leaders[far])
     others.append(keys[far])
-    left_out = int((ranks[far] - window - 1).sum())
-    kept = min(window, len(bands))
-    end = slice(len(bands) - kept, None)
-    found = _as_batch(np.concatenate(anchors), np.concatenate(others), left_out)
+    crowded, bucket = np.unique(leaders[far], return_inverse=True)
+    left_out = np.bincount(bucket, weights=ranks[far] - window - 1).astype(np.int64)
+    end = slice(len(bands) - min(window, len(bands)), None)
+    found = _as_batch(np.concatenate(anchors), np.concatenate(others), crowded, left_out)
     return found, _Tail(bands[end], keys[end], ranks[end], leaders[end])
 
 
@@ -79,13 +80,13 @@ def _ranks(bands: I64, keys: I64, tail: _Tail) -> tuple[I64, I64]:
     return ranks, leaders
 
 
-def _as_batch(anchors: I64, keys: I64, left_out: int) -> pa.RecordBatch:
+def _as_batch(anchors: I64, keys: I64, crowded: I64, left_out: I64) -> pa.RecordBatch:
     # Equal keys are one document twice, or two whose 64-bit keys collide: no pair to compare either way.
     differ = anchors != keys
-    anchor, key = pa.array(anchors[differ]), pa.array(keys[differ])
-    uncompared = pa.nulls(len(anchor), pa.int64())
-    if left_out:
-        note = pa.nulls(1, pa.int64())
-        anchor, key = pa.concat_arrays([anchor, note]), pa.concat_arrays([key, note])
-        uncompared = pa.concat_arrays([uncompared, pa.array([left_out], pa.int64())])
-    return pa.RecordBatch.from_arrays([anchor, key, uncompared], schema=PAIRS)
+    told = left_out > 0
+    columns = (
+        np.concatenate([anchors[differ], crowded[told]]),
+        np.concatenate([keys[differ], crowded[told]]),
+        np.concatenate([np.zeros(differ.sum(), dtype=np.int64), left_out[told]]),
+    )
+    return pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=PAIRS)

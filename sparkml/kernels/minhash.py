@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sparkml.kernels.compiled import kernel
+from sparkml.kernels.compiled import kernel, part
 from sparkml.kernels.folding import DIGIT, EXPANSION, LAST_CODE_POINT, SEPARATOR, fold_table
 
 U64 = npt.NDArray[np.uint64]
@@ -44,9 +44,12 @@ def band_hashes(texts: pa.Array, *, n_bands: int, n_rows: int, ngram: int, seed:
     hashes = np.zeros(len(texts) * n_bands, dtype=np.int64)
     signed = np.zeros(len(texts), dtype=np.bool_)
     scratch = _scratch(offsets)
+    minima = np.empty(n_bands * n_rows, dtype=np.uint32)
+    # fmt: off
     _signatures(
-        data, offsets, ngram, fold, expansions, multipliers, increments, n_bands, scratch, hashes, signed
+        data, offsets, ngram, fold, expansions, multipliers, increments, n_bands, scratch, minima, hashes, signed
     )
+    # fmt: on
     bounds = np.concatenate([[0], np.cumsum(signed, dtype=np.int32) * n_bands]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(bounds), pa.array(hashes[np.repeat(signed, n_bands)]))
 
@@ -58,7 +61,7 @@ def shingle_sets(texts: pa.Array, ngram: int) -> list[U64]:
     scratch = _scratch(offsets)
     found = []
     for start, end in pairwise(offsets.tolist()):
-        count = _shingles(data, start, end, ngram, fold, expansions, scratch)
+        count = _document_shingles(data, start, end, ngram, fold, expansions, scratch)
         scratch[:count].sort()
         found.append(scratch[: _drop_repeats(scratch, count)].copy())
     return found
@@ -102,7 +105,7 @@ def _scratch(offsets: npt.NDArray[np.int64]) -> U64:
     return np.empty(longest // 2 + 2, dtype=np.uint64)
 
 
-@kernel
+@part
 def _mix(value: np.uint64) -> np.uint64:
     """Finaliser of splitmix64 (Steele, Lea, Flood 2014): a bijection in which every bit reaches every bit."""
     value = (value ^ (value >> _S30)) * _MIX_1
@@ -110,7 +113,7 @@ def _mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> _S31)
 
 
-@kernel
+@part
 def _code_point(data: npt.NDArray[np.uint8], at: np.int64, end: int) -> tuple[np.int64, np.int64]:
     """The code point at a byte and where the next one begins; stays inside the document on broken UTF-8."""
     first = np.int64(data[at])
@@ -125,7 +128,7 @@ def _code_point(data: npt.NDArray[np.uint8], at: np.int64, end: int) -> tuple[np
     return min(point, np.int64(LAST_CODE_POINT)), at + length
 
 
-@kernel
+@part
 def _is_decimal_mark(point: np.int64) -> bool:
     """`.` and `,`, the Arabic comma and decimal separator, the three decimal separator key symbols."""
     return bool(
@@ -137,7 +140,7 @@ def _is_decimal_mark(point: np.int64) -> bool:
     )
 
 
-@kernel
+@part
 def _words(
     data: npt.NDArray[np.uint8],
     start: int,
@@ -193,7 +196,7 @@ def _words(
     return count
 
 
-@kernel
+@part
 def _shingles(
     data: npt.NDArray[np.uint8],
     start: int,
@@ -215,6 +218,19 @@ def _shingles(
 
 
 @kernel
+def _document_shingles(
+    data: npt.NDArray[np.uint8],
+    start: int,
+    end: int,
+    ngram: int,
+    fold: npt.NDArray[np.int32],
+    expansions: npt.NDArray[np.int32],
+    out: U64,
+) -> int:
+    return _shingles(data, start, end, ngram, fold, expansions, out)
+
+
+@kernel
 def _signatures(
     data: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],
@@ -225,13 +241,13 @@ def _signatures(
     increments: npt.NDArray[np.uint32],
     n_bands: int,
     scratch: U64,
+    minima: npt.NDArray[np.uint32],
     hashes: npt.NDArray[np.int64],
     signed: npt.NDArray[np.bool_],
 ) -> None:
     """Band hashes of every document of a batch."""
     n_permutations = len(multipliers)
     n_rows = n_permutations // n_bands
-    minima = np.empty(n_permutations, dtype=np.uint32)
     for document in range(len(offsets) - 1):
         count = _shingles(data, offsets[document], offsets[document + 1], ngram, fold, expansions, scratch)
         signed[document] = count > 0

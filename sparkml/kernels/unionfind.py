@@ -23,14 +23,14 @@ def components(src: pa.Array, dst: pa.Array) -> pa.RecordBatch:
     nodes = nodes.take(pc.array_sort_indices(nodes))
     left = pc.index_in(src.cast(pa.string()), value_set=nodes).to_numpy(zero_copy_only=False)
     right = pc.index_in(dst.cast(pa.string()), value_set=nodes).to_numpy(zero_copy_only=False)
-    roots = _roots(len(nodes), left.astype(np.int64), right.astype(np.int64))
+    roots = np.arange(len(nodes), dtype=np.int64)
+    _find_roots(roots, left.astype(np.int64), right.astype(np.int64))
     return pa.RecordBatch.from_arrays([nodes, nodes.take(pa.array(roots))], schema=COMPONENTS)
 
 
 @kernel
-def _roots(n_nodes: int, left: I64, right: I64) -> I64:
+def _find_roots(parent: I64, left: I64, right: I64) -> None:
     """Union-find with path halving; the smaller root wins: a root is the smallest node of its component."""
-    parent = np.arange(n_nodes)
     for edge in range(len(left)):
         a, b = left[edge], right[edge]
         while parent[a] != a:
@@ -43,6 +43,5 @@ def _roots(n_nodes: int, left: I64, right: I64) -> I64:
             parent[b] = a
         else:
             parent[a] = b
-    for node in range(n_nodes):  # parents come before their children: one pass reaches every root
+    for node in range(len(parent)):  # parents come before their children: one pass reaches every root
         parent[node] = parent[parent[node]]
-    return parent

@@ -27,8 +27,9 @@ def pairs_of(
         for at in range(0, len(rows), batch_rows)
     )
     found = [row for batch in bucket_pairs(batches, window) for row in batch.to_pylist()]
-    pairs = sorted((row["anchor"], row["key"]) for row in found if row["anchor"] is not None)
-    return pairs, sum(row["uncompared"] or 0 for row in found)
+    pairs = sorted((row["anchor"], row["key"]) for row in found if row["anchor"] != row["key"])
+    assert all(row["uncompared"] == 0 for row in found if row["anchor"] != row["key"])
+    return pairs, sum(row["uncompared"] for row in found)
 
 
 def pairs_slowly(rows: list[tuple[int, int]], window: int) -> list[tuple[int, int]]:

@@ -82,7 +82,7 @@ def bands_slowly(text: str, n_bands: int, n_rows: int, ngram: int, seed: int) ->
     return hashes
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(any_text, max_size=4), st.integers(1, 3))
 def test_shingles_are_those_of_the_slow_reading(texts: list[str], ngram: int) -> None:
     found = [shingle_set.tolist() for shingle_set in shingle_sets(pa.array(texts, pa.string()), ngram)]
@@ -112,8 +112,13 @@ def test_normalisation_by_example(text: str, normal: str) -> None:
     assert shingle_sets(pa.array([text]), 1)[0].tolist() == shingles_slowly(normal, 1)
 
 
-def test_every_code_point_folds_as_the_slow_reading_says() -> None:
-    points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+def test_code_points_fold_as_the_slow_reading_says() -> None:
+    points = [
+        *range(0xD800),
+        *range(0xE000, 0x20000),
+        *range(0x20000, 0x110000, 61),
+        *range(0xE0100, 0xE01F0),
+    ]
     texts = [
         "".join(f"a{chr(point)}b " for point in points[at : at + 4096]) for at in range(0, len(points), 4096)
     ]
@@ -153,6 +158,7 @@ def test_broken_utf8_stays_inside_its_document() -> None:
     assert found[2].tolist() == shingles_slowly("x \ufffd\ufffd", 1)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
 def test_jaccard_is_that_of_sets(left: set[int], right: set[int]) -> None:
     expected = len(left & right) / len(left | right) if left and right else 0.0
