@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,11 +24,12 @@ SCORED_SCHEMA = pa.schema(
         ("score", pa.float64()),
         ("scores", pa.map_(pa.string(), pa.float64())),
         ("error", pa.string()),
+        ("n_tokens", pa.int32()),
     ]
 )
 SCORED_DDL = (
     "doc_id string, text_hash string, prediction string, score double, "
-    "scores map<string,double>, error string"
+    "scores map<string,double>, error string, n_tokens int"
 )
 # Also a chunk of few, long documents ends: what a worker holds is bounded.
 _CHUNK_CHARACTERS = 8_000_000
@@ -41,10 +43,14 @@ class Scores(Protocol):
 
     @property
     def labels(self) -> Sequence[str]:
-        """The labels in the order of the columns of `score`."""
+        """The labels in the order of the columns of `score_ids`."""
         ...
 
-    def score(self, texts: Sequence[str]) -> Float32:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, as the model sees it."""
+        ...
+
+    def score_ids(self, input_ids: Sequence[Sequence[int]]) -> Float32:
         """Probabilities, float32 [texts, labels]."""
         ...
 
@@ -67,14 +73,28 @@ class Document:
     text: str | None
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the model said to one text: probabilities (float32 [labels]) from so many tokens, or why not."""
+
+    probabilities: Float32
+    n_tokens: int
+    error: str | None = None
+
+
 Scored = dict[str, object]
+_NO_PROBABILITIES: Float32 = np.zeros(0, dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=1)
 def worker_scorer(model: ModelSource) -> Scores:
     """The scorer of this Python process, loaded at its first chunk and kept for its later tasks."""
+    # torch takes seconds to import: once in the worker, never in the driver.
     from sparkml.models.scorer import load_scorer
 
+    if model.threads == 1:
+        # The tokenizers library would start a thread for every core of the machine.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
     return load_scorer(model.folder, model.threads)
 
 
@@ -119,55 +139,55 @@ def chunks(documents: Iterator[Document], size: int) -> Iterator[list[Document]]
 def score_chunk(scorer: Scores, chunk: Sequence[Document], top_labels: int | None) -> list[Scored]:
     """One row a document, in order. Where a chunk fails, its documents are tried one by one."""
     texts = [document.text for document in chunk if document.text is not None]
-    results: list[Float32 | str]
     try:
-        results = list(_probabilities(scorer, texts))
+        answers = _ask(scorer, texts)
     except Exception:
         # Whatever the model raises is about some document of the chunk; the next line finds out which.
-        results = [_alone(scorer, text) for text in texts]
-    remaining = iter(results)
-    rows = []
-    for document in chunk:
-        result = "text is null" if document.text is None else next(remaining)
-        rows.append(_row(document, result, scorer.labels, top_labels))
-    return rows
+        answers = [_ask_alone(scorer, text) for text in texts]
+    remaining = iter(answers)
+    null = Answer(_NO_PROBABILITIES, 0, "text is null")
+    return [
+        _row(document, null if document.text is None else next(remaining), scorer.labels, top_labels)
+        for document in chunk
+    ]
 
 
-def _probabilities(scorer: Scores, texts: Sequence[str]) -> Float32:
+def _ask(scorer: Scores, texts: Sequence[str]) -> list[Answer]:
     if not texts:
-        return np.zeros((0, len(scorer.labels)), dtype=np.float32)
-    probabilities = scorer.score(texts)
+        return []
+    input_ids = scorer.encode(texts)
+    probabilities = scorer.score_ids(input_ids)
     if probabilities.shape != (len(texts), len(scorer.labels)):
         raise SparkmlError(
             "the model answered with scores of another shape",
             got=str(probabilities.shape),
             expected=str((len(texts), len(scorer.labels))),
         )
-    return probabilities
+    return [Answer(row, len(ids)) for row, ids in zip(probabilities, input_ids, strict=True)]
 
 
-def _alone(scorer: Scores, text: str) -> Float32 | str:
+def _ask_alone(scorer: Scores, text: str) -> Answer:
     try:
-        found: Float32 = _probabilities(scorer, [text])[0]
+        return _ask(scorer, [text])[0]
     except Exception as error:  # kept in the document's row: one bad document must not end the job
-        return f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS]
-    return found
+        return Answer(_NO_PROBABILITIES, 0, f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS])
 
 
-def _row(document: Document, result: Float32 | str, labels: Sequence[str], top_labels: int | None) -> Scored:
+def _row(document: Document, answer: Answer, labels: Sequence[str], top_labels: int | None) -> Scored:
     row: Scored = {
         "doc_id": document.doc_id,
         "text_hash": document.text_hash,
         "prediction": None,
         "score": None,
         "scores": None,
-        "error": None,
+        "error": answer.error,
+        "n_tokens": answer.n_tokens,
     }
-    if isinstance(result, str):
-        return {**row, "error": result}
-    if not np.isfinite(result).all():
+    if answer.error is not None:
+        return row
+    if not np.isfinite(answer.probabilities).all():
         return {**row, "error": "the model's scores are not finite"}
     # Stable: of equal scores the label that the model names first comes first.
-    order = np.argsort(-result, kind="stable")[:top_labels]
-    ranked = [(labels[index], round(float(result[index]), _DECIMALS)) for index in order]
+    order = np.argsort(-answer.probabilities, kind="stable")[:top_labels]
+    ranked = [(labels[index], round(float(answer.probabilities[index]), _DECIMALS)) for index in order]
     return {**row, "prediction": ranked[0][0], "score": ranked[0][1], "scores": ranked}

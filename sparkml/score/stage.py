@@ -79,7 +79,7 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     scored = _scores_of(job, config, record)
     pending = pending_of(kept, scored, config.source)
     _log.info("%s: %d of %d documents to score", record.name, pending.to_score, pending.documents)
-    metrics = {"scored": 0.0, "errors": 0.0, "seconds_scoring": 0.0, "documents_per_second": 0.0}
+    metrics: dict[str, float] = {"scored": 0, "errors": 0}
     if pending.to_score or pending.gone or not job.tables.exists(config.target):
         metrics |= _write(job, config, record, kept, scored, pending)
     else:
@@ -166,9 +166,13 @@ def _write(
     started = time.monotonic()
     model = ModelSource(record.path, record.stage_run, config.threads)
     seen = Observation()
-    fresh = with_provenance(transform(unscored(kept, scored), model, config), record, job, config).observe(
-        seen, F.count(F.lit(1)).alias("scored"), F.count("error").alias("errors")
+    answers = transform(unscored(kept, scored), model, config).observe(
+        seen,
+        F.count(F.lit(1)).alias("scored"),
+        F.count("error").alias("errors"),
+        F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens"),
     )
+    fresh = with_provenance(answers, record, job, config)
     if pending.changed or pending.gone:
         # Old and new rows change places in one commit: nobody sees a document without a score, or with two.
         job.replace_slice(
@@ -183,8 +187,9 @@ def _write(
     return {
         "scored": counts["scored"],
         "errors": counts["errors"],
-        "seconds_scoring": seconds,
+        "tokens": counts["tokens"],
         "documents_per_second": counts["scored"] / seconds,
+        "tokens_per_second": counts["tokens"] / seconds,
     }
 
 

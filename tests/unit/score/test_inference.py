@@ -18,8 +18,12 @@ class VowelScorer:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
 
-    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        self.calls.append(list(texts))
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[ord(character) for character in text] for text in texts]
+
+    def score_ids(self, input_ids: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        texts = ["".join(map(chr, ids)) for ids in input_ids]
+        self.calls.append(texts)
         rows = []
         for text in texts:
             counts = [text.count(label) for label in self.labels]
@@ -45,6 +49,7 @@ def test_a_row_names_the_best_label_and_all_scores_in_their_order() -> None:
         "score": 0.666667,
         "scores": [("o", 0.666667), ("a", 0.333333), ("e", 0.0)],
         "error": None,
+        "n_tokens": 3,
     }
 
 
