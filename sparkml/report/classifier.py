@@ -1,18 +1,21 @@
-"""Fine-tuning: the classifier from pretrained weights beside the same network from random ones."""
+"""Fine-tuning: the classifier from pretrained weights beside the same network from random ones.
+
+Reads `report.json` and `curve.jsonl` of the classifier's folder, as the stage finetune writes them. A key that is
+missing leaves a gap on the page, never an error: a model of another maker may be registered too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sparkml.report.config import ReportConfig
-from sparkml.report.lake import Lake, number, numbers, part, read_lines, read_object
-from sparkml.report.training import CURVE_FILE, VALIDATION_KEYS, Points
+from sparkml.report.lake import Lake, number, numbers, objects, part, read_lines, read_object
+from sparkml.report.training import CURVE_FILE, Points
 
 REPORT_FILE = "report.json"
-_STARTS = ("pretrained", "random")
-_AVERAGES = ("macro avg", "weighted avg", "micro avg", "accuracy", "macro_avg", "weighted_avg")
+PRETRAINED, RANDOM = "pretrained", "random"
 _LABELS_SHOWN = 40
 _MATRIX_LABELS = 20  # more cannot be read
 
@@ -31,13 +34,13 @@ class LabelResult:
 
 @dataclass(frozen=True)
 class Start:
-    """Results on held-out documents from one kind of starting weights."""
+    """Results on held-out documents from one kind of starting weights; both curves are over steps."""
 
     name: str
     accuracy: float | None
     macro_f1: float | None
     loss: Points
-    accuracy_curve: Points
+    held_out_accuracy: Points
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Finetuning:
     labels: tuple[LabelResult, ...]
     more_labels: int
     documents: float | None  # held out
+    train_documents: float | None
     matrix_labels: tuple[str, ...]
     matrix: tuple[tuple[float, ...], ...]
     majority: float | None  # accuracy of always saying the most frequent label
@@ -64,21 +68,20 @@ def gather(lake: Lake, config: ReportConfig) -> Finetuning | None:
         return None
     report = read_object(model.path, REPORT_FILE)
     curve = read_lines(model.path, CURVE_FILE)
-    pretrained = part(report, "pretrained") or report
-    random = part(report, "random", "random_weights", "scratch")
-    labels = _labels(report, pretrained, random)
-    matrix_labels, matrix = _matrix(report, pretrained, [one.label for one in labels])
+    pretrained, random = part(report, PRETRAINED), part(report, RANDOM)
+    labels = _labels(pretrained, random)
     supports = [one.support for one in labels if one.support is not None]
-    held_out = sum(supports) or number(report, "n_validation", "documents")
+    matrix_labels, matrix = confusion_of(pretrained, [one.label for one in labels])
     return Finetuning(
         model.name,
         model.path,
         model.parent,
-        _start("pretrained", {**model.metrics, **pretrained}, curve),
-        _start("random", random, curve) if random else None,
+        _start(PRETRAINED, {**model.metrics, **pretrained}, curve),
+        _start(RANDOM, random, curve) if random else None,
         tuple(labels[:_LABELS_SHOWN]),
         max(0, len(labels) - _LABELS_SHOWN),
-        held_out,
+        number(report, "held_out_documents"),
+        number(report, "train_documents"),
         matrix_labels,
         matrix,
         max(supports) / sum(supports) if sum(supports) else None,
@@ -86,103 +89,51 @@ def gather(lake: Lake, config: ReportConfig) -> Finetuning | None:
 
 
 def _start(name: str, result: Mapping[str, Any], curve: list[dict[str, Any]]) -> Start:
-    rows = part_rows(result.get("curve")) or [row for row in curve if _start_of(row) == name]
-    averages = part(
-        part(result, "classification_report", "report") or result, "macro avg", "macro_avg", "macro"
-    )
+    rows = [row for row in curve if row.get("weights", PRETRAINED) == name]
     return Start(
         name,
-        number(result, "accuracy", "validation_accuracy"),
-        number(result, "macro_f1", "f1_macro") or number(averages, "f1", "f1-score", "f1_score"),
-        tuple(sorted(numbers(rows, "step", *VALIDATION_KEYS, "loss"))),
-        tuple(sorted(numbers(rows, "step", "validation_accuracy", "accuracy", "macro_f1"))),
+        number(result, "accuracy"),
+        number(result, "macro_f1"),
+        tuple(sorted(numbers(rows, "step", "loss"))),
+        tuple(sorted(numbers(rows, "step", "held_out_accuracy"))),
     )
 
 
-def part_rows(value: object) -> list[dict[str, Any]]:
-    """The objects of a list; empty where it is none."""
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
-
-
-def _start_of(row: Mapping[str, Any]) -> str:
-    """Which of the two trainings a line of the curve belongs to; a line that does not say is of the first."""
-    said = next(
-        (row[key] for key in ("start", "init", "weights", "run", "model", "variant", "name") if key in row),
-        "",
-    )
-    return next((name for name in _STARTS if name in str(said)), _STARTS[0])
-
-
-def _labels(
-    report: Mapping[str, Any], pretrained: Mapping[str, Any], random: Mapping[str, Any]
-) -> list[LabelResult]:
+def _labels(pretrained: Mapping[str, Any], random: Mapping[str, Any]) -> list[LabelResult]:
     """The labels by falling support."""
-    mine, other = per_label(pretrained), per_label(random)
-    if not mine:
-        mine = per_label(report)
+    other = {str(row.get("label")): row for row in objects(random.get("classes"))}
     results = [
         LabelResult(
-            label,
+            str(row.get("label")),
             number(row, "precision"),
             number(row, "recall"),
-            number(row, "f1", "f1-score", "f1_score"),
-            number(other.get(label, {}), "f1", "f1-score", "f1_score"),
+            number(row, "f1"),
+            number(other.get(str(row.get("label")), {}), "f1"),
             number(row, "support"),
         )
-        for label, row in mine.items()
+        for row in objects(pretrained.get("classes"))
     ]
     return sorted(results, key=lambda one: (-(one.support or 0), one.label))
 
 
-def per_label(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Label -> {precision, recall, f1, support}: a list of objects, an object by label, or scikit-learn's."""
-    for key in ("per_label", "per_class", "classes", "labels", "classification_report", "report"):
-        found = result.get(key)
-        rows = part_rows(found)
-        if rows:
-            return {str(row.get("label", row.get("name", place))): row for place, row in enumerate(rows)}
-        if isinstance(found, dict):
-            return {
-                str(label): row
-                for label, row in found.items()
-                if isinstance(row, dict) and label not in _AVERAGES
-            }
-    return {}
-
-
-def _matrix(
-    report: Mapping[str, Any], pretrained: Mapping[str, Any], by_support: Sequence[str]
+def confusion_of(
+    result: Mapping[str, Any], by_support: list[str]
 ) -> tuple[tuple[str, ...], tuple[tuple[float, ...], ...]]:
-    """The confusion matrix, labels by falling support; empty where it is not square or does not fit."""
-    raw = next(
-        (
-            found
-            for holder in (pretrained, report)
-            for key in ("confusion", "confusion_matrix")
-            if (found := holder.get(key)) is not None
-        ),
-        None,
+    """`confusion` = {labels, counts}, labels by falling support; empty where it is not square or too large."""
+    confusion = part(result, "confusion")
+    names, rows = confusion.get("labels"), confusion.get("counts")
+    if not isinstance(names, list) or not isinstance(rows, list) or not 0 < len(names) <= _MATRIX_LABELS:
+        return (), ()
+    square = len(rows) == len(names) and all(
+        isinstance(row, list)
+        and len(row) == len(names)
+        and all(isinstance(value, (int, float)) for value in row)
+        for row in rows
     )
-    names = _matrix_names(report, pretrained, raw) or list(by_support)
-    rows = raw.get("matrix", raw.get("counts")) if isinstance(raw, dict) else raw
-    square = (
-        isinstance(rows, list)
-        and len(rows) == len(names)
-        and all(
-            isinstance(row, list) and len(row) == len(names) and all(isinstance(v, (int, float)) for v in row)
-            for row in rows
-        )
-    )
-    if not square or not rows or len(names) > _MATRIX_LABELS:
+    if not square:
         return (), ()
     rank = {label: place for place, label in enumerate(by_support)}
-    order = sorted(range(len(names)), key=lambda at: (rank.get(names[at], len(rank)), at))
-    return tuple(names[at] for at in order), tuple(tuple(float(rows[r][c]) for c in order) for r in order)
-
-
-def _matrix_names(report: Mapping[str, Any], pretrained: Mapping[str, Any], raw: object) -> list[str]:
-    for holder in (raw, pretrained, report):
-        names = holder.get("labels", holder.get("label_names")) if isinstance(holder, dict) else None
-        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-            return names
-    return []
+    order = sorted(range(len(names)), key=lambda at: (rank.get(str(names[at]), len(rank)), at))
+    return tuple(str(names[at]) for at in order), tuple(
+        tuple(float(rows[r][c]) for c in order) for r in order
+    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sparkml.report import formats
 from sparkml.report.classifier import REPORT_FILE
@@ -32,12 +31,13 @@ class Compression:
     measures: tuple[Measure, ...]
     flipped: float | None
     documents: float | None
+    largest_difference: float | None  # of a score
     smaller: float | None  # times
     faster: float | None  # times
 
 
 def _difference(before: float, after: float) -> str:
-    return f"{after - before:+.3f}"
+    return f"{after - before:+.3f}".replace("-", "−")
 
 
 def _times(before: float, after: float) -> str:
@@ -48,15 +48,14 @@ def _milliseconds(value: float | None) -> str:
     return formats.NOTHING if value is None else f"{value:.1f} ms"
 
 
-_Line = tuple[str, tuple[str, ...], Callable[[float | None], str], Callable[[float, float], str]]
-_SPEED = ("docs_per_second", "documents_per_second", "throughput")
-_SIZE = ("bytes", "size_bytes", "n_bytes", "size")
+_Line = tuple[str, str, Callable[[float | None], str], Callable[[float, float], str]]
+_SPEED, _SIZE = "documents_per_second", "size_bytes"
 _LINES: tuple[_Line, ...] = (
-    ("accuracy", ("accuracy",), formats.score, _difference),
-    ("macro F1", ("macro_f1", "f1_macro"), formats.score, _difference),
+    ("accuracy", "accuracy", formats.score, _difference),
+    ("macro F1", "macro_f1", formats.score, _difference),
     ("size", _SIZE, formats.size, _times),
-    ("latency p50, one document", ("latency_p50_ms", "p50_ms", "latency_ms_p50"), _milliseconds, _times),
-    ("latency p95, one document", ("latency_p95_ms", "p95_ms", "latency_ms_p95"), _milliseconds, _times),
+    ("latency p50, one document", "latency_p50_ms", _milliseconds, _times),
+    ("latency p95, one document", "latency_p95_ms", _milliseconds, _times),
     ("documents a second", _SPEED, formats.measured, _times),
 )
 
@@ -67,8 +66,8 @@ def gather(lake: Lake, config: ReportConfig) -> Compression | None:
     if model is None:
         return None
     report = read_object(model.path, REPORT_FILE)
-    before = _flat(part(report, "float", "float32", "fp32", "before"))
-    after = {**model.metrics, **_flat(part(report, "int8", "compressed", "after"))}
+    before = part(report, "float32")
+    after = {**model.metrics, **part(report, "int8")}
     measures = [
         Measure(
             name,
@@ -76,8 +75,8 @@ def gather(lake: Lake, config: ReportConfig) -> Compression | None:
             show(new),
             change(old, new) if old is not None and new is not None else formats.NOTHING,
         )
-        for name, keys, show, change in _LINES
-        for old, new in ((number(before, *keys), number(after, *keys)),)
+        for name, key, show, change in _LINES
+        for old, new in ((number(before, key), number(after, key)),)
         if old is not None or new is not None
     ]
     return Compression(
@@ -85,16 +84,9 @@ def gather(lake: Lake, config: ReportConfig) -> Compression | None:
         model.path,
         model.parent,
         tuple(measures),
-        number({**model.metrics, **report}, "flipped", "flipped_predictions", "n_flipped"),
-        number(report, "documents", "n_documents", "held_out"),
-        formats.ratio(number(before, *_SIZE), number(after, *_SIZE)),
-        formats.ratio(number(after, *_SPEED), number(before, *_SPEED)),
+        number({**model.metrics, **report}, "flipped"),
+        number(report, "documents"),
+        number(report, "largest_score_difference"),
+        formats.ratio(number(before, _SIZE), number(after, _SIZE)),
+        formats.ratio(number(after, _SPEED), number(before, _SPEED)),
     )
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"latency": {"p50_ms": 1}}` also as `p50_ms`."""
-    inner = {
-        key: value for group in values.values() if isinstance(group, dict) for key, value in group.items()
-    }
-    return {**inner, **values}

@@ -28,15 +28,15 @@ class ReportConfig(StageConfig):
         description="Where the page is written. Null: <artifacts>/report/report.html",
         json_schema_extra={"semantic": False},
     )
-    examples_per_reason: int = Field(2, ge=0, le=10, description="Rejected documents shown for each reason")
+    examples_per_reason: int = Field(2, ge=0, le=5, description="Rejected documents shown for each reason")
     reasons_per_stage: int = Field(
-        20, ge=1, le=50, description="Reasons shown for each stage, most frequent first"
+        20, ge=1, le=40, description="Reasons shown for each stage, most frequent first"
     )
     duplicate_examples: int = Field(
         6, ge=0, le=20, description="Pairs of duplicates shown with their differences"
     )
     score_examples: int = Field(8, ge=0, le=50, description="Least certain predictions shown")
-    excerpt_characters: int = Field(320, ge=40, le=2000, description="Characters shown of a document")
+    excerpt_characters: int = Field(320, ge=40, le=1000, description="Characters shown of a document")
     compared_words: int = Field(
-        300, ge=20, le=1000, description="Words of a pair of duplicates that are compared"
+        160, ge=20, le=1000, description="Words of a pair of duplicates that are compared"
     )

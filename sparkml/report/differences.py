@@ -31,7 +31,7 @@ class Comparison:
     cut: bool
 
 
-def compare(left: str, right: str, *, max_words: int = 300, context: int = 14) -> Comparison:
+def compare(left: str, right: str, *, max_words: int = 160, context: int = 10) -> Comparison:
     """Word-level differences. Equal ends are stripped first, then `max_words` of each side are compared.
 
     Difflib takes quadratic time, so it never sees more than `max_words` words; `cut` says there was more.
@@ -61,7 +61,8 @@ def _side(words: list[str], middle: slice, runs: _Runs, max_words: int, context:
     """The equal head, what was compared, then the equal tail or a note of what was not compared."""
     left_out = len(words[middle]) - max_words
     last = ("cut", [str(left_out)]) if left_out > 0 else ("equal", words[middle.stop :])
-    return tuple(_pieces(_joined([("equal", words[: middle.start]), *runs, last]), context))
+    pieces = _pieces(_joined([("equal", words[: middle.start]), *runs, last]), context)
+    return tuple(piece for piece in pieces if piece.text)
 
 
 def _changed(runs: _Runs) -> int:
@@ -91,7 +92,10 @@ def _pieces(runs: _Runs, context: int) -> Iterator[Piece]:
         if kind == "cut":
             yield Piece(FOLDED, f"{int(words[0]):,} more words")
         elif kind != "equal":
-            yield Piece(CHANGED, "".join(words))
+            # The blanks after the last word belong to no word: marked, they would be a stripe at the margin.
+            text = "".join(words)
+            yield Piece(CHANGED, text.rstrip())
+            yield Piece(SAME, text[len(text.rstrip()) :])
         else:
             before = context if place > 0 else 0
             after = context if place < len(runs) - 1 else 0

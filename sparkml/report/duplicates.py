@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from sparkml.report.config import ReportConfig
 from sparkml.report.differences import Comparison, compare
-from sparkml.report.formats import excerpt, shown
+from sparkml.report.formats import excerpt, ratio, shown
 from sparkml.report.lake import Excerpt, Lake
 
 _BINS = 20  # of similarity, between the threshold and 1
@@ -78,20 +78,18 @@ def gather(lake: Lake, config: ReportConfig) -> Duplicates | None:
     duplicates = lake.table(config.duplicates)
     if duplicates is None:
         return None
-    kinds = _kinds(duplicates)
     clusters = duplicates.groupBy("cluster_id").agg(
         (F.count(F.lit(1)) + 1).alias("documents"), F.min("kept_id").alias("kept_id")
     )
     sizes = _sizes(clusters)
     threshold = _threshold(lake)
-    edges, similarities = _similarities(duplicates, threshold)
+    kinds, edges, similarities = _counts(duplicates, threshold)
     top = clusters.orderBy(F.desc("documents"), "cluster_id").limit(_LARGEST).collect()
     examples = _examples(duplicates, config.duplicate_examples)
     wanted = [row["kept_id"] for row in top]
     wanted += [row[key] for row in examples for key in ("doc_id", "partner_id")]
-    # What was compared is the cleaned text, so that is what is shown; titles and sources are those of bronze.
+    # What dedupe compared is the cleaned text: that is what is shown.
     texts = lake.documents(config.clean, wanted, _COMPARED_CHARACTERS)
-    names = {key: one.name for key, one in lake.documents(config.bronze, wanted, 1).items()}
     return Duplicates(
         documents=sum(kind.documents for kind in kinds),
         clusters=sum(count for _, count, _ in sizes),
@@ -102,27 +100,46 @@ def gather(lake: Lake, config: ReportConfig) -> Duplicates | None:
         edges=edges,
         similarities=similarities,
         threshold=threshold,
-        top=tuple(_cluster(row.asDict(), texts, names, config) for row in top),
+        top=tuple(_cluster(row.asDict(), texts, config) for row in top),
         pairs=tuple(
-            _pair(row, texts, names, config)
+            _pair(row, texts, config)
             for row in examples
             if row["doc_id"] in texts and row["partner_id"] in texts
         ),
     )
 
 
-def _kinds(duplicates: DataFrame) -> tuple[Kind, ...]:
+def _counts(
+    duplicates: DataFrame, threshold: float | None
+) -> tuple[tuple[Kind, ...], tuple[float, ...], tuple[int, ...]]:
+    """Kinds, and the similarities of all but the exact ones, from a tenth below the threshold to 1: one pass."""
+    low = max(0.0, int(10 * (0.5 if threshold is None else threshold) + 1e-9) / 10 - 0.1)
+    width = (1 - low) / _BINS
+    place = F.least(F.lit(_BINS - 1), F.floor((F.col("similarity") - low) / width))
+    clamped = F.when(F.col("similarity").isNotNull(), F.greatest(F.lit(0), place)).cast("int")
     rows = (
-        duplicates.groupBy("kind")
-        .agg(F.count(F.lit(1)).alias("documents"), F.avg("similarity").alias("similarity"))
+        duplicates.groupBy("kind", clamped.alias("bin"))
+        .agg(F.count(F.lit(1)).alias("documents"), F.sum("similarity").alias("similarity"))
         .collect()
     )
+    kinds: dict[str, list[Row]] = {}
+    counts = [0] * _BINS
+    for row in rows:
+        kinds.setdefault(row["kind"] or "(none)", []).append(row)
+        if row["kind"] != "exact" and row["bin"] is not None:
+            counts[row["bin"]] += row["documents"]
     total = sum(row["documents"] for row in rows)
-    ordered = sorted(rows, key=lambda row: (-row["documents"], row["kind"] or ""))
-    return tuple(
-        Kind(row["kind"] or "(none)", row["documents"], row["documents"] / total, row["similarity"])
-        for row in ordered
-    )
+    found = [_kind(name, group, total) for name, group in kinds.items()]
+    edges = tuple(round(low + width * at, 6) for at in range(_BINS + 1))
+    ordered = tuple(sorted(found, key=lambda kind: (-kind.documents, kind.name)))
+    return ordered, edges, tuple(counts) if any(counts) else ()
+
+
+def _kind(name: str, rows: list[Row], total: int) -> Kind:
+    documents = sum(row["documents"] for row in rows)
+    measured = [row for row in rows if row["similarity"] is not None]
+    similar = ratio(sum(r["similarity"] for r in measured), sum(r["documents"] for r in measured))
+    return Kind(name, documents, documents / total, similar)
 
 
 def size_label(power: int) -> str:
@@ -151,20 +168,6 @@ def _threshold(lake: Lake) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _similarities(
-    duplicates: DataFrame, threshold: float | None
-) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Near duplicates by true similarity, in bins from a tenth below the threshold to 1."""
-    low = max(0.0, int(10 * (0.5 if threshold is None else threshold) + 1e-9) / 10 - 0.1)
-    width = (1 - low) / _BINS
-    place = F.floor((F.col("similarity") - low) / width)
-    clamped = F.greatest(F.lit(0), F.least(F.lit(_BINS - 1), place)).cast("int")
-    near = duplicates.where((F.col("kind") != "exact") & F.col("similarity").isNotNull())
-    counts = {row["bin"]: row["count"] for row in near.groupBy(clamped.alias("bin")).count().collect()}
-    edges = tuple(round(low + width * at, 6) for at in range(_BINS + 1))
-    return edges, tuple(counts.get(at, 0) for at in range(_BINS)) if counts else ()
-
-
 def _examples(duplicates: DataFrame, limit: int) -> list[dict[str, Any]]:
     """Pairs from all bands of similarity in turn, the least similar first; the same ones on every run."""
     if not limit:
@@ -179,25 +182,22 @@ def _examples(duplicates: DataFrame, limit: int) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["similarity"], row["doc_id"]))
 
 
-def _cluster(
-    row: Mapping[str, Any], texts: Mapping[str, Excerpt], names: Mapping[str, str], config: ReportConfig
-) -> Cluster:
+def _cluster(row: Mapping[str, Any], texts: Mapping[str, Excerpt], config: ReportConfig) -> Cluster:
     kept = row["kept_id"]
-    text = excerpt(texts[kept].text, config.excerpt_characters // 2) if kept in texts else ""
-    return Cluster(row["cluster_id"], row["documents"], kept, names.get(kept, kept), text)
+    document = texts.get(kept)
+    text = excerpt(document.text, config.excerpt_characters // 2) if document else ""
+    return Cluster(row["cluster_id"], row["documents"], kept, document.name if document else kept, text)
 
 
-def _pair(
-    row: Mapping[str, Any], texts: Mapping[str, Excerpt], names: Mapping[str, str], config: ReportConfig
-) -> Pair:
+def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt], config: ReportConfig) -> Pair:
     left, right = row["doc_id"], row["partner_id"]
     return Pair(
         row["kind"],
         row["similarity"],
         left,
         right,
-        names.get(left, left),
-        names.get(right, right),
+        texts[left].name,
+        texts[right].name,
         right == row["kept_id"],
         compare(shown(texts[left].text), shown(texts[right].text), max_words=config.compared_words),
     )

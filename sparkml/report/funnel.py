@@ -8,8 +8,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.report.config import ReportConfig
+from sparkml.report.duplicates import Duplicates
 from sparkml.report.formats import ratio
 from sparkml.report.lake import Lake
+from sparkml.report.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Fate:
     name: str
     documents: int
     share: float
+    tone: str  # its colour on the page, the same on every page
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class Funnel:
         return next((step for step in self.steps if step.name == name), None)
 
 
-def gather(lake: Lake, config: ReportConfig) -> Funnel | None:
+def gather(
+    lake: Lake, config: ReportConfig, scores: Scores | None, duplicates: Duplicates | None
+) -> Funnel | None:
     """None where nothing was ingested yet."""
     bronze = lake.table(config.bronze)
     if bronze is None:
@@ -71,12 +76,12 @@ def gather(lake: Lake, config: ReportConfig) -> Funnel | None:
     packed = lake.last_succeeded("shard")
     if packed is not None:
         found.append(("shard", "packed into training samples", packed["rows_kept"] or 0, None))
-    scored = lake.table(config.scores)
-    if scored is not None:
-        found.append(("score", "scored by the newest model", _scored(scored), None))
+    if scores is not None:
+        done = scores.newest.documents - scores.newest.errors
+        found.append(("score", f"scored by {scores.newest.name}", done, None))
     return Funnel(
         _steps([("source", "records in the source", read, None), *found]),
-        _fates(lake, config, read, {name: documents for name, _, documents, _ in found}, refused),
+        _fates(read, {name: documents for name, _, documents, _ in found}, refused, duplicates),
         ingest.get("bytes_in") or None,
         lake.metric("shard", "tokens"),
         lake.metric("shard", "samples"),
@@ -89,21 +94,6 @@ def _size(table: DataFrame) -> tuple[int, int]:
         F.coalesce(F.sum(F.octet_length("text")), F.lit(0)).alias("bytes"),
     ).collect()[0]
     return row["documents"], row["bytes"]
-
-
-def _scored(scores: DataFrame) -> int:
-    """Documents with a prediction of the model version that was applied last."""
-    counts = scores.groupBy("input_version", "model_id", "model_version").agg(
-        F.count_if(F.col("error").isNull()).alias("documents")
-    )
-    per_model = counts.groupBy("model_id", "model_version").agg(
-        F.max("input_version").alias("input_version"), F.sum("documents").alias("documents")
-    )
-    rows = per_model.collect()  # one a model version
-    newest = max(
-        rows, key=lambda row: (row["input_version"] or 0, row["model_version"], row["model_id"]), default=None
-    )
-    return 0 if newest is None else int(newest["documents"])
 
 
 def _steps(found: list[tuple[str, str, int, int | None]]) -> tuple[Step, ...]:
@@ -122,17 +112,14 @@ def _steps(found: list[tuple[str, str, int, int | None]]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _fates(
-    lake: Lake, config: ReportConfig, read: int, left: dict[str, int], refused: int
-) -> tuple[Fate, ...]:
-    parts = [("rejected by ingest", refused)]
+def _fates(read: int, left: dict[str, int], refused: int, duplicates: Duplicates | None) -> tuple[Fate, ...]:
+    parts = [("rejected by ingest", refused, "quiet")]
     if "clean" in left:
-        parts.append(("rejected by clean", left["ingest"] - left["clean"]))
+        parts.append(("rejected by clean", left["ingest"] - left["clean"], "contrast"))
     if "dedupe" in left:
-        duplicates = lake.table(config.duplicates)
-        n_duplicates = duplicates.count() if duplicates is not None else 0
-        parts.append(("duplicates", n_duplicates))
-        parts.append(("rejected by dedupe", left["clean"] - left["dedupe"] - n_duplicates))
+        n_duplicates = duplicates.documents if duplicates is not None else 0
+        parts.append(("duplicates", n_duplicates, "amber"))
+        parts.append(("rejected by dedupe", left["clean"] - left["dedupe"] - n_duplicates, "violet"))
     last = next(name for name in ("dedupe", "clean", "ingest") if name in left)
-    parts.insert(0, ("kept" if last == "dedupe" else f"left after {last}", left[last]))
-    return tuple(Fate(name, max(n, 0), ratio(max(n, 0), read) or 0.0) for name, n in parts if n > 0)
+    parts.insert(0, ("kept" if last == "dedupe" else f"left after {last}", left[last], "accent"))
+    return tuple(Fate(name, n, ratio(n, read) or 0.0, tone) for name, n, tone in parts if n > 0)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from sparkml.log import get_logger
-from sparkml.models import registry
-from sparkml.models.registry import ModelRecord
-from sparkml.runs import SUCCEEDED, RunLedger, StageRun
+from sparkml.runs import MODELS, SUCCEEDED, RunLedger, StageRun
 
 _log = get_logger(__name__)
 _MAX_JSON_BYTES = 16_000_000  # a curve or report that is larger is none of ours
@@ -29,6 +28,29 @@ class Excerpt:
     source: str
     label: str | None
     text: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of `models`."""
+
+    name: str
+    path: str
+    parent: str | None
+    trained_on: str
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, row: Row) -> Model:
+        """Named as its children name it: `model_id/vN`."""
+        table = f"{row['trained_table']}@{row['trained_version']}" if row["trained_table"] else ""
+        return cls(
+            f"{row['model_id']}/v{row['version']}",
+            row["path"],
+            row["parent"],
+            row["manifest_id"] or table,
+            dict(row["metrics"] or {}),
+        )
 
 
 class Lake:
@@ -60,9 +82,28 @@ class Lake:
         metrics: Mapping[str, float] = (run or {}).get("metrics") or {}
         return next((metrics[name] for name in names if name in metrics), None)
 
-    def model(self, model_id: str) -> ModelRecord | None:
-        """The latest version of a model that was finished."""
-        return registry.latest(self._job, model_id)
+    def model(self, model_id: str) -> Model | None:
+        """The newest row of `models` for this model, leaving out what a run that did not succeed registered."""
+        unfinished = {run["run_id"] for run in self.runs if run["status"] != SUCCEEDED}
+        mine = [
+            row for row in self._models if row["model_id"] == model_id and row["stage_run"] not in unfinished
+        ]
+        newest = max(mine, key=lambda row: int(row["version"]), default=None)
+        return None if newest is None else Model.of(newest)
+
+    @cached_property
+    def _models(self) -> list[Row]:
+        table = self.table(MODELS)
+        return [] if table is None else table.collect()  # one row a model version
+
+    def scored_model(self) -> tuple[str, int] | None:
+        """The model version that the last scoring applied, as its inputs in the ledger say."""
+        run = self.last_succeeded("score")
+        for pair in (run or {}).get("inputs") or ():
+            prefix, _, model_id = pair["table"].replace(":", "/").partition("/")
+            if prefix == MODELS and model_id:
+                return model_id, pair["version"]
+        return None
 
     def documents(self, ref: str, doc_ids: Iterable[str], characters: int) -> dict[str, Excerpt]:
         """The beginnings of a few documents, by id: one pass over the table for all of them."""
@@ -134,9 +175,15 @@ def number(values: Mapping[str, Any], *names: str) -> float | None:
     return None
 
 
-def part(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The first of these keys that holds an object; empty where none does."""
-    return next((found for name in names if isinstance(found := values.get(name), dict)), {})
+def part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object under a key; empty where there is none."""
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; empty where it is none."""
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def numbers(rows: Sequence[Mapping[str, Any]], x: str, *names: str) -> list[tuple[float, float]]:

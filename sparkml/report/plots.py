@@ -123,8 +123,8 @@ def lines(
             axes.set_ylim(bottom=0)
         if len(curves) > 1:
             axes.legend(
-                loc="lower left",
-                bbox_to_anchor=(0, 1.0),
+                loc="lower right",
+                bbox_to_anchor=(1, 1.0),
                 ncols=min(len(curves), 3),
                 borderaxespad=0.2,
                 handlelength=1.6,
@@ -136,7 +136,7 @@ def lines(
 def confusion(
     name: str, labels: Sequence[str], matrix: Sequence[Sequence[float]], *, description: str
 ) -> Markup:
-    """A confusion matrix: rows are true labels, shaded by their share of the row, numbered by documents."""
+    """A confusion matrix: rows are true labels, shaded by the root of their share of the row, numbered."""
     n = len(labels)
     side = max(360, 42 * n + 150)
     with drawing(name):
@@ -149,13 +149,14 @@ def confusion(
                 share = value / total if total else 0.0
                 gid = f"tip-{row}-{column}"
                 colour = ACCENT if row == column else CONTRAST
+                shade = share**0.5  # the square root: a few mistakes can be seen beside many hits
                 cell = (column - 0.47, row - 0.47)
                 axes.add_patch(Rectangle(cell, 0.94, 0.94, color=GRID, alpha=0.35, linewidth=0))
-                axes.add_patch(Rectangle(cell, 0.94, 0.94, color=colour, alpha=share, linewidth=0, gid=gid))
+                axes.add_patch(Rectangle(cell, 0.94, 0.94, color=colour, alpha=shade, linewidth=0, gid=gid))
                 share_text = f"{formats.count(value)} ({formats.percent(share)})"
                 tips[gid] = f"{labels[row]} taken for {labels[column]}: {share_text}"
                 if value:
-                    ink = PAPER if share > 0.55 else INK
+                    ink = PAPER if shade > 0.6 else INK
                     axes.text(
                         column,
                         row,
@@ -185,10 +186,10 @@ def _figure() -> tuple[Figure, Axes]:
 def _finish(axes: Axes, x_label: str, y_label: str, *, whole: bool = True) -> None:
     axes.set_xlabel(x_label)
     # Above the axis and level, not turned by 90 degrees: read without tilting the head.
-    axes.set_title(y_label, loc="right", color=MUTED, fontsize=12)
+    axes.set_title(y_label, loc="left", color=MUTED, fontsize=12.5)
     axes.grid(axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=whole))
-    if whole:
+    if whole or max(axes.get_ylim()) >= 1000:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: formats.compact(value)))
     axes.margins(x=0.02)
 

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.report.config import ReportConfig
-from sparkml.report.formats import excerpt, ratio
+from sparkml.report.formats import excerpt
 from sparkml.report.lake import Excerpt, Lake
 
 _BINS = 25
@@ -79,7 +79,7 @@ class Scores:
 def gather(lake: Lake, config: ReportConfig) -> Scores | None:
     """None where nothing was scored yet."""
     scores = lake.table(config.scores)
-    models = _models(scores) if scores is not None else []
+    models = _models(scores, lake.scored_model()) if scores is not None else []
     if scores is None or not models:
         return None
     newest = models[0]
@@ -87,22 +87,22 @@ def gather(lake: Lake, config: ReportConfig) -> Scores | None:
         (F.col("model_id") == newest.model_id) & (F.col("model_version") == newest.model_version)
     )
     good = mine.where(F.col("error").isNull())
-    predictions, other_documents, other_labels = _predictions(good, newest)
+    predictions, histogram = _predictions(good)
     return Scores(
         newest,
         tuple(models[1:]),
-        predictions,
-        other_documents,
-        other_labels,
+        tuple(predictions[:_SHOWN]),
+        sum(one.documents for one in predictions[_SHOWN:]),
+        len(predictions[_SHOWN:]),
         tuple(at / _BINS for at in range(_BINS + 1)),
-        _histogram(good),
+        histogram,
         _errors(mine) if newest.errors else (),
         _unsure(lake, good, config),
     )
 
 
-def _models(scores: DataFrame) -> list[ModelScores]:
-    """Model versions, the one that was applied to the newest input first."""
+def _models(scores: DataFrame, applied: tuple[str, int] | None) -> list[ModelScores]:
+    """Model versions: the one that was applied last, then those of the newest inputs."""
     rows = (
         scores.groupBy("model_id", "model_version")
         .agg(
@@ -116,34 +116,31 @@ def _models(scores: DataFrame) -> list[ModelScores]:
     )
     rows.sort(key=lambda row: row["model_id"])
     rows.sort(key=lambda row: (row["input_version"] or 0, row["model_version"]), reverse=True)
+    rows.sort(key=lambda row: (row["model_id"], row["model_version"]) != applied)
     return [ModelScores(**row.asDict()) for row in rows]
 
 
-def _predictions(good: DataFrame, newest: ModelScores) -> tuple[tuple[Prediction, ...], int, int]:
-    grouped = good.groupBy("prediction").agg(
-        F.count(F.lit(1)).alias("documents"), F.avg("score").alias("score")
-    )
-    totals = grouped.agg(F.count(F.lit(1)), F.sum("documents")).collect()[0]
-    rows = grouped.orderBy(F.desc("documents"), "prediction").limit(_SHOWN).collect()
-    most = max((row["documents"] for row in rows), default=1)
-    scored = newest.documents - newest.errors
-    shown = tuple(
-        Prediction(
-            row["prediction"] or "(none)",
-            row["documents"],
-            ratio(row["documents"], scored) or 0.0,
-            row["documents"] / most,
-            row["score"],
-        )
-        for row in rows
-    )
-    return shown, (totals[1] or 0) - sum(row.documents for row in shown), totals[0] - len(shown)
-
-
-def _histogram(good: DataFrame) -> tuple[int, ...]:
+def _predictions(good: DataFrame) -> tuple[list[Prediction], tuple[int, ...]]:
+    """All labels by falling number of documents, and the histogram of the scores: one pass, labels x bins rows."""
     place = F.greatest(F.lit(0), F.least(F.lit(_BINS - 1), F.floor(F.col("score") * _BINS))).cast("int")
-    counts = {row["bin"]: row["count"] for row in good.groupBy(place.alias("bin")).count().collect()}
-    return tuple(counts.get(at, 0) for at in range(_BINS))
+    rows = (
+        good.groupBy("prediction", place.alias("bin"))
+        .agg(F.count(F.lit(1)).alias("documents"), F.sum("score").alias("score"))
+        .collect()
+    )
+    histogram = [0] * _BINS
+    labels: dict[str, tuple[int, float]] = {}
+    for row in rows:
+        histogram[row["bin"] or 0] += row["documents"]
+        documents, score = labels.get(row["prediction"] or "(none)", (0, 0.0))
+        labels[row["prediction"] or "(none)"] = documents + row["documents"], score + (row["score"] or 0.0)
+    total = sum(histogram)
+    most = max((documents for documents, _ in labels.values()), default=1)
+    found = [
+        Prediction(label, documents, documents / total, documents / most, score / documents)
+        for label, (documents, score) in labels.items()
+    ]
+    return sorted(found, key=lambda one: (-one.documents, one.label)), tuple(histogram)
 
 
 def _errors(mine: DataFrame) -> tuple[tuple[str, int], ...]:
@@ -158,19 +155,16 @@ def _unsure(lake: Lake, good: DataFrame, config: ReportConfig) -> tuple[Unsure, 
     rows = [row.asDict() for row in columns.orderBy("score", "doc_id").limit(config.score_examples).collect()]
     wanted = [row["doc_id"] for row in rows]
     texts = lake.documents(config.kept, wanted, 3 * config.excerpt_characters)
-    names = {key: one.name for key, one in lake.documents(config.bronze, wanted, 1).items()}
-    return tuple(_example(row, texts.get(row["doc_id"]), names, config) for row in rows)
+    return tuple(_example(row, texts.get(row["doc_id"]), config) for row in rows)
 
 
-def _example(
-    row: Mapping[str, Any], document: Excerpt | None, names: Mapping[str, str], config: ReportConfig
-) -> Unsure:
+def _example(row: Mapping[str, Any], document: Excerpt | None, config: ReportConfig) -> Unsure:
     others: Mapping[str, float] = row["scores"] or {}
     ranked = sorted(others.items(), key=lambda item: (-item[1], item[0]))
     following = tuple(item for item in ranked if item[0] != row["prediction"])[:_RUNNERS_UP]
     return Unsure(
         row["doc_id"],
-        names.get(row["doc_id"], row["doc_id"]),
+        document.name if document else row["doc_id"],
         document.label if document else None,
         row["prediction"] or "(none)",
         row["score"],

@@ -36,19 +36,20 @@ def gather(job: StageRun, config: ReportConfig) -> Contents:
             task.advance(1)
             return found
 
+        scored, repeated = part(scores.gather), part(duplicates.gather)
         return Contents(
             title=config.title,
             lake=job.lake,
             run_id=job.run_id,
             written_at=job.started_at,
             provenance=stages.provenance(lake),
-            funnel=part(funnel.gather),
+            funnel=part(lambda opened, chosen: funnel.gather(opened, chosen, scored, repeated)),
             rejects=part(rejects.gather),
-            duplicates=part(duplicates.gather),
+            duplicates=repeated,
             training=part(training.gather),
             finetuning=part(classifier.gather),
             compression=part(compression.gather),
-            scores=part(scores.gather),
+            scores=scored,
             stages=part(lambda opened, _: stages.gather(opened)),
         )
 

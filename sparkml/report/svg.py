@@ -34,7 +34,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.left": False,
     "axes.edgecolor": GRID,
     "axes.labelcolor": MUTED,
-    "axes.labelsize": 12.0,
+    "axes.labelsize": 12.5,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
     "axes.axisbelow": True,
@@ -45,11 +45,11 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": GRID,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 11.5,
-    "ytick.labelsize": 11.5,
+    "xtick.labelsize": 12.5,
+    "ytick.labelsize": 12.5,
     "ytick.major.size": 0.0,
     "legend.frameon": False,
-    "legend.fontsize": 12.0,
+    "legend.fontsize": 12.5,
     "lines.solid_capstyle": "round",
 }
 _NAMESPACE = re.compile(r"^\{[^}]*\}")

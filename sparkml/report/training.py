@@ -51,7 +51,7 @@ def gather(lake: Lake, config: ReportConfig) -> Training | None:
         model.name,
         model.path,
         model.parent,
-        model.trained_on.manifest_id or f"{model.trained_on.table}@{model.trained_on.version}",
+        model.trained_on,
         tuple(sorted(model.metrics.items())),
         _curve(rows, "loss", "train_loss", "training_loss"),
         _curve(rows, *VALIDATION_KEYS),
