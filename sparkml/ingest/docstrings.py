@@ -1,8 +1,8 @@
 """The docstrings of a Python source file; nothing is ever imported.
 
 A scanner finds where docstrings stand, `ast` reads their literals: what `ast` alone would give, at twenty
-times its speed. Where the scanner gives up, `ast` parses the whole file and says what is wrong with it. A file
-for another version of Python, whose definitions can be told apart, keeps its documents.
+times its speed. Where the scanner gives up, `ast` parses the whole file and says what is wrong with it. A
+file for another version of Python, whose definitions can be told apart, keeps its documents.
 """
 
 from __future__ import annotations

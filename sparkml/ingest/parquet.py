@@ -22,7 +22,7 @@ def read_parquet(
     A row group that does not decode becomes one reject, whose value is the number of rows lost with it.
     """
     try:
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         yield Defect(0, "file", "corrupt_parquet", printable(str(error)))
         return

@@ -2,9 +2,9 @@
 
 `ast.parse` makes an object of every expression (5 MB/s); documentation needs definitions and the statement
 after each header alone. This scanner knows what separates logical lines (strings, comments, brackets, line
-continuations) and the indentation that nests definitions (Python reference, chapter 2), and nothing of
-expressions. Where it cannot place something (an open string or bracket, a header without its colon) it gives up,
-for the real parser to judge.
+continuations) and the indentation that nests definitions (Python reference, chapter 2), nothing of expressions.
+Where it cannot place something (an open string or bracket, a header without its colon) it gives up, for the
+real parser to judge.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def _scan(data: U8, table: I64, nesting: I64) -> int:
     """Fill `table` with kind, parent, line, name start and stop, docstring start and stop; -1 to give up."""
     size = len(data)
     columns, owners = nesting[0], nesting[1]  # open definitions: how far they are indented, which they are
+    owners[0] = 0  # the module
     top = 0
     found = 1
     line = 1

@@ -1,0 +1,42 @@
+"""Reads a source as the stage does, without Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from sparkml.ingest.config import IngestConfig
+from sparkml.ingest.documents import ROW_SCHEMA
+from sparkml.ingest.reader import read_splits
+from sparkml.ingest.stage import plan_reading
+
+Read = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def read() -> Read:
+    """`read(path, text_field="body")`: the rows of a source in their order, `meta` as a dict."""
+
+    def rows(
+        path: object,
+        *,
+        split_bytes: int = 1 << 20,
+        batch_bytes: int = 1 << 20,
+        max_record_bytes: int = 1 << 20,
+        **source: Any,
+    ) -> list[dict[str, Any]]:
+        config = IngestConfig(
+            source={"path": str(path), "dataset": "d", **source},
+            split_bytes=split_bytes,
+            batch_bytes=batch_bytes,
+            max_record_bytes=max_record_bytes,
+        )
+        plan = plan_reading(config)
+        batches = list(read_splits(plan.splits, plan.options))
+        found = pa.Table.from_batches(batches, ROW_SCHEMA).to_pylist()
+        return [{**row, "meta": dict(row["meta"] or ())} for row in found]
+
+    return rows
