@@ -15,6 +15,14 @@ _MLFLOW_RUN_FILE = "mlflow_run_id.txt"
 _EXPERIMENT = "sparkml"
 
 
+def local_store(artifacts: str) -> str:
+    """The URI of the local MLflow store; empty where MLflow would not find its own runs in it."""
+    if "artifacts" in Path(artifacts).parts:
+        # MLflow 3 takes a folder of that name anywhere above a run for a run's own artifacts, and refuses the run.
+        return ""
+    return (Path(artifacts) / "mlflow").as_uri()
+
+
 class Curves:
     """Appends points; a resumed run forgets those behind its checkpoint and goes on in the same files."""
 
@@ -36,20 +44,24 @@ class Curves:
         _forget_after(self.file, first_step)
         self._stream = self.file.open("a", encoding="utf-8")
         self._events: Any = SummaryWriter(tensorboard_folder, purge_step=first_step)
-        self._mlflow = _MlflowRun(mlflow_uri, run_name, folder / _MLFLOW_RUN_FILE, parameters)
+        self._mlflow = (
+            _MlflowRun(mlflow_uri, run_name, folder / _MLFLOW_RUN_FILE, parameters) if mlflow_uri else None
+        )
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """The values of step `step` (counted from 1)."""
         self._stream.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
-        self._mlflow.add(step, values)
+        if self._mlflow is not None:
+            self._mlflow.add(step, values)
 
     def flush(self) -> None:
         """Make what was added visible: with every checkpoint, so that no point before one is lost."""
         self._stream.flush()
         self._events.flush()
-        self._mlflow.flush()
+        if self._mlflow is not None:
+            self._mlflow.flush()
 
     def __enter__(self) -> Curves:
         return self
@@ -60,7 +72,8 @@ class Curves:
         self.flush()
         self._stream.close()
         self._events.close()
-        self._mlflow.close("FAILED" if error is not None else "FINISHED")
+        if self._mlflow is not None:
+            self._mlflow.close("FAILED" if error is not None else "FINISHED")
 
 
 class _MlflowRun:

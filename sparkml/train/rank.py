@@ -1,46 +1,18 @@
-"""What one rank of a pretraining does, from its payload to the model folder."""
+"""The function that the ranks run. Importing it costs nothing: the driver only needs its name."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from sparkml.distributed.collective import Collective
-from sparkml.distributed.reporter import Reporter
-from sparkml.models.encoder import save_model
-from sparkml.models.tokenizer import load_tokenizer
-from sparkml.train.curves import CURVE_FILE
-from sparkml.train.loop import Trainer
-from sparkml.train.settings import TrainingJob
-
-TRAINING_FILE = "training.json"
+if TYPE_CHECKING:
+    from sparkml.distributed.collective import Collective
+    from sparkml.distributed.reporter import Reporter
 
 
 def train_rank(payload: Mapping[str, Any], collective: Collective, reporter: Reporter) -> dict[str, float]:
     """Train; rank 0 writes the model folder. `payload` is a `TrainingJob`; returns losses and rates."""
-    job = TrainingJob.from_payload(payload)
-    make_deterministic()
-    vocab_size = load_tokenizer(job.tokenizer_file).get_vocab_size()
-    trainer = Trainer(job, vocab_size, collective, reporter)
-    measured = trainer.run()
-    if collective.rank == 0:
-        folder = save_model(trainer.model, job.model_folder, job.tokenizer_file)
-        shutil.copyfile(Path(job.run_folder) / CURVE_FILE, folder / CURVE_FILE)
-        facts = {"settings": job.settings.model_dump(mode="json"), "measured": measured}
-        text = json.dumps({**facts, "ranks": collective.size}, indent=2, sort_keys=True)
-        (folder / TRAINING_FILE).write_text(text + "\n", encoding="utf-8")
-    collective.barrier()
-    return measured
+    from sparkml.train.pretrain import pretrain
+    from sparkml.train.settings import TrainingJob
 
-
-def make_deterministic() -> None:
-    """Only algorithms that give the same bits every time; for a process that does nothing else."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    return pretrain(TrainingJob.from_payload(payload), collective, reporter)

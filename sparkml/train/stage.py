@@ -1,7 +1,7 @@
 """Train: the pinned samples -> a pretrained encoder, on Horovod ranks in a Spark barrier stage.
 
 The run folder is named by the model version and the fingerprint of the work: a run that was killed goes on
-from its last checkpoint when the same command is repeated; a forced repeat of work that succeeded starts anew.
+from its last checkpoint when the same command is repeated; a forced repeat of finished work starts anew.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
 from sparkml.config import StageConfig, TableRef, is_remote
 from sparkml.distributed.collective import CollectiveName
@@ -17,16 +18,19 @@ from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import ConfigError, InputError
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.reader import ReaderName
+from sparkml.log import get_logger
 from sparkml.models.encoder import EncoderShape
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.models.registry import TrainedOn, model_folder, next_version, register
 from sparkml.runs import RunReport, StageRun
 from sparkml.splits import TRAIN, VALIDATION
+from sparkml.train.curves import local_store
 from sparkml.train.rank import train_rank
 from sparkml.train.schedule import Decay
 from sparkml.train.settings import LoopSettings, TrainingJob
 
-_RUNTIME = {"semantic": False}  # where and how closely watched the work runs: not what comes out
+_log = get_logger(__name__)
+_RUNTIME: JsonDict = {"semantic": False}  # where and how closely watched the work runs: not what comes out
 
 
 class TrainConfig(StageConfig):
@@ -146,8 +150,19 @@ def training_job(
         model_folder=model_folder(job.artifacts, config.model_id, version),
         run_name=name,
         tensorboard_folder=str(artifacts / "tensorboard" / name),
-        mlflow_uri=config.mlflow_uri or (artifacts / "mlflow").as_uri(),
+        mlflow_uri=_mlflow_uri(job, config),
     )
+
+
+def _mlflow_uri(job: StageRun, config: TrainConfig) -> str:
+    uri = config.mlflow_uri or local_store(job.artifacts)
+    if not uri:
+        _log.warning(
+            "no MLflow curves: MLflow cannot use a store below a folder named `artifacts` (%s); "
+            "choose another artifacts= or give train.mlflow_uri",
+            job.artifacts,
+        )
+    return uri
 
 
 def loop_settings(config: TrainConfig, seed: int) -> LoopSettings:

@@ -15,11 +15,11 @@ from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
 from sparkml.train.curves import read_curve
 from sparkml.train.loop import Trainer
-from sparkml.train.rank import train_rank
+from sparkml.train.pretrain import pretrain
 
 
 def train(job):
-    return train_rank(job.to_payload(), SingleProcess(), Reporter(None))
+    return pretrain(job, SingleProcess(), Reporter(None))
 
 
 def weights(job) -> dict[str, torch.Tensor]:
@@ -71,7 +71,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(training_job, killed_after):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_rank(disturbed.to_payload(), SingleProcess(), DyingReporter(None))
+        pretrain(disturbed, SingleProcess(), DyingReporter(None))
     measured = train(disturbed)
     assert measured["resumed_from_step"] == killed_after // 4 * 4
     assert same(weights(undisturbed), weights(disturbed))

@@ -1,0 +1,146 @@
+"""The train stage on two real ranks: registers a model, survives a killed rank with the same weights."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from sparkml.errors import ConfigError, InputError, SlotsError, TableError
+from sparkml.feed.manifest import Manifest, ShardFile
+from sparkml.models.folder import TOKENIZER_FILE
+from sparkml.models.tokenizer import SPECIAL_TOKENS
+from sparkml.schemas import MANIFESTS
+from sparkml.train.curves import read_curve
+from sparkml.train.stage import TrainConfig, run
+
+SEQUENCE_LENGTH, VOCABULARY = 16, 32
+TINY = {"hidden": 32, "layers": 1, "heads": 2, "intermediate": 64, "max_length": SEQUENCE_LENGTH}
+CONFIG = TrainConfig(
+    shape=TINY, max_steps=20, micro_batch=8, validation_every_steps=10, checkpoint_every_steps=5
+)
+
+
+def manifest(folder: Path, split: str, groups: tuple[int, ...]) -> Manifest:
+    rng = np.random.default_rng(len(split))
+    kind = pa.list_(pa.int32())
+    path = folder / f"{split}.parquet"
+    with pq.ParquetWriter(path, pa.schema([("input_ids", kind)])) as writer:
+        for rows in groups:
+            ids = np.repeat(rng.integers(5, VOCABULARY, (rows, 1)), SEQUENCE_LENGTH, axis=1)
+            writer.write_table(pa.table({"input_ids": pa.array(ids.tolist(), kind)}), row_group_size=rows)
+    file = ShardFile(path.as_uri(), groups, path.stat().st_size, "0" * 64)
+    return Manifest(f"m-{split}", "samples", 4, split, (file,), sum(groups), "f" * 64, SEQUENCE_LENGTH, 17)
+
+
+@pytest.fixture
+def sharded(tmp_path, write_table):
+    """Two splits and their manifests, as the shard stage leaves them."""
+
+    def write(train: tuple[int, ...] = (32, 32, 20), validation: tuple[int, ...] = (24,)) -> None:
+        tokenizer = tmp_path / "artifacts" / "tokenizers" / ("f" * 64) / TOKENIZER_FILE
+        tokenizer.parent.mkdir(parents=True)
+        words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL_TOKENS)))]
+        Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")).save(str(tokenizer))
+        manifests = [manifest(tmp_path, "train", train), manifest(tmp_path, "validation", validation)]
+        rows = [(*m.to_record().values(), "shard-run") for m in manifests]
+        write_table("manifests", rows, MANIFESTS)
+
+    return write
+
+
+def weights(folder: str):
+    return load_file(Path(folder) / "model.safetensors")
+
+
+def kill_a_rank_after_the_first_checkpoint(checkpoints: Path) -> None:
+    """Ends one process of a rank by SIGKILL, once there is a checkpoint to go on from."""
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("*-second/checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ours = psutil.Process().children(recursive=True)
+    ranks = [process for process in ours if "sparkml.distributed.rank" in process.cmdline()]
+    ranks[-1].kill()
+
+
+def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
+    stage_run, sharded, tables, tmp_path, caplog
+):
+    sharded()
+    job = stage_run("train", fingerprint="first")
+    store = tmp_path / "mlflow"
+    report = run(job, CONFIG.model_copy(update={"mlflow_uri": store.as_uri()}))
+    (row,) = tables.read("models").collect()
+    assert (row["model_id"], row["version"], row["kind"], row["manifest_id"]) == (
+        "encoder",
+        1,
+        "pretrained",
+        "m-train",
+    )
+    assert (row["trained_table"], row["trained_version"], row["stage_run"]) == ("samples", 4, job.run_id)
+    assert (report.rows_in, report.rows_kept, report.rows_rejected) == (108, 108, 0)
+    assert (report.metrics["ranks"], report.metrics["attempts"]) == (2, 1)
+    assert 0 < report.metrics["validation_loss"] < 3.4
+    assert report.metrics["tokens_per_second"] > 0
+    assert [point["step"] for point in read_curve(Path(row["path"]) / "curve.jsonl")] == list(range(1, 21))
+    artifacts = Path(job.artifacts)
+    assert list((artifacts / "tensorboard" / "encoder-v1").glob("events.out.tfevents.*"))
+    assert list(store.glob("*/*/metrics/train_loss"))
+
+    again = stage_run("train", fingerprint="second")
+    checkpoints = artifacts / "checkpoints"
+    killer = threading.Thread(target=kill_a_rank_after_the_first_checkpoint, args=(checkpoints,))
+    killer.start()
+    other = CONFIG.model_copy(update={"collective": "torch", "reader": "arrow"})
+    killed = run(again, other)
+    killer.join()
+    assert killed.metrics["attempts"] == 2
+    assert killed.metrics["resumed_from_step"] > 0
+    assert "was killed by SIGKILL" in caplog.text
+    second = next(row for row in tables.read("models").collect() if row["version"] == 2)
+    first_weights, second_weights = weights(row["path"]), weights(second["path"])
+    assert first_weights.keys() == second_weights.keys()
+    assert all((first_weights[name] == second_weights[name]).all() for name in first_weights)
+    assert killed.metrics["validation_loss"] == report.metrics["validation_loss"]
+
+
+def test_no_samples_is_an_error_that_names_the_stage_before(stage_run, sharded):
+    sharded(train=(), validation=())
+    with pytest.raises(InputError, match="nothing to train on") as caught:
+        run(stage_run("train"), CONFIG)
+    assert "sparkml run shard" in str(caught.value)
+
+
+def test_no_manifests(stage_run):
+    with pytest.raises(TableError, match="there is no table `manifests`"):
+        run(stage_run("train"), CONFIG)
+
+
+def test_samples_longer_than_the_encoder(stage_run, sharded):
+    sharded()
+    short = CONFIG.model_copy(update={"shape": CONFIG.shape.model_copy(update={"max_length": 8})})
+    with pytest.raises(ConfigError, match=r"at most train\.shape\.max_length=8"):
+        run(stage_run("train"), short)
+
+
+def test_more_ranks_than_slots(stage_run, sharded):
+    sharded()
+    started = time.monotonic()
+    with pytest.raises(SlotsError, match="3 slots, one a rank"):
+        run(stage_run("train"), CONFIG.model_copy(update={"ranks": 3}))
+    assert time.monotonic() - started < 20
+
+
+def test_fewer_samples_than_ranks(stage_run, sharded):
+    sharded(train=(1,))
+    with pytest.raises(InputError, match="fewer rows than there are ranks"):
+        run(stage_run("train"), CONFIG)
