@@ -110,7 +110,7 @@ def unit_length(codes: NDArray[np.int64], units: NDArray[np.uint64], low: int, h
     at = high
     while at > low and high - at <= 4 and not is_digit(codes[at - 1]):
         at -= 1
-    if at == high or at == low or high - at > 4:
+    if at in (high, low) or high - at > 4:
         return 0
     value = np.uint64(0)
     for index in range(at, high):

@@ -16,9 +16,15 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+from numba.core import config as numba_config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+
+# `np.int64` as the type checker should see it: `int` of an unsigned number stays unsigned in compiled code, and
+# unsigned with signed numbers give floats there.
+as_int = cast("Callable[[Any], int]", np.int64)
 
 # Kernels only read and write arrays that they are given, and never allocate: without numba's reference counts, which it
 # does not manage to remove across calls, the word scan runs four times as fast.
@@ -30,14 +36,15 @@ def kernel(function: Function) -> Function:
 
     The function must not create arrays.
     """
-    outside = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_folder())
+    settings = vars(numba_config)
+    outside = settings["CACHE_DIR"]
+    settings["CACHE_DIR"] = str(cache_folder())
     try:
         return cast(Function, numba.njit(cache=True, **_OPTIONS)(function))
     except (RuntimeError, OSError):
         return cast(Function, numba.njit(**_OPTIONS)(function))
     finally:
-        numba.config.CACHE_DIR = outside
+        settings["CACHE_DIR"] = outside
 
 
 def part(function: Function) -> Function:
@@ -56,5 +63,5 @@ def cache_folder() -> Path:
         if entry.name.endswith(".py"):
             source.update(entry.read_bytes())
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    base = numba.config.CACHE_DIR or os.path.join(home, "sparkml", "kernels")
+    base = vars(numba_config)["CACHE_DIR"] or os.path.join(home, "sparkml", "kernels")
     return Path(base) / source.hexdigest()[:16]

@@ -34,7 +34,9 @@ _EMOTICONS = (
 )
 # Words of their own, although they look like a pronoun with its verb.
 _NEVER_PARTED = frozenset(
-    "Ill ill Its its Hell hell Shell shell Shed shed were Were Well well Whore whore".split()
+    cased
+    for word in ("ill", "its", "hell", "shell", "shed", "were", "well", "whore")
+    for cased in (word, word.title())
 )
 _UNITS = (
     "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa "
@@ -122,15 +124,16 @@ def _question_words() -> Iterator[tuple[str, ...]]:
 
 
 def _negations() -> Iterator[tuple[str, ...]]:
-    with_have = "ca could do does did had may might must need ought sha should wo would".split()
-    for base in (*with_have, *"ai are is was were have has dare".split()):
+    modal = ("could", "might", "must", "should", "would")
+    with_have = (*modal, "ca", "do", "does", "did", "had", "may", "need", "ought", "sha", "wo")
+    for base in (*with_have, "ai", "are", "is", "was", "were", "have", "has", "dare"):
         for word in _cased(base):
             yield word, "n't"
             yield word, "nt"
             if base in with_have:
                 yield word, "n't", "'ve"
                 yield word, "nt", "ve"
-            if base in ("could", "might", "must", "should", "would"):
+            if base in modal:
                 yield from _with_and_without_apostrophe(word, "ve")
 
 

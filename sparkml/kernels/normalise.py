@@ -25,8 +25,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sparkml.kernels.characters import CODE_POINTS
-from sparkml.kernels.compiled import kernel, part
-from sparkml.kernels.texts import Texts, read_texts
+from sparkml.kernels.compiled import as_int, kernel, part
+from sparkml.kernels.texts import read_texts
 from sparkml.kernels.utf8 import decode, sequence_length
 
 _KEEP, _SPACE, _TAB, _BREAK, _DROP, _JOINER = 0, 1, 2, 3, 4, 5
@@ -110,19 +110,20 @@ def squeeze(
     doubtful: NDArray[np.bool_],
 ) -> None:
     """Write every document without what is invisible or superfluous; never longer than it was."""
-    write = np.int64(0)
+    write = 0
     for doc in range(len(offsets) - 1):
         at, end, first = offsets[doc], offsets[doc + 1], write
         line, breaks, gap = at, 0, False
         while at < end:
-            code, width = np.int64(data[at]), 1
+            code, width = as_int(data[at]), 1
             if code >= 0x80:
                 width = sequence_length(data, at, end)
                 if width == 0:
                     invalid[doc] = True
                     break
                 code, _ = decode(data, at, end)
-                doubtful[doc] |= actions[code] & _MAY_COMPOSE != 0
+                if actions[code] & _MAY_COMPOSE:
+                    doubtful[doc] = True
             action = actions[code] & _ACTION
             if action == _KEEP or (
                 action == _JOINER and joins(data, at, end, out, first, write, gap or breaks > 0)
@@ -142,7 +143,7 @@ def squeeze(
                     width = 2
                 breaks += 1 if write > first else 0
                 line, gap = at + width, False
-            elif action == _SPACE or action == _TAB:
+            elif action in (_SPACE, _TAB):
                 gap = write > first
             at += width
         ends[doc + 1] = write
@@ -184,7 +185,7 @@ def put_indentation(
     while line < at:
         code, width = decode(data, line, at)
         action = actions[code] & _ACTION
-        if action == _SPACE or action == _TAB:
+        if action in (_SPACE, _TAB):
             out[write] = 32 if action == _SPACE else 9
             write += 1
         line += width

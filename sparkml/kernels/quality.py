@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkml.kernels.characters import LINE_BREAK, SPACE, flags_table
-from sparkml.kernels.compiled import kernel, part
+from sparkml.kernels.compiled import as_int, kernel, part
 from sparkml.kernels.rolling import hash_word
 from sparkml.kernels.signals import QUALITY_SIGNALS
 from sparkml.kernels.texts import Texts
@@ -78,7 +78,7 @@ def count_lines(
         dots, at_start, ends_so = 0, True, False
         open_line = False
         while at < end:
-            code, width = np.int64(data[at]), 1
+            code, width = as_int(data[at]), 1
             if code >= 0x80:
                 code, width = decode(data, at, end)
             flag = flags[code]

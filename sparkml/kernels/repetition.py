@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkml.kernels.characters import SPACE, flags_table
-from sparkml.kernels.compiled import kernel, part
+from sparkml.kernels.compiled import as_int, kernel, part
 from sparkml.kernels.rolling import BASE, ONE, power, powers, slot_of
 from sparkml.kernels.signals import REPEATED_GRAMS, REPETITION_SIGNALS, TOP_GRAMS
 from sparkml.kernels.texts import Texts
@@ -130,7 +130,7 @@ def count_repeats(
 @part
 def enter(slots: NDArray[np.int64], mask: int, mark: int, value: np.uint64, first: int) -> int:
     """Count a hash in the table; its slot."""
-    slot, key = slot_of(value, mask), np.int64(value)
+    slot, key = slot_of(value, mask), as_int(value)
     while slots[slot, _MARK] == mark and slots[slot, _KEY] != key:
         slot = (slot + 1) & mask
     if slots[slot, _MARK] != mark:
@@ -171,7 +171,7 @@ def sum_words(
     """Hashes and lengths of the first 0, 1, 2 ... words, so that any run of words is a difference."""
     spaced, joined, size, chars = np.uint64(0), np.uint64(0), 0, 0
     for index in range(count + 1):
-        sums[index, _SPACED], sums[index, _JOINED] = np.int64(spaced), np.int64(joined)
+        sums[index, _SPACED], sums[index, _JOINED] = as_int(spaced), as_int(joined)
         sums[index, _BYTES], sums[index, _CHARS] = size, chars
         if index == count:
             break

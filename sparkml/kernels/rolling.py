@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkml.kernels.compiled import part
+from sparkml.kernels.compiled import as_int, part
 
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that powers of it never vanish modulo 2^64
 ONE = np.uint64(1)
@@ -36,7 +36,7 @@ def powers(count: int) -> NDArray[np.uint64]:
 def power(table: NDArray[np.uint64], exponent: int) -> np.uint64:
     """BASE^exponent; by squaring beyond the table."""
     if exponent < len(table):
-        return table[exponent]
+        return np.uint64(table[exponent])
     result, square, left = ONE, BASE, exponent
     while left > 0:
         if left & 1:
@@ -56,4 +56,4 @@ def home_slot(value: int, mask: int) -> int:
 def slot_of(value: np.uint64, mask: int) -> int:
     """Home slot of a hash in a table of mask + 1 slots; the low bits of a polynomial hash alone are poor."""
     mixed = (value ^ (value >> np.uint64(32))) * _MIX
-    return np.int64((mixed ^ (mixed >> np.uint64(32))) & np.uint64(mask))
+    return as_int((mixed ^ (mixed >> np.uint64(32))) & np.uint64(mask))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sparkml.kernels import characters, english
 from sparkml.kernels.affixes import UNIT_SLOTS, infix_length, is_digit, is_link, prefix_length, suffix_length
 from sparkml.kernels.characters import ALPHABETIC, BOUNDARY, PUNCTUATION, SPACE
-from sparkml.kernels.compiled import kernel, part
+from sparkml.kernels.compiled import as_int, kernel, part
 from sparkml.kernels.rolling import BASE, ONE, hash_word, home_slot, slot_of
 from sparkml.kernels.texts import Texts
 from sparkml.kernels.utf8 import decode
@@ -104,6 +104,12 @@ def find_words(texts: Texts, memory: Memory | None = None) -> Words:
     doc_words, doc_chars = np.zeros(docs + 1, np.int64), np.zeros(docs, np.int64)
     count = scan_words(texts.data, texts.offsets, *lookups(), scratch, table, doc_words, doc_chars)
     return Words(doc_words, table[:count], doc_chars)
+
+
+def count_proper_words(words: Words) -> NDArray[np.float64]:
+    """Of each document the words that are not wholly punctuation, float64[n]."""
+    proper = np.concatenate([[0], np.cumsum(words.kinds & ONLY_PUNCTUATION == 0)])
+    return np.diff(proper[words.offsets]).astype(np.float64)
 
 
 @lru_cache(maxsize=1)
@@ -197,7 +203,7 @@ def closing_mark(data: Bytes, at: int, end: int) -> int:
     """
     if at >= end or data[at] == 32 or data[at] == 10:
         return 0
-    mark = np.int64(data[at])
+    mark = as_int(data[at])
     if at + 1 < end and data[at + 1] != 32 and data[at + 1] != 10:
         return -1
     return mark if mark == 44 or mark == 46 or (mark < 64 and _CLOSING_MARKS >> mark & 1) else -1
@@ -235,10 +241,10 @@ def scan_run(data: Bytes, at: int, end: int, flags: Flags) -> tuple[int, int, bo
     while at < end:
         byte, width = data[at], 1
         if byte < 0x80:
-            flag = np.int64(flags[byte])
+            flag = as_int(flags[byte])
         else:
             code, width = decode(data, at, end)
-            flag = np.int64(flags[code])
+            flag = as_int(flags[code])
         if flag & SPACE:
             break
         if is_digit(byte):
@@ -386,7 +392,7 @@ def put_parts(
     data: Bytes, flags: Flags, parts: Lengths, slot: int, start: int, out: Longs, count: int
 ) -> int:
     """Write the parts of a special word. The words so far."""
-    lengths = np.int64(parts[slot])
+    lengths = as_int(parts[slot])
     while lengths:
         count = put_word(data, flags, start, start + (lengths & 0xFF), out, count)
         start, lengths = start + (lengths & 0xFF), lengths >> 8
@@ -439,6 +445,6 @@ def put(out: Longs, at: int, start: int, end: int, chars: int, kind: int, value:
     out[at, START], out[at, END], out[at, HASH], out[at, SHAPE] = (
         start,
         end,
-        np.int64(value),
+        as_int(value),
         chars << 2 | kind,
     )
