@@ -113,9 +113,8 @@ def test_a_failed_write_leaves_the_old_folder_and_no_rubbish(tmp_path: Path) -> 
     target = tmp_path / "m" / "v1"
     with new_folder(target) as staging:
         (staging / "a").write_text("old")
-    with pytest.raises(RuntimeError), new_folder(target) as staging:
-        (staging / "a").write_text("new")
-        raise RuntimeError
+    with pytest.raises(FileNotFoundError), new_folder(target) as staging:
+        (staging / "no_such_folder" / "a").write_text("new")
     assert (target / "a").read_text() == "old"
     assert [entry.name for entry in target.parent.iterdir()] == ["v1"]
 
@@ -125,4 +124,8 @@ def test_writing_again_replaces_the_whole_folder(encoder_folder: Path, tmp_path:
     target.mkdir()
     (target / "left_behind").write_text("by a run that died")
     save_model(load_masked_lm(encoder_folder), target, encoder_folder / "tokenizer.json")
-    assert sorted(entry.name for entry in target.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(entry.name for entry in target.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]

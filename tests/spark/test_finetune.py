@@ -1,0 +1,202 @@
+"""The stage finetune on a tiny corpus of three labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chispa import assert_df_equality
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sparkml.errors import InputError
+from sparkml.finetune.documents import Selection, rejected, with_reason
+from sparkml.finetune.stage import FinetuneConfig, run
+from sparkml.models.evaluation import read_held_out
+from sparkml.models.folder import folder_bytes
+from sparkml.models.registry import TrainedOn, model_folder, register
+from sparkml.models.scorer import load_scorer
+from sparkml.runs import StageRun
+from sparkml.schemas import DUPLICATES
+from sparkml.tables import Tables
+from tests.tiny import WORDS, tiny_encoder
+
+MakeRun = Callable[..., StageRun]
+KEPT = "doc_id string, text string, label string"
+CONFIG = FinetuneConfig(
+    n_labels=2,
+    max_documents_per_label=40,
+    max_held_out_per_label=20,
+    validation_fraction=0.3,
+    max_length=32,
+    max_steps=40,
+    batch_size=8,
+    learning_rate=3e-3,
+    threads=1,
+)
+
+
+def corpus() -> list[tuple[str, str | None, str | None]]:
+    """60 documents each of `ham` and `spam`, and some of each kind that is not used."""
+    random = np.random.default_rng(5)
+    rows: list[tuple[str, str | None, str | None]] = []
+    for number in range(120):
+        words, label = (WORDS[0], "spam") if number % 2 else (WORDS[1], " ham")
+        rows.append((f"d{number:03d}", " ".join(random.choice(words.split(), 8)), label))
+    rows += [("n0", "no label", None), ("n1", "blank label", "  "), ("r0", "rare label", "rare")]
+    return [*rows, ("t0", None, "spam")]
+
+
+def as_kept(spark: SparkSession, rows: list[tuple[str, str | None, str | None]]) -> DataFrame:
+    frame = spark.createDataFrame(rows, KEPT)
+    empty = F.lit(None).cast("string")
+    return frame.select(
+        "doc_id",
+        "text",
+        empty.alias("lang"),
+        F.lit(None).cast("float").alias("lang_score"),
+        F.lit(None).cast("int").alias("n_words"),
+        empty.alias("url"),
+        empty.alias("title"),
+        "label",
+        F.struct(F.lit(0).alias("none")).alias("signals"),
+        F.lit(None).cast("map<string,string>").alias("meta"),
+    )
+
+
+class Lab:
+    """A lake with a corpus and an encoder, on which the stage can be run."""
+
+    def __init__(self, spark: SparkSession, tables: Tables, make: MakeRun, encoder: Path) -> None:
+        self.spark, self.tables, self.make, self.encoder = spark, tables, make, encoder
+
+    def prepare(self, kept: DataFrame) -> None:
+        self.tables.overwrite(kept.withColumn("run_id", F.lit("r")), "kept")
+        self.tables.overwrite(self.spark.createDataFrame([], DUPLICATES), "duplicates")
+        job = self.make("train")
+        folder = Path(model_folder(job.artifacts, "encoder", 1))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tiny_encoder(folder)
+        register(
+            job,
+            model_id="encoder",
+            kind="pretrained",
+            folder=str(folder),
+            parent=None,
+            trained_on=TrainedOn(manifest_id="m"),
+            metrics={},
+        )
+
+    def rejects(self) -> DataFrame:
+        return self.tables.read("rejects").where("stage = 'finetune'").drop("run_id").orderBy("doc_id")
+
+    def weights(self, version: int) -> bytes:
+        folder = Path(model_folder(self.make("x").artifacts, "classifier", version))
+        return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def lab(spark: SparkSession, tables: Tables, stage_run: MakeRun, tmp_path: Path) -> Lab:
+    return Lab(spark, tables, stage_run, tmp_path)
+
+
+def test_golden_corpus_gives_a_model_a_report_and_rejects(lab: Lab, spark: SparkSession) -> None:
+    lab.prepare(as_kept(spark, corpus()))
+    job = lab.make("finetune", fingerprint="golden")
+    report = run(job, CONFIG)
+    assert report.rows_in == 124
+    assert report.rows_kept + report.rows_rejected == 124
+    assert {name: report.reasons[name] for name in report.reasons if name != "over_label_cap"} == {
+        "label_missing": 2,
+        "label_not_in_top_n": 1,
+        "text_missing": 1,
+    }
+    assert report.metrics["accuracy"] > 0.95
+    row = lab.tables.read("models").where("model_id = 'classifier'").collect()[0]
+    assert (row["version"], row["kind"], row["parent"]) == (1, "finetuned", "encoder/v1")
+    assert (row["trained_table"], row["trained_version"]) == ("kept", 0)
+    assert row["metrics"] == dict(report.metrics)
+
+    folder = Path(row["path"])
+    scorer = load_scorer(folder)
+    assert scorer.labels == ["ham", "spam"]
+    ham, spam = scorer.score(["friend lunch home book", "free cash prize claim"])
+    assert ham[0] > 0.8
+    assert spam[1] > 0.8
+    written = json.loads((folder / "report.json").read_text())
+    assert written["pretrained"]["confusion"]["labels"] == ["ham", "spam"]
+    held_out = read_held_out(folder)
+    assert len(held_out.doc_ids) == written["held_out_documents"]
+    assert len(held_out.doc_ids) + written["train_documents"] == report.rows_kept
+    assert len((folder / "curve.jsonl").read_text().splitlines()) == 80
+    assert folder_bytes(folder) > 0
+    assert not list((Path(job.artifacts) / "finetune").iterdir())
+
+
+def test_reasons_of_every_kind(spark: SparkSession) -> None:
+    duplicates = spark.createDataFrame([], DUPLICATES)
+    selection = Selection(("ham", "spam"), 0.3, 17, 40, 20)
+    chosen = with_reason(as_kept(spark, corpus()), duplicates, selection)
+    shown = rejected(chosen).where("drop_reason != 'over_label_cap'").orderBy("doc_id")
+    rows = [
+        ("n0", None, None, "label_missing", None, None, None),
+        ("n1", None, None, "label_missing", None, None, None),
+        ("r0", None, None, "label_not_in_top_n", None, None, "rare"),
+        ("t0", None, None, "text_missing", None, None, "spam"),
+    ]
+    schema = (
+        "doc_id string, source string, locator string, drop_reason string, value double, threshold double, "
+        "detail string"
+    )
+    assert_df_equality(shown, spark.createDataFrame(rows, schema), ignore_nullable=True)
+    capped = rejected(chosen).where("drop_reason = 'over_label_cap'").collect()
+    assert all(row["value"] > row["threshold"] and row["threshold"] in (40.0, 20.0) for row in capped)
+    used = {(row["label"], row["split"]): row["count"] for row in _used(chosen)}
+    assert all(
+        used[label, "train"] <= 40 and 1 <= used[label, "validation"] <= 20 for label in ("ham", "spam")
+    )
+    assert used["ham", "train"] + used["ham", "validation"] + _capped(capped, "ham") == 60
+
+
+def _used(chosen: DataFrame) -> list[dict[str, object]]:
+    counted = chosen.where("drop_reason IS NULL").groupBy("label", "split").count().collect()
+    return [row.asDict() for row in counted]
+
+
+def _capped(rows: list[object], label: str) -> int:
+    return sum(row["detail"] == label for row in rows)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [("a", "some text", None), ("b", "more", None)]], ids=["empty", "unlabelled"]
+)
+def test_nothing_to_learn_says_what_to_do(
+    lab: Lab, spark: SparkSession, rows: list[tuple[str, str | None, str | None]]
+) -> None:
+    lab.prepare(as_kept(spark, rows))
+    with pytest.raises(InputError, match=r"ingest\.source\.label_field"):
+        run(lab.make("finetune"), CONFIG)
+
+
+def test_without_an_encoder_the_stage_that_makes_it_is_named(lab: Lab, spark: SparkSession) -> None:
+    lab.tables.overwrite(as_kept(spark, corpus()).withColumn("run_id", F.lit("r")), "kept")
+    lab.tables.overwrite(spark.createDataFrame([], DUPLICATES), "duplicates")
+    with pytest.raises(InputError, match="sparkml run train"):
+        run(lab.make("finetune"), CONFIG)
+
+
+def test_twice_and_in_another_order_gives_equal_weights_and_rejects(lab: Lab, spark: SparkSession) -> None:
+    config = CONFIG.model_copy(update={"max_steps": 6, "compare_with_random": False})
+    lab.prepare(as_kept(spark, corpus()))
+    run(lab.make("finetune", fingerprint="one"), config)
+    rejects = lab.spark.createDataFrame(lab.rejects().collect(), lab.rejects().schema)
+    run(lab.make("finetune", fingerprint="two"), config)
+    assert_df_equality(lab.rejects(), rejects, ignore_nullable=True)
+    shuffled = as_kept(spark, corpus()[::-1]).repartition(5, "text").withColumn("run_id", F.lit("r"))
+    lab.tables.overwrite(shuffled, "kept")
+    run(lab.make("finetune", fingerprint="three"), config)
+    assert_df_equality(lab.rejects(), rejects, ignore_nullable=True)
+    assert lab.weights(1) == lab.weights(2) == lab.weights(3)
