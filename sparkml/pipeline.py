@@ -49,7 +49,7 @@ class Stage:
 
     def entry(self) -> Callable[[StageRun, StageConfig], RunReport]:
         """Its `run` function."""
-        module: StageModule = importlib.import_module(self.module)  # type: ignore[assignment]
+        module: StageModule = importlib.import_module(self.module)
         return module.run
 
     def source_state(self) -> Callable[[StageConfig], str] | None:
@@ -171,5 +171,6 @@ def upstream(stage: Stage, configs: Mapping[str, StageConfig]) -> tuple[str, ...
     return tuple(
         other.name
         for other in earlier
-        if wanted & set(other.refs(configs[other.name], (*other.writes, *((other.makes,) if other.makes else ()))))
+        if wanted
+        & set(other.refs(configs[other.name], (*other.writes, *((other.makes,) if other.makes else ()))))
     )

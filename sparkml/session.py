@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from py4j.java_gateway import JavaGateway
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
@@ -124,7 +125,8 @@ def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
 def _embedded_session(settings: Mapping[str, str], name: str) -> SparkSession:
     """A JVM of our own, with what it says at every start (and means nothing here) left out of stderr."""
     conf = SparkConf().setAppName(name).setAll(list(settings.items()))
-    gateway = launch_gateway(conf=conf, popen_kwargs={"stderr": subprocess.PIPE})
+    launch: Callable[..., JavaGateway] = launch_gateway
+    gateway = launch(conf=conf, popen_kwargs={"stderr": subprocess.PIPE})
     said = gateway.proc.stderr
     threading.Thread(target=_forward_stderr, args=(said,), daemon=True, name="jvm-stderr").start()
     SparkContext(conf=conf, gateway=gateway)
