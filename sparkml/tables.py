@@ -188,11 +188,14 @@ class Tables:
     def _commit_of(self, ref: str, location: Location, mark: str) -> Written:
         """Our own commit and its metrics: found by its mark, since another writer may have come after it."""
         if location.is_path and "://" not in location.identifier:
-            version, metrics = _local_commit(Path(location.identifier), mark)
+            commit = _local_commit(Path(location.identifier), mark)
         else:
             history = self._spark.sql(f"DESCRIBE HISTORY {location.sql} LIMIT 5")
             ours = history.where(F.col("userMetadata") == mark).select("version", "operationMetrics")
-            version, metrics = ours.collect()[0]
+            commit = next(((row[0], row[1] or {}) for row in ours.collect()), None)
+        if commit is None:  # Delta skips the commit where nothing came and there was nothing to replace
+            return Written(ref, self.version(ref) or 0, 0, 0)
+        version, metrics = commit
         rows = int(metrics.get("numOutputRows", 0)) - int(metrics.get("numCopiedRows", 0))
         written = Written(ref, int(version), rows, int(metrics.get("numOutputBytes", 0)))
         _log.info("wrote %s version %d: %d rows, %d bytes", ref, written.version, written.rows, written.bytes)
@@ -268,14 +271,14 @@ def _local_version(ref: str, folder: Path) -> int | None:
     )
 
 
-def _local_commit(folder: Path, mark: str) -> tuple[int, dict[str, str]]:
+def _local_commit(folder: Path, mark: str) -> tuple[int, dict[str, str]] | None:
     """Version and write metrics of the commit with this mark, read from the log without a Spark job."""
     for commit in sorted((folder / "_delta_log").glob("*.json"), reverse=True):
         for line in commit.read_text(encoding="utf-8").splitlines():
             info = json.loads(line).get("commitInfo")
             if info is not None and info.get("userMetadata") == mark:
                 return int(commit.stem), info.get("operationMetrics", {})
-    raise TableError("a commit of ours is not in the table's log", where=str(folder), got=mark)
+    return None
 
 
 def _is_missing(error: PySparkException) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,7 +45,7 @@ def test_components_are_those_of_the_slow_reading(edges: list[tuple[str, str]]) 
 
 def test_a_long_path_in_the_worst_order() -> None:
     names = [f"{number:06d}" for number in range(50_000)]
-    path = list(zip(names[:-1], names[1:], strict=True))[::-1]
+    path = list(pairwise(names))[::-1]
     assert set(solved(path).values()) == {"000000"}
 
 
