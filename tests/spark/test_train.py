@@ -26,7 +26,12 @@ from sparkml.train.stage import TrainConfig, run
 SEQUENCE_LENGTH, VOCABULARY = 16, 32
 TINY = {"hidden": 32, "layers": 1, "heads": 2, "intermediate": 64, "max_length": SEQUENCE_LENGTH}
 CONFIG = TrainConfig(
-    shape=TINY, max_steps=20, micro_batch=8, validation_every_steps=10, checkpoint_every_steps=5
+    shape=TINY,
+    max_steps=40,
+    micro_batch=8,
+    learning_rate=1e-2,
+    validation_every_steps=20,
+    checkpoint_every_steps=10,
 )
 
 
@@ -89,9 +94,9 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
     assert (row["trained_table"], row["trained_version"], row["stage_run"]) == ("samples", 4, job.run_id)
     assert (report.rows_in, report.rows_kept, report.rows_rejected) == (108, 108, 0)
     assert (report.metrics["ranks"], report.metrics["attempts"]) == (2, 1)
-    assert 0 < report.metrics["validation_loss"] < 3.4
+    assert 0 < report.metrics["validation_loss"] < 3.4  # log(32) = 3.47 for a guess
     assert report.metrics["tokens_per_second"] > 0
-    assert [point["step"] for point in read_curve(Path(row["path"]) / "curve.jsonl")] == list(range(1, 21))
+    assert [point["step"] for point in read_curve(Path(row["path"]) / "curve.jsonl")] == list(range(1, 41))
     artifacts = Path(job.artifacts)
     assert list((artifacts / "tensorboard" / "encoder-v1").glob("events.out.tfevents.*"))
     assert list(store.glob("*/*/metrics/train_loss"))

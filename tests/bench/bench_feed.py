@@ -1,0 +1,79 @@
+"""Rows a second of the readers: petastorm, ours on pyarrow, and a bare scan as the upper bound.
+
+python tests/bench/bench_feed.py [rows] [tokens per row] [rows per row group]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sparkml.feed.batches import micro_batches
+from sparkml.feed.manifest import Manifest, ShardFile
+from sparkml.feed.plan import epoch_plan, row_groups
+from sparkml.feed.reader import COLUMN, open_reader
+
+
+def write(folder: Path, rows: int, length: int, group: int) -> Manifest:
+    """One zstd file of random token ids."""
+    path = folder / "samples.parquet"
+    rng = np.random.default_rng(0)
+    kind = pa.list_(pa.int32())
+    counts = [min(group, rows - first) for first in range(0, rows, group)]
+    with pq.ParquetWriter(path, pa.schema([(COLUMN, kind)]), compression="zstd") as writer:
+        for count in counts:
+            ids = pa.array(rng.zipf(1.3, (count, length)).clip(max=8191).astype(np.int32).ravel())
+            offsets = pa.array(np.arange(0, count * length + 1, length, dtype=np.int32))
+            lists = pa.ListArray.from_arrays(offsets, ids)
+            writer.write_table(pa.table({COLUMN: lists}), row_group_size=count)
+    file = ShardFile(str(path), tuple(counts), path.stat().st_size, "")
+    return Manifest("bench", "samples", 0, "train", (file,), rows, "", length, 17)
+
+
+def scan(manifest: Manifest) -> int:
+    """Decode every row group and nothing else."""
+    file = pq.ParquetFile(manifest.files[0].path)
+    return sum(file.read_row_group(i, columns=[COLUMN]).num_rows for i in range(file.num_row_groups))
+
+
+def read(manifest: Manifest, name: str) -> int:
+    """Row groups as matrices, in order."""
+    reader = open_reader(name, manifest.sequence_length)
+    return sum(len(rows) for rows in reader.read(row_groups(manifest)))
+
+
+def feed(manifest: Manifest, name: str) -> int:
+    """What a rank sees: shuffled micro batches of 32."""
+    plan = epoch_plan(manifest, epoch=0, seed=1, world_size=1, micro_batch=32)
+    reader = open_reader(name, manifest.sequence_length)
+    batches = micro_batches(reader, plan, rank=0, sequence_length=manifest.sequence_length)
+    return sum(len(batch.input_ids) for batch in batches)
+
+
+def main(rows: int = 40_000, length: int = 128, group: int = 256) -> None:
+    """Write, then read with everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write(Path(folder), rows, length, group)
+        size = manifest.files[0].bytes
+        print(f"{rows} rows x {length} tokens, {size / 1e6:.1f} MB, {group} rows a row group")
+        ways: dict[str, Callable[[], int]] = {"pyarrow scan": lambda: scan(manifest)}
+        for name in ("arrow", "petastorm"):
+            ways[f"{name} reader"] = lambda name=name: read(manifest, name)
+            ways[f"{name} micro batches"] = lambda name=name: feed(manifest, name)
+        for label, way in ways.items():
+            way()
+            started, cpu = time.perf_counter(), time.process_time()
+            done = way()
+            seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+            print(f"{label:24} {done / seconds:10,.0f} rows/s   {done / cpu:10,.0f} rows/cpu-s")
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))
