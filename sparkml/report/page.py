@@ -205,11 +205,11 @@ def _finetuning_plots(found: Finetuning) -> dict[str, Markup]:
     if found.random is not None:
         starts.append(("from random", found.random, "contrast"))
     for name, field, y_label in (
-        ("tuning-loss", "loss", "validation loss"),
-        ("tuning-accuracy", "accuracy_curve", "validation accuracy"),
+        ("tuning-loss", "loss", "training loss"),
+        ("tuning-accuracy", "held_out_accuracy", "held-out accuracy"),
     ):
         curves = [
-            Curve(text, getattr(start, field), colour, dots=len(getattr(start, field)) < 30)
+            Curve(text, getattr(start, field), colour, dots=len(getattr(start, field)) < 30, detail=60)
             for text, start, colour in starts
             if getattr(start, field)
         ]

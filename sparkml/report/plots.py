@@ -16,7 +16,6 @@ from sparkml.report import formats
 from sparkml.report.svg import ACCENT, CONTRAST, GRID, INK, MUTED, PAPER, QUIET, drawing, inline
 
 _WIDTH, _HEIGHT = 520, 270  # CSS pixels at natural size
-_POINTS = 400  # of a curve: more cannot be seen
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Curve:
     colour: str = "accent"
     dashed: bool = False
     dots: bool = False
+    detail: int = 300  # points at most: of more, the means of neighbours
 
 
 _COLOURS = {"accent": ACCENT, "contrast": CONTRAST, "quiet": QUIET}
@@ -107,7 +107,7 @@ def lines(
     with drawing(name):
         figure, axes = _figure()
         for curve in curves:
-            points = _thinned(curve.points)
+            points = _thinned(curve.points, curve.detail)
             axes.plot(
                 [x for x, _ in points],
                 [y for _, y in points],
@@ -194,10 +194,10 @@ def _finish(axes: Axes, x_label: str, y_label: str, *, whole: bool = True) -> No
     axes.margins(x=0.02)
 
 
-def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `_POINTS` points in the order of x: the mean of each run of neighbours."""
+def _thinned(points: Sequence[tuple[float, float]], detail: int) -> list[tuple[float, float]]:
+    """At most `detail` points in the order of x: the mean of each run of neighbours."""
     ordered = sorted(points)
-    stride = -(-len(ordered) // _POINTS)
+    stride = -(-len(ordered) // detail)
     if stride <= 1:
         return ordered
     groups = (ordered[at : at + stride] for at in range(0, len(ordered), stride))

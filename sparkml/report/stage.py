@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,11 +62,11 @@ def run(job: StageRun, config: ReportConfig) -> RunReport:
 
     file = destination(job.artifacts, config.file)
     contents = gather(job, config)
-    page = render(contents)
+    page = render(contents).encode("utf-8", errors="replace")
     write_page(file, page)
     shown = len(contents.shown())
-    _log.info("report: %s (%d bytes, %d sections with content)", file, len(page.encode()), shown)
-    return RunReport(rows_in=shown, rows_kept=shown, metrics={"bytes": len(page.encode()), "sections": shown})
+    _log.info("report: %s (%d bytes, %d sections with content)", file, len(page), shown)
+    return RunReport(rows_in=shown, rows_kept=shown, metrics={"bytes": len(page), "sections": shown})
 
 
 def destination(artifacts: str, file: str | None) -> Path:
@@ -81,15 +82,16 @@ def destination(artifacts: str, file: str | None) -> Path:
     return Path(place)
 
 
-def write_page(file: Path, page: str) -> None:
+def write_page(file: Path, page: bytes) -> None:
     """Write beside the file, then rename: a reader sees the old page or the new one, never half of one."""
     staging = file.parent / f".{file.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        staging.write_text(page, encoding="utf-8")
+        staging.write_bytes(page)
         os.replace(staging, file)
     except OSError as error:
-        staging.unlink(missing_ok=True)
+        with suppress(OSError):
+            staging.unlink()
         raise StorageError(
             "cannot write the report",
             where=str(file),

@@ -10,8 +10,6 @@ from sparkml.report.lake import Lake, number, numbers, read_lines
 
 Points = tuple[tuple[float, float], ...]
 CURVE_FILE = "curve.jsonl"
-VALIDATION_KEYS = ("validation_loss", "val_loss", "eval_loss")
-_VALIDATION_METRICS = ("validation_loss", "val_loss", "final_validation_loss")
 
 
 @dataclass(frozen=True)
@@ -32,11 +30,7 @@ class Training:
     @property
     def last_validation(self) -> float | None:
         """Validation loss at the end."""
-        if self.validation:
-            return self.validation[-1][1]
-        return next(
-            (dict(self.metrics)[key] for key in _VALIDATION_METRICS if key in dict(self.metrics)), None
-        )
+        return self.validation[-1][1] if self.validation else dict(self.metrics).get("validation_loss")
 
 
 def gather(lake: Lake, config: ReportConfig) -> Training | None:
@@ -53,9 +47,9 @@ def gather(lake: Lake, config: ReportConfig) -> Training | None:
         model.parent,
         model.trained_on,
         tuple(sorted(model.metrics.items())),
-        _curve(rows, "loss", "train_loss", "training_loss"),
-        _curve(rows, *VALIDATION_KEYS),
-        _curve(rows, "lr", "learning_rate"),
+        _curve(rows, "train_loss", "loss"),
+        _curve(rows, "validation_loss"),
+        _curve(rows, "learning_rate", "lr"),
         tuple(speed),
         mean,
     )
