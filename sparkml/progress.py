@@ -26,8 +26,8 @@ class ProgressTask:
         self.unit = unit
         self.done = 0.0
         self.note = ""
-        self._started = time.monotonic()
-        self._logged = self._started
+        self._first: tuple[float, float] | None = None  # time and amount of the first word of progress
+        self._logged = time.monotonic()
         self._line = line
         self._bar = line.add_task(name, total=total, detail="") if line is not None else None
 
@@ -40,6 +40,8 @@ class ProgressTask:
         self.done = done
         self.total = total if total is not None else self.total
         self.note = note or self.note
+        # What came before the first unit (starting ranks, compiling) says nothing about the rate.
+        self._first = self._first or (time.monotonic(), done)
         if self._line is not None and self._bar is not None:
             self._line.update(self._bar, completed=done, total=self.total, detail=self.describe())
         elif time.monotonic() - self._logged >= _LOG_EVERY_SECONDS:
@@ -48,13 +50,13 @@ class ProgressTask:
 
     def describe(self) -> str:
         """Done of total, rate, time left, note."""
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        rate = self.done / seconds
         parts = [f"{self.done:,.0f}" + (f"/{self.total:,.0f}" if self.total else "") + f" {self.unit}"]
-        if self.done:
+        started, before = self._first or (time.monotonic(), self.done)
+        rate = (self.done - before) / max(time.monotonic() - started, 1e-9)
+        if rate > 0:
             parts.append(f"{rate:,.1f} {self.unit}/s")
-        if self.total and 0 < self.done < self.total:
-            parts.append(f"{(self.total - self.done) / rate:,.0f} s left")
+            if self.total and self.done < self.total:
+                parts.append(f"{(self.total - self.done) / rate:,.0f} s left")
         if self.note:
             parts.append(self.note)
         return " · ".join(parts)
@@ -69,6 +71,7 @@ class Progress:
     """Where stages say how far they are; safe to use from more than one thread."""
 
     def __init__(self, console: Console | None = None) -> None:
+        self.open_tasks = 0
         live = console is not None and console.is_terminal
         self._line = (
             RichProgress(
@@ -98,7 +101,9 @@ class Progress:
     def task(self, name: str, total: float | None = None, unit: str = "rows") -> Iterator[ProgressTask]:
         """A piece of work, shown while the block runs."""
         task = ProgressTask(name, total, unit, self._line)
+        self.open_tasks += 1
         try:
             yield task
         finally:
+            self.open_tasks -= 1
             task.close()

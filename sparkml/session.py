@@ -72,7 +72,7 @@ def watched(spark: SparkSession, progress: Progress, name: str) -> Iterator[None
     stopped = threading.Event()
     with progress.task(name, unit="tasks") as task:
         watcher = threading.Thread(
-            target=_watch, args=(spark, task, stopped), daemon=True, name="spark-progress"
+            target=_watch, args=(spark, progress, task, stopped), daemon=True, name="spark-progress"
         )
         watcher.start()
         try:
@@ -82,7 +82,7 @@ def watched(spark: SparkSession, progress: Progress, name: str) -> Iterator[None
             watcher.join(timeout=2 * _POLL_SECONDS)
 
 
-def _watch(spark: SparkSession, task: ProgressTask, stopped: threading.Event) -> None:
+def _watch(spark: SparkSession, progress: Progress, task: ProgressTask, stopped: threading.Event) -> None:
     tracker = spark.sparkContext.statusTracker()
     finished, seen = 0, dict[int, int]()
     while not stopped.wait(_POLL_SECONDS):
@@ -91,7 +91,7 @@ def _watch(spark: SparkSession, task: ProgressTask, stopped: threading.Event) ->
         seen = {stage: info.numTasks for stage, info in running.items() if info is not None}
         done = sum(info.numCompletedTasks for info in running.values() if info is not None)
         names = ", ".join(info.name.split(" at ")[0] for info in running.values() if info is not None)
-        if seen:
+        if seen and progress.open_tasks == 1:  # a stage that shows its own progress knows more than its tasks tell
             task.update(finished + done, total=finished + sum(seen.values()), note=names[:40])
 
 

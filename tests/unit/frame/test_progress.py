@@ -10,12 +10,15 @@ from sparkml import progress
 
 
 def test_description_has_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([100.0, 110.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock, 110.0))
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     task = progress.ProgressTask("train", 200, "steps", None)
-    task.done = 50
-    task.note = "loss 3.2"
-    assert task.describe() == "50/200 steps · 5.0 steps/s · 30 s left · loss 3.2"
+    now[0] = 170.0  # a slow start is no part of the rate
+    task.update(1)
+    assert task.describe() == "1/200 steps"
+    now[0] = 180.0
+    task.update(51, note="loss 3.2")
+    assert task.describe() == "51/200 steps · 5.0 steps/s · 30 s left · loss 3.2"
 
 
 def test_without_a_terminal_progress_goes_to_the_log(
@@ -30,8 +33,6 @@ def test_without_a_terminal_progress_goes_to_the_log(
     ):
         now[0] = 1.0
         task.advance(1)
-        now[0] = 20.0
+        now[0] = 21.0
         task.advance(1)
-    assert [record.getMessage() for record in caplog.records] == [
-        "train: 2/10 steps · 0.1 steps/s · 80 s left"
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["train: 2/10 steps · 0.1 steps/s · 160 s left"]
