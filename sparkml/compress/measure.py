@@ -16,7 +16,7 @@ from sparkml.models.scorer import Scorer
 
 @dataclass(frozen=True)
 class Measured:
-    """One model on the held-out documents. `size_bytes`: weights on disk; latencies: one document at a time."""
+    """One model on the held-out documents; `size_bytes` of weights on disk, latency of one document."""
 
     accuracy: float
     macro_f1: float

@@ -53,7 +53,7 @@ class Comparison:
         return self.train_documents + len(self.held_out.labels)
 
     def metrics(self) -> dict[str, float]:
-        """Accuracy and macro F1 of the classifier, and with prefix `random_` of the one from random weights."""
+        """Accuracy and macro F1; with prefix `random_` those of the network from random weights."""
         prefixes = {PRETRAINED: "", RANDOM: "random_"}
         return {
             f"{prefixes[name]}{metric}": float(report[metric])

@@ -69,7 +69,7 @@ def with_reason(documents: DataFrame, duplicates: DataFrame, selection: Selectio
     split = with_split(documents, duplicates, selection.validation_fraction, selection.seed)
     labelled = split.withColumn("label", _label())
     known = F.col("text").isNotNull() & F.coalesce(F.col("label").isin(list(selection.labels)), F.lit(False))
-    # Only documents that can be learnt are ranked in earnest: the others, often most, must not meet in one task.
+    # Only documents that can be learnt are ranked: the others, often most, must not meet in one task.
     group = F.when(~known, F.xxhash64("doc_id"))
     by_hash = Window.partitionBy("label", "split", group).orderBy(
         F.xxhash64(F.lit(selection.seed).cast("long"), F.lit("finetune"), "doc_id"), "doc_id"
