@@ -10,7 +10,6 @@ from pyarrow import fs
 
 from sparkml.ingest.compression import BrokenStreamError, compression_suffix, decompressed
 from sparkml.ingest.delimited import Dialect, read_delimited
-from sparkml.ingest.docstrings import read_docstrings
 from sparkml.ingest.documents import DocumentBatches
 from sparkml.ingest.json_lines import read_json_lines, read_plain_lines
 from sparkml.ingest.lines import Line, as_utf8, split_lines, wide_encoding
@@ -64,6 +63,9 @@ def _records(file: pa.NativeFile, split: Split, options: ReadOptions) -> Iterato
     if split.format == "parquet":
         yield from read_parquet(file, split.start, split.stop, options.batch_bytes)
     elif split.format == "docstrings":
+        # numba takes a worker a second to import, and no other format needs it.
+        from sparkml.ingest.docstrings import read_docstrings
+
         yield from read_docstrings(file.read(limit + 1), split, limit, text)
     elif split.format in _LINE_FORMATS:
         yield from _line_records(file, split, options)

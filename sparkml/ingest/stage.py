@@ -165,13 +165,14 @@ def _measure(rows: DataFrame, source: SourceConfig, plan: ReadPlan) -> tuple[int
         F.coalesce(F.sum(F.octet_length("text")), F.lit(0)).alias("text_bytes"),
         F.count_if(lacking).alias("lacking"),
         F.count("label").alias("labelled"),
-        F.min(F.when(lacking, F.col("detail"))).alias("seen"),
+        # The longest list of fields seen, for the error's text.
+        F.max(F.when(lacking, F.struct(F.length("detail"), "detail"))).alias("seen"),
     ).collect()[0]
     if measured["records"] and measured["lacking"] == measured["records"]:
         raise InputError(
             f"no record has the text field `{source.text_field}`",
             where=plan.options.root,
-            got=f"{measured['records']} records; {measured['seen']}",
+            got=f"{measured['records']} records; {measured['seen']['detail']}",
             expected=f"a field `{source.text_field}` with the document",
             next_action="name the field: ingest.source.text_field=FIELD",
         )
