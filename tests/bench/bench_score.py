@@ -1,0 +1,141 @@
+"""Documents a second on Spark: the score stage's function beside `predict_batch_udf` with padding to the maximum.
+
+python -m tests.bench.bench_score --documents 4000
+
+Both run the same network on the same documents in the same session (2 task slots), in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.ml.functions import predict_batch_udf
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, FloatType
+
+from sparkml.config import load_config
+from sparkml.models.bert import BertClassifier, BertShape, initialise
+from sparkml.models.classifier import write_classifier
+from sparkml.score.inference import ModelSource
+from sparkml.score.stage import ScoreConfig, transform
+from sparkml.session import build_session, stop_session
+from sparkml.shard.vocabulary import train_bpe
+from tests.bench.documents import docstrings_of_packages
+
+LABELS = [f"label-{number}" for number in range(10)]
+MAX_LENGTH = 128
+
+
+def write_model(folder: Path, texts: list[str], hidden: int, layers: int) -> None:
+    """A classifier of the size asked for, with random weights."""
+    config = {
+        "model_type": "bert",
+        "vocab_size": 8192,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 4 * hidden,
+        "max_position_embeddings": MAX_LENGTH,
+        "type_vocab_size": 1,
+        "pooling": "mean",
+        "precision": "float32",
+    }
+    model = BertClassifier(BertShape.from_config(config, where="benchmark"), len(LABELS), "mean")
+    initialise(model, seed=0)
+    folder.mkdir(parents=True)
+    tokenizer = folder.parent / "trained.json"
+    tokenizer.write_text(train_bpe(texts, 8192), encoding="utf-8")
+    write_classifier(folder, model, LABELS, config, tokenizer)
+
+
+def padding_to_the_maximum(
+    folder: str,
+) -> Callable[[], Callable[[npt.NDArray[np.object_]], npt.NDArray[np.float32]]]:
+    """What the examples of `predict_batch_udf` do: tokenise with padding to the maximum, one forward pass a batch."""
+
+    def load() -> Callable[[npt.NDArray[np.object_]], npt.NDArray[np.float32]]:
+        import torch
+        from tokenizers import Tokenizer
+
+        from sparkml.models.classifier import load_classifier
+
+        model = load_classifier(folder).model
+        tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+        tokenizer.enable_truncation(MAX_LENGTH)
+        tokenizer.enable_padding(length=MAX_LENGTH)
+
+        def predict(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.float32]:
+            encodings = tokenizer.encode_batch(list(texts))
+            ids = torch.tensor([encoding.ids for encoding in encodings])
+            mask = torch.tensor([encoding.attention_mask for encoding in encodings]).bool()
+            with torch.inference_mode():
+                return torch.softmax(model(ids, mask), dim=1).numpy()
+
+        return predict
+
+    return load
+
+
+def seconds_of(frame: DataFrame) -> float:
+    """Run the whole frame, write nothing."""
+    started = time.perf_counter()
+    frame.write.format("noop").mode("overwrite").save()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Warm both up on a few documents, then measure in turn; print the better of two rounds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, default=4000)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=3)
+    options = parser.parse_args()
+    spark = build_session(
+        load_config("local", ["spark.master=local[2]"], stages={}).spark, name="bench-score"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        measure(spark, Path(folder) / "model", options)
+    stop_session(spark)
+
+
+def measure(spark: SparkSession, folder: Path, options: argparse.Namespace) -> None:
+    """Score the same documents both ways."""
+    found = docstrings_of_packages(1500 * options.documents)
+    texts = found[: options.documents]
+    write_model(folder, texts[:4000], options.hidden, options.layers)
+    rows = [(f"{number:08d}", text) for number, text in enumerate(texts)]
+    path = str(folder.parent / "documents.parquet")
+    spark.createDataFrame(rows, "doc_id string, text string").repartition(8).write.parquet(path)
+    documents = spark.read.parquet(path)
+    naive_udf = predict_batch_udf(
+        padding_to_the_maximum(str(folder)), return_type=ArrayType(FloatType()), batch_size=64
+    )
+    model = ModelSource(str(folder), "benchmark", threads=1)
+
+    def ours(frame: DataFrame) -> DataFrame:
+        return transform(frame, model, ScoreConfig(model_id="benchmark"))
+
+    def naive(frame: DataFrame) -> DataFrame:
+        return frame.select("doc_id", naive_udf(F.col("text")).alias("scores"))
+
+    few = documents.limit(200).repartition(2)
+    seconds_of(ours(few))
+    seconds_of(naive(few))
+    rounds = [(seconds_of(ours(documents)), seconds_of(naive(documents))) for _ in range(2)]
+    best = [min(column) for column in zip(*rounds, strict=True)]
+    print(
+        f"{len(texts)} documents, hidden {options.hidden}, {options.layers} layers: "
+        f"ours {len(texts) / best[0]:.0f} documents/s, predict_batch_udf {len(texts) / best[1]:.0f} documents/s, "
+        f"ratio {best[1] / best[0]:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
