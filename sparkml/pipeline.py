@@ -22,14 +22,13 @@ class StageModule(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. `reads`, `writes`, `shares`, `models` and `makes` name fields of its configuration."""
+    """One stage. `reads`, `writes`, `models` and `makes` name fields of its configuration."""
 
     name: str
     summary: str
     config_class: str
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    shares: tuple[str, ...] = ()  # tables of which the stage owns a slice
     models: tuple[str, ...] = ()  # models that it starts from
     makes: str = ""  # the model that it registers
     code: tuple[str, ...] = ()  # packages besides its own whose code decides the result
@@ -70,7 +69,6 @@ STAGES: tuple[Stage, ...] = (
         "files or the installed documentation -> bronze",
         "IngestConfig",
         writes=("target",),
-        shares=("rejects",),
         code=("kernels",),
     ),
     Stage(
@@ -79,7 +77,6 @@ STAGES: tuple[Stage, ...] = (
         "CleanConfig",
         reads=("source",),
         writes=("target",),
-        shares=("rejects",),
         code=("kernels",),
     ),
     Stage(
@@ -88,7 +85,6 @@ STAGES: tuple[Stage, ...] = (
         "DedupeConfig",
         reads=("source",),
         writes=("target", "duplicates"),
-        shares=("rejects",),
         code=("kernels",),
     ),
     Stage(
@@ -97,7 +93,6 @@ STAGES: tuple[Stage, ...] = (
         "ShardConfig",
         reads=("source", "duplicates"),
         writes=("target", "manifests"),
-        shares=("rejects",),
         code=("kernels", "feed"),
     ),
     Stage(
@@ -105,7 +100,6 @@ STAGES: tuple[Stage, ...] = (
         "masked-LM pretraining: Horovod ranks in a barrier stage -> model `encoder`",
         "TrainConfig",
         reads=("manifests",),
-        shares=("models",),
         makes="model_id",
         code=("feed", "distributed", "models", "compat"),
     ),
@@ -114,7 +108,6 @@ STAGES: tuple[Stage, ...] = (
         "classify documents by label, from the encoder -> model `classifier`",
         "FinetuneConfig",
         reads=("source", "duplicates"),
-        shares=("rejects", "models"),
         models=("encoder_id",),
         makes="model_id",
         code=("models",),
@@ -123,7 +116,6 @@ STAGES: tuple[Stage, ...] = (
         "compress",
         "dynamic int8 of the classifier -> model `classifier-int8`",
         "CompressConfig",
-        shares=("models",),
         models=("source_id",),
         makes="model_id",
         code=("models",),
