@@ -16,7 +16,7 @@ from typing import Any
 from sparkml import errors
 from sparkml.distributed.channel import Line, keep_alive
 from sparkml.distributed.rank import EXIT_PEER_FAILED
-from sparkml.distributed.reporter import COLLECTIVE
+from sparkml.distributed.reporter import COLLECTIVE, START
 from sparkml.errors import SparkmlError, TrainingError
 from sparkml.log import get_logger
 
@@ -57,7 +57,7 @@ class RankState:
     host: str = "?"
     line: Line | None = None
     heard: float = 0.0
-    phase: str = "start"
+    phase: str = START
     phase_seconds: float = 0.0
     step: int = -1
     exit_code: int | None = None
@@ -213,8 +213,8 @@ class Hub:
             if state.line is None:
                 if now - self._opened > patience.start_seconds:
                     return _attempt_error(state, f"did not start within {patience.start_seconds:g} s")
-            elif now - state.heard > patience.heartbeat_seconds:
-                return _attempt_error(state, f"hangs: no heartbeat for {patience.heartbeat_seconds:g} s")
+            elif now - state.heard > self._longest_silence(state):
+                return _attempt_error(state, f"hangs: no heartbeat for {now - state.heard:.0f} s")
             elif state.phase != COLLECTIVE and state.phase_seconds > self._limit(state):
                 return _attempt_error(state, f"hangs: no step done for {state.phase_seconds:.0f} s")
         waiting = [state for state in self._ranks if state.phase == COLLECTIVE and state.exit_code is None]
@@ -225,7 +225,11 @@ class Hub:
         return None
 
     def _limit(self, state: RankState) -> float:
-        return self._patience.start_seconds if state.phase == "start" else self._patience.step_seconds
+        return self._patience.start_seconds if state.phase == START else self._patience.step_seconds
+
+    def _longest_silence(self, state: RankState) -> float:
+        # Loading a large library keeps the heartbeat's thread from running.
+        return self._patience.start_seconds if state.phase == START else self._patience.heartbeat_seconds
 
 
 def _own_error(error: dict[str, str] | None) -> SparkmlError | None:

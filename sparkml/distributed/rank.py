@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkml.distributed.collective import Collective, CollectiveName
-from sparkml.distributed.reporter import COLLECTIVE, WORK, Reporter, WatchedCollective
+from sparkml.distributed.reporter import COLLECTIVE, Reporter, WatchedCollective
 from sparkml.errors import SparkmlError, UsageError
 
 EXIT_FAILED, EXIT_PEER_FAILED = 1, 3
@@ -73,8 +73,8 @@ def main(job_file: str) -> int:
     reporter = Reporter(os.fdopen(job.report_fd, "w", encoding="utf-8"))
     try:
         function = _resolve(job.entry)
+        # It counts as starting until its first collective call: imports alone can take a minute on a busy host.
         group = WatchedCollective(_join(job), reporter)
-        reporter.enter(WORK)
         result = dict(function(job.payload, group, reporter))
         group.shutdown()
     except Exception as error:  # the border of the process: everything is reported, nothing is hidden

@@ -17,6 +17,7 @@ from sparkml.distributed.hub import Progress
 from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import ConfigError, InputError
 from sparkml.feed.manifest import Manifest
+from sparkml.feed.plan import epoch_plan
 from sparkml.feed.reader import ReaderName
 from sparkml.log import get_logger
 from sparkml.models.encoder import EncoderShape
@@ -78,6 +79,8 @@ class TrainConfig(StageConfig):
 def run(job: StageRun, config: TrainConfig) -> RunReport:
     """Train to the last step and register the model folder."""
     train, validation = read_manifests(job, config)
+    # A plan that cannot be made is an error here, before any rank has started.
+    epoch_plan(train, epoch=0, seed=job.seed, world_size=config.ranks, micro_batch=config.micro_batch)
     version = next_version(job, config.model_id)
     training = training_job(job, config, train, validation, version)
     with job.progress.task("train", total=config.max_steps, unit="steps") as task:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(FOLDER))
 
 import rank_functions as ranks  # noqa: E402
 
-QUICK = {"heartbeat_seconds": 5.0, "step_seconds": 5.0, "start_seconds": 90.0}
+QUICK = {"heartbeat_seconds": 8.0, "step_seconds": 8.0, "start_seconds": 180.0}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_a_lost_rank_ends_the_attempt_and_the_next_one_succeeds(shipped, how, co
     (warning,) = [r.getMessage() for r in caplog.records if "attempt 1 of 3 failed" in r.getMessage()]
     assert {
         "kill": "rank 1 was killed by SIGKILL",
-        "stop": "rank 1 hangs: no heartbeat for 5 s",
+        "stop": "rank 1 hangs: no heartbeat for",
     }[how] in warning
     assert "after step 1" in warning
 

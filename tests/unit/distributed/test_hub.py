@@ -85,12 +85,13 @@ def test_an_error_of_ours_comes_back_as_it_was(ranks):
 
 
 def test_silence():
-    ranks = Ranks(Patience(heartbeat_seconds=0.5, step_seconds=30, start_seconds=30))
+    ranks = Ranks(Patience(heartbeat_seconds=0.6, step_seconds=30, start_seconds=30))
+    ranks.lines[1].send({"beat": {"step": 0, "phase": "work", "seconds": 0.1}})
     deadline = time.monotonic() + 5
     while not ranks.hub.finished.is_set() and time.monotonic() < deadline:
         ranks.lines[0].send({"beat": {"step": 1, "phase": "collective", "seconds": 0.1}})
         time.sleep(0.05)
-    assert ranks.verdict().what == "rank 1 hangs: no heartbeat for 0.5 s"
+    assert ranks.verdict().what == "rank 1 hangs: no heartbeat for 1 s"
     ranks.hub.close()
 
 
