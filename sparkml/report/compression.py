@@ -37,7 +37,8 @@ class Compression:
 
 
 def _difference(before: float, after: float) -> str:
-    return f"{after - before:+.3f}".replace("-", "−")
+    shown = f"{after - before:+.3f}".replace("-", "−")
+    return "0.000" if shown[1:] == "0.000" else shown
 
 
 def _times(before: float, after: float) -> str:

@@ -75,10 +75,12 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
 
 
 def _joined(runs: _Runs) -> list[tuple[str, list[str]]]:
-    """Equal runs that touch become one; empty runs (the other side's words) go."""
+    """Equal runs that touch become one. Empty runs stay: they are where the other side has words of its own,
+    and keep the words around that place from being folded on this side alone.
+    """
     joined: list[tuple[str, list[str]]] = []
     for kind, words in runs:
-        if not words:
+        if kind == "equal" and not words:
             continue
         if joined and kind == joined[-1][0] == "equal":
             joined[-1] = (kind, joined[-1][1] + words)

@@ -67,7 +67,7 @@ def measured(value: float | None) -> str:
     """A measured value or a threshold: whole numbers as such, others with three digits that matter."""
     if value is None or math.isnan(value):
         return NOTHING
-    if math.isfinite(value) and value == int(value):
+    if math.isfinite(value) and (value == int(value) or abs(value) >= 1000):
         return f"{value:,.0f}"
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
 

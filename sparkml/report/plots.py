@@ -147,25 +147,9 @@ def confusion(
             total = sum(values)
             for column, value in enumerate(values):
                 share = value / total if total else 0.0
-                gid = f"tip-{row}-{column}"
-                colour = ACCENT if row == column else CONTRAST
-                shade = share**0.5  # the square root: a few mistakes can be seen beside many hits
-                cell = (column - 0.47, row - 0.47)
-                axes.add_patch(Rectangle(cell, 0.94, 0.94, color=GRID, alpha=0.35, linewidth=0))
-                axes.add_patch(Rectangle(cell, 0.94, 0.94, color=colour, alpha=shade, linewidth=0, gid=gid))
-                share_text = f"{formats.count(value)} ({formats.percent(share)})"
-                tips[gid] = f"{labels[row]} taken for {labels[column]}: {share_text}"
-                if value:
-                    ink = PAPER if shade > 0.6 else INK
-                    axes.text(
-                        column,
-                        row,
-                        formats.compact(value),
-                        ha="center",
-                        va="center",
-                        color=ink,
-                        fontsize=11.5,
-                    )
+                _cell(axes, row, column, value, share)
+                said = f"{formats.count(value)} ({formats.percent(share)})"
+                tips[f"tip-{row}-{column}"] = f"{labels[row]} taken for {labels[column]}: {said}"
         axes.set_xlim(-0.5, n - 0.5)
         axes.set_ylim(n - 0.5, -0.5)
         axes.set_aspect("equal")
@@ -176,6 +160,19 @@ def confusion(
         axes.set_xlabel("predicted", color=MUTED)
         axes.set_ylabel("true", color=MUTED)
         return inline(figure, name, description, tips)
+
+
+def _cell(axes: Axes, row: int, column: int, value: float, share: float) -> None:
+    shade = share**0.5  # the square root: a few mistakes can be seen beside many hits
+    colour = ACCENT if row == column else CONTRAST
+    corner = (column - 0.47, row - 0.47)
+    axes.add_patch(Rectangle(corner, 0.94, 0.94, color=GRID, alpha=0.35, linewidth=0))
+    tip = f"tip-{row}-{column}"
+    axes.add_patch(Rectangle(corner, 0.94, 0.94, color=colour, alpha=shade, linewidth=0, gid=tip))
+    if value:
+        ink = PAPER if shade > 0.6 else INK
+        text = formats.compact(value)
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=11.5)
 
 
 def _figure() -> tuple[Figure, Axes]:

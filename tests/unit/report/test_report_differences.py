@@ -47,6 +47,14 @@ def test_a_long_equal_part_is_folded_with_some_words_around_the_difference() -> 
     )
 
 
+def test_both_sides_show_the_same_words_around_what_one_side_adds() -> None:
+    words = [f"w{n}" for n in range(40)]
+    found = compare(" ".join(words), " ".join([*words[:20], "added", *words[20:]]), context=2)
+    shown = [piece.text for piece in found.left]
+    assert shown == ["18 equal words", "w18 w19 ", "w20 w21 ", "18 equal words"]
+    assert [piece.text for piece in found.right] == [*shown[:2], "added", " ", *shown[2:]]
+
+
 def test_only_the_beginning_of_a_large_difference_is_compared() -> None:
     left, right = " ".join(f"a{n}" for n in range(1000)), " ".join(f"b{n}" for n in range(500))
     found = compare(left, right, max_words=100)

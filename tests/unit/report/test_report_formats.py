@@ -38,6 +38,7 @@ def test_percent(value: float | None, shown: str) -> None:
         (0.58, "0.58"),
         (7.2312, "7.23"),
         (123.456, "123.5"),
+        (4887.6, "4,888"),
         (float("nan"), "–"),
         (float("inf"), "inf"),
     ],
