@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import os
+import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -40,11 +41,14 @@ def kernel(function: Function) -> Function:
     outside = settings["CACHE_DIR"]
     settings["CACHE_DIR"] = str(cache_folder())
     try:
-        return cast(Function, numba.njit(cache=True, **_OPTIONS)(function))
+        cached = numba.njit(cache=True, **_OPTIONS)(function)
     except (RuntimeError, OSError):
-        return cast(Function, numba.njit(**_OPTIONS)(function))
+        cached = None  # no place for a cache
     finally:
         settings["CACHE_DIR"] = outside
+    if cached is None or not _can_write(cached.stats.cache_path):
+        return cast(Function, numba.njit(**_OPTIONS)(function))
+    return cast(Function, cached)
 
 
 def part(function: Function) -> Function:
@@ -53,6 +57,16 @@ def part(function: Function) -> Function:
     Not cached: numba links cached code as a finished object, and calls into that are never inlined.
     """
     return cast(Function, numba.njit(forceinline=True, **_OPTIONS)(function))
+
+
+def _can_write(folder: str) -> bool:
+    # numba checks this itself for files, but not for code in a `.zip`.
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,7 @@ What changes, in this order:
 - bytes that are no UTF-8 (lone surrogates among them) become U+FFFD;
 - CR LF, CR, vertical tab, form feed, NEL and the Unicode line and paragraph separators become a line feed;
 - control characters, zero-width spaces, byte order marks, soft hyphens, marks of writing direction and tags are
-  removed; joiners stay between two characters beyond ASCII, where scripts and emoji need them;
+  removed; joiners stay right between two characters beyond ASCII, where scripts and emoji need them;
 - every other kind of space becomes a space; a run of spaces and tabs inside a line becomes one space, at the end of a
   line nothing; at its start it stays, because the indentation of code and lists means something;
 - at most one blank line stands between two paragraphs, none at either end; the text begins with its first visible
@@ -125,9 +125,13 @@ def squeeze(
                 if actions[code] & _MAY_COMPOSE:
                     doubtful[doc] = True
             action = actions[code] & _ACTION
-            if action == _KEEP or (
-                action == _JOINER and joins(data, at, end, out, first, write, gap or breaks > 0)
-            ):
+            joiner = (
+                action == _JOINER
+                and not gap
+                and breaks == 0
+                and joins(data, at, end, actions, out, first, write)
+            )
+            if action == _KEEP or joiner:
                 if breaks:
                     write = put_breaks(out, write, breaks)
                     write = put_indentation(data, line, at, actions, out, write)
@@ -154,13 +158,16 @@ def joins(
     data: NDArray[np.uint8],
     at: int,
     end: int,
+    actions: NDArray[np.uint8],
     out: NDArray[np.uint8],
     first: int,
     write: int,
-    gap: bool,
 ) -> bool:
-    """Whether a joiner stands between two characters beyond ASCII."""
-    return not gap and write > first and out[write - 1] >= 0x80 and at + 3 < end and data[at + 3] >= 0x80
+    """Whether a joiner stands between two visible characters beyond ASCII, the one before it as it was written."""
+    if write == first or out[write - 1] < 0x80 or at + 3 >= end or data[at + 3] < 0x80:
+        return False
+    code, _ = decode(data, at + 3, end)
+    return actions[code] & _ACTION == _KEEP
 
 
 @part

@@ -20,10 +20,10 @@ from sparkml.kernels.words import END, HASH, SHAPE, START, Memory, Words
 _POWERS = powers(1024)
 _SEPARATOR = np.uint64(ord(" ") + 1)  # as `rolling.hash_word` counts it
 
-# Columns of the hash table: a slot is empty unless its mark is that of the count at hand.
-_KEY, _MARK, _COUNT, _FIRST = 0, 1, 2, 3
 # Columns of the sums over a document's words: hash with and without spaces between them, bytes, code points.
 _SPACED, _JOINED, _BYTES, _CHARS = 0, 1, 2, 3
+_COUNT_BITS = 32
+_COUNT = 1 << _COUNT_BITS  # a slot of the commonest runs holds count x _COUNT + first occurrence
 
 
 def measure_repetition(
@@ -34,11 +34,12 @@ def measure_repetition(
     out = np.zeros((len(REPETITION_SIGNALS), len(words.doc_chars)))
     most_words = int(np.diff(words.offsets).max(initial=0))
     most_lines = int(np.count_nonzero(texts.data[texts.offsets[0] : texts.offsets[-1]] == 10)) + 1
-    slots = memory.array("grams", 2 << max(most_words, most_lines, 2).bit_length(), 4, np.int64)
-    slots[:, _MARK] = 0
+    slots = 2 << max(most_words, most_lines, 2).bit_length()
+    keys = memory.array("grams", slots, 1, np.uint64).reshape(-1)
+    counts = memory.array("counts", slots, 1, np.int64).reshape(-1)
     sums = memory.array("sums", most_words + 1, 4, np.int64)
-    mark = repeat_blocks(texts.data, texts.offsets, flags_table(), words.doc_chars, slots, out)
-    repeat_grams(words.offsets, words.table, words.doc_chars, _POWERS, sums, slots, mark, out)
+    repeat_blocks(texts.data, texts.offsets, flags_table(), words.doc_chars, keys, out)
+    repeat_grams(words.offsets, words.table, words.doc_chars, _POWERS, sums, keys, counts, out)
     return dict(zip(REPETITION_SIGNALS, out, strict=True))
 
 
@@ -48,34 +49,20 @@ def repeat_blocks(
     offsets: NDArray[np.int64],
     flags: NDArray[np.uint16],
     doc_chars: NDArray[np.int64],
-    slots: NDArray[np.int64],
+    keys: NDArray[np.uint64],
     out: NDArray[np.float64],
-) -> int:
-    """Signals of paragraphs and lines; the last mark that was used."""
-    mark = 0
+) -> None:
+    """Signals of paragraphs and lines."""
     for doc in range(len(offsets) - 1):
-        start, end = offsets[doc], offsets[doc + 1]
-        breaks = 0
+        start, end, breaks = offsets[doc], offsets[doc + 1], 0
         for at in range(start, end):
             breaks += data[at] == 10
-        mask = table_mask(breaks + 2)
         low, high = strip(data, start, end, flags)
-        chars = max(doc_chars[doc], 1)
-        blocks, repeated, length = count_repeats(data, low, high, 2, slots, mask, mark + 1)
+        mask, chars = table_mask(breaks + 2), max(doc_chars[doc], 1)
+        blocks, repeated, length = count_repeats(data, low, high, 2, keys, mask)
         out[0, doc], out[1, doc] = repeated / blocks, length / chars
-        blocks, repeated, length = count_repeats(data, start, end, 1, slots, mask, mark + 2)
+        blocks, repeated, length = count_repeats(data, start, end, 1, keys, mask)
         out[2, doc], out[3, doc] = repeated / blocks, length / chars
-        mark += 2
-    return mark
-
-
-@part
-def table_mask(entries: int) -> int:
-    """Slots, less one, of a table that these entries fill to half at most."""
-    size = 4
-    while size < 2 * entries:
-        size *= 2
-    return size - 1
 
 
 @part
@@ -98,17 +85,12 @@ def strip(data: NDArray[np.uint8], low: int, high: int, flags: NDArray[np.uint16
 
 @part
 def count_repeats(
-    data: NDArray[np.uint8],
-    at: int,
-    end: int,
-    least_breaks: int,
-    slots: NDArray[np.int64],
-    mask: int,
-    mark: int,
+    data: NDArray[np.uint8], at: int, end: int, least_breaks: int, keys: NDArray[np.uint64], mask: int
 ) -> tuple[int, int, int]:
     """Blocks between so many line feeds or more: how many, how many repeated, the characters of those."""
     blocks, repeated, length = 0, 0, 0
-    value, chars, done = np.uint64(0), 0, False
+    value, chars, done = ONE, 0, False
+    clear(keys, mask)
     while not done:
         run = 0
         while at + run < end and data[at + run] == 10:
@@ -116,9 +98,11 @@ def count_repeats(
         done = at >= end
         if done or run >= least_breaks:
             blocks += 1
-            if slots[enter(slots, mask, mark, value, 0), _COUNT] > 1:
+            slot = find_slot(keys, mask, value)
+            if keys[slot]:
                 repeated, length = repeated + 1, length + chars
-            value, chars = np.uint64(0), 0
+            keys[slot] = value
+            value, chars = ONE, 0
             at += run
         else:
             value = value * BASE + np.uint64(data[at]) + ONE
@@ -128,15 +112,27 @@ def count_repeats(
 
 
 @part
-def enter(slots: NDArray[np.int64], mask: int, mark: int, value: np.uint64, first: int) -> int:
-    """Count a hash in the table; its slot."""
-    slot, key = slot_of(value, mask), as_int(value)
-    while slots[slot, _MARK] == mark and slots[slot, _KEY] != key:
+def table_mask(entries: int) -> int:
+    """Slots, less one, of a table that these entries fill to half at most."""
+    size = 4
+    while size < 2 * entries:
+        size *= 2
+    return size - 1
+
+
+@part
+def clear(keys: NDArray[np.uint64], mask: int) -> None:
+    """Empty the slots of a table."""
+    for slot in range(mask + 1):
+        keys[slot] = 0
+
+
+@part
+def find_slot(keys: NDArray[np.uint64], mask: int, value: np.uint64) -> int:
+    """The slot of a hash, or the empty one where it belongs."""
+    slot = slot_of(value, mask)
+    while keys[slot] and keys[slot] != value:
         slot = (slot + 1) & mask
-    if slots[slot, _MARK] != mark:
-        slots[slot, _KEY], slots[slot, _MARK] = key, mark
-        slots[slot, _COUNT], slots[slot, _FIRST] = 0, first
-    slots[slot, _COUNT] += 1
     return slot
 
 
@@ -147,8 +143,8 @@ def repeat_grams(
     doc_chars: NDArray[np.int64],
     base_powers: NDArray[np.uint64],
     sums: NDArray[np.int64],
-    slots: NDArray[np.int64],
-    mark: int,
+    keys: NDArray[np.uint64],
+    counts: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
     """Signals of runs of n words."""
@@ -157,11 +153,9 @@ def repeat_grams(
         sum_words(table, first, count, base_powers, sums)
         mask, chars = table_mask(count), max(doc_chars[doc], 1)
         for n in TOP_GRAMS:
-            mark += 1
-            out[n + 2, doc] = top_gram(base_powers, sums, count, n, slots, mask, mark) / chars
+            out[n + 2, doc] = top_gram(base_powers, sums, count, n, keys, counts, mask) / chars
         for n in REPEATED_GRAMS:
-            mark += 1
-            out[n + 2, doc] = repeated_grams(base_powers, sums, count, n, slots, mask, mark) / chars
+            out[n + 2, doc] = repeated_grams(base_powers, sums, count, n, keys, mask) / chars
 
 
 @part
@@ -189,23 +183,28 @@ def top_gram(
     sums: NDArray[np.int64],
     count: int,
     n: int,
-    slots: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+    counts: NDArray[np.int64],
     mask: int,
-    mark: int,
 ) -> int:
     """Characters in the most frequent run of n words, with spaces between, times its count; ties: the earliest."""
-    best, most, earliest = 0, 0, 0
+    most, earliest = 0, 0
+    clear(keys, mask)
     for index in range(count - n + 1):
         size = sums[index + n, _BYTES] - sums[index, _BYTES] + n
-        value = np.uint64(sums[index + n, _SPACED]) - np.uint64(sums[index, _SPACED]) * power(
-            base_powers, size
-        )
-        slot = enter(slots, mask, mark, value, index)
-        seen, first = slots[slot, _COUNT], slots[slot, _FIRST]
+        before = np.uint64(sums[index, _SPACED]) * power(base_powers, size)
+        value = np.uint64(sums[index + n, _SPACED]) - before
+        slot = find_slot(keys, mask, value)
+        if keys[slot]:
+            counts[slot] += _COUNT
+        else:
+            keys[slot], counts[slot] = value, _COUNT + index
+        seen, first = counts[slot] >> _COUNT_BITS, counts[slot] & (_COUNT - 1)
         if seen > most or (seen == most and first < earliest):
             most, earliest = seen, first
-            best = seen * (sums[first + n, _CHARS] - sums[first, _CHARS] + n - 1)
-    return best
+    if most == 0:
+        return 0
+    return most * (sums[earliest + n, _CHARS] - sums[earliest, _CHARS] + n - 1)
 
 
 @part
@@ -214,20 +213,21 @@ def repeated_grams(
     sums: NDArray[np.int64],
     count: int,
     n: int,
-    slots: NDArray[np.int64],
+    keys: NDArray[np.uint64],
     mask: int,
-    mark: int,
 ) -> int:
     """Characters in runs of n words that came before; the scan jumps over such a run."""
     index, chars = 0, 0
+    clear(keys, mask)
     while index <= count - n:
         size = sums[index + n, _BYTES] - sums[index, _BYTES]
-        value = np.uint64(sums[index + n, _JOINED]) - np.uint64(sums[index, _JOINED]) * power(
-            base_powers, size
-        )
-        if slots[enter(slots, mask, mark, value, index), _COUNT] == 1:
-            index += 1
-        else:
+        before = np.uint64(sums[index, _JOINED]) * power(base_powers, size)
+        value = np.uint64(sums[index + n, _JOINED]) - before
+        slot = find_slot(keys, mask, value)
+        if keys[slot]:
             chars += sums[index + n, _CHARS] - sums[index, _CHARS]
             index += n
+        else:
+            keys[slot] = value
+            index += 1
     return chars

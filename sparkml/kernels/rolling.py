@@ -48,12 +48,10 @@ def power(table: NDArray[np.uint64], exponent: int) -> np.uint64:
 
 def home_slot(value: int, mask: int) -> int:
     """What `slot_of` computes, for building tables outside compiled code."""
-    mixed = (value ^ (value >> 32)) * int(_MIX) & _MASK
-    return (mixed ^ (mixed >> 32)) & mask
+    return (value * int(_MIX) & _MASK) >> 32 & mask
 
 
 @part
 def slot_of(value: np.uint64, mask: int) -> int:
-    """Home slot of a hash in a table of mask + 1 slots; the low bits of a polynomial hash alone are poor."""
-    mixed = (value ^ (value >> np.uint64(32))) * _MIX
-    return as_int((mixed ^ (mixed >> np.uint64(32))) & np.uint64(mask))
+    """Home slot of a hash in a table of mask + 1 slots, 2^32 at most; the low bits of a polynomial hash are poor."""
+    return as_int((value * _MIX) >> np.uint64(32)) & mask
