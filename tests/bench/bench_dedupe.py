@@ -34,7 +34,7 @@ size = sum(len(d.encode()) for d in documents) / 1e6
 try:
     from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
     from datatrove.utils.hashing import HashConfig
-    step = MinhashDedupSignature("/tmp", config=MinhashConfig(hash_config=HashConfig(precision=64)))
+    step = MinhashDedupSignature("/tmp", config=MinhashConfig(hash_config=HashConfig(precision=64, hash_fc="sha1")))
     step.get_shingles("warm up the tokenizer please now")
     begun = time.process_time()
     for d in documents:
