@@ -30,10 +30,14 @@ class ClassifierFolder:
 
 
 def new_classifier(encoder_folder: str | Path, n_labels: int, pooling: str, seed: int) -> BertClassifier:
-    """A classifier of the shape of an encoder folder, with random weights drawn from `seed`."""
+    """A classifier of the shape of an encoder folder, with random weights drawn from `seed`.
+
+    Their spread is the one that the encoder's own pretraining began with.
+    """
     path = check_bert_folder(encoder_folder)
-    model = BertClassifier(_shape(read_json(path / CONFIG_FILE), path), n_labels, pooling)
-    initialise(model, seed)
+    config = read_json(path / CONFIG_FILE)
+    model = BertClassifier(_shape(config, path), n_labels, pooling)
+    initialise(model, seed, float(config.get("initializer_range", 0.02)))
     return model
 
 
