@@ -32,6 +32,20 @@ TINY = [
     "shard.n_buckets=2",
     "shard.rows_per_row_group=16",
     "shard.rows_per_file=64",
+    "train.shape.hidden=32",
+    "train.shape.layers=1",
+    "train.shape.heads=2",
+    "train.shape.intermediate=64",
+    "train.max_steps=24",
+    "train.micro_batch=4",
+    "train.validation_every_steps=12",
+    "train.checkpoint_every_steps=8",
+    "train.validation_rows=16",
+    "finetune.max_steps=20",
+    "finetune.batch_size=8",
+    "compress.latency_documents=5",
+    "compress.rounds=2",
+    "compress.throughput_documents=16",
 ]
 
 
