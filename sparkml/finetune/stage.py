@@ -54,7 +54,7 @@ class FinetuneConfig(StageConfig):
     min_documents_per_label: int = Field(10, ge=2, description="A label with fewer documents is left out")
     max_documents_per_label: int = Field(900, ge=1, description="Documents of a label in training at most")
     max_held_out_per_label: int = Field(200, ge=1, description="Held-out documents of a label at most")
-    validation_fraction: float = Field(0.05, gt=0, lt=1, description="Part of the clusters that is held out")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="Part of the clusters that is held out")
     max_length: int = Field(128, ge=8, description="Tokens of a document that are read")
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one vector")
     max_steps: int = Field(300, ge=1, description="Optimiser steps of each training")

@@ -51,7 +51,7 @@ class ShardConfig(StageConfig):
         16_000_000, ge=1, description="Bytes of training text that the tokenizer is trained on, about"
     )
     sequence_length: int = Field(128, ge=8, le=1 << 16, description="Tokens a sample")
-    validation_fraction: float = Field(0.05, ge=0.0, lt=1.0, description="Part of the clusters held out")
+    validation_fraction: float = Field(0.1, ge=0.0, lt=1.0, description="Part of the clusters held out")
     n_buckets: int = Field(16, ge=1, le=1 << 16, description="Groups that are packed on their own")
     rows_per_row_group: int = Field(256, ge=1, description="Samples a row group: what a rank reads at once")
     rows_per_file: int = Field(8192, ge=1, description="Samples a file, a multiple of rows_per_row_group")
