@@ -10,7 +10,10 @@ from sparkml.models.encoder import EncoderShape, build_masked_lm, save_model
 from sparkml.models.tokenizer import SPECIAL_TOKENS
 
 SHAPE = EncoderShape(hidden=32, layers=2, heads=2, intermediate=64, max_length=32, dropout=0.1)
-WORDS = ("spam offer money win prize now click free cash claim", "meeting tomorrow lunch friend home train late book")
+WORDS = (
+    "spam offer money win prize now click free cash claim",
+    "meeting tomorrow lunch friend home train late book",
+)
 
 
 def tiny_tokenizer(folder: Path) -> Path:

@@ -66,7 +66,8 @@ def test_golden_documents(spark: SparkSession, decided: DataFrame) -> None:
             ("good-1", PROSE, "en", 0.93, PROSE_WORDS, "https://a.org/1", "T", "news"),
             ("good-2", f"{PROSE}\n\n Its \u00e9nd.", None, None, PROSE_WORDS + 2, None, None, None),
         ],
-        "doc_id string, text string, lang string, lang_score float, n_words int, url string, title string, label string",
+        "doc_id string, text string, lang string, lang_score float, n_words int, "
+        "url string, title string, label string",
     )
     assert_df_equality(kept, expected, ignore_row_order=True, ignore_nullable=True)
     assert by_id(kept_of(decided))["good-1"]["meta"] == META

@@ -41,6 +41,15 @@ def test_a_slice_is_replaced_and_the_rest_stays(spark: SparkSession, tables: Tab
     assert_df_equality(tables.read("plain"), numbers(spark, 1, 2, 12, 13), ignore_row_order=True)
 
 
+def test_nothing_in_the_place_of_nothing_is_no_commit(spark: SparkSession, tables: Tables) -> None:
+    tables.overwrite(spark.createDataFrame([("a", 1)], "p string, n int"), "parted", partition_by=["p"])
+    none = spark.createDataFrame([], "p string, n int")
+    written = tables.replace_slice(none, "parted", "p = 'b'")
+    assert (written.version, written.rows) == (0, 0)
+    assert tables.replace_slice(none, "parted", "p = 'a'").rows == 0
+    assert tables.read("parted").collect() == []
+
+
 def test_data_files_of_a_version_with_rows_and_bytes(spark: SparkSession, tables: Tables) -> None:
     tables.overwrite(numbers(spark, 1, 2), "plain")
     tables.overwrite(numbers(spark, 3), "plain")
