@@ -65,7 +65,10 @@ def write(folder: Path) -> Fates:
         {"id": key, "body": document("court", int(key[-1])).rsplit(" ", 1)[0] + ".", "topic": "court"}
         for key in near
     ]
-    short = [{"id": f"short-{n}", "body": "the tide and the reef", "topic": "sea"} for n in range(3)]
+    short = [
+        {"id": f"short-{n}", "body": " ".join(document("sea", 500 + n).split()[:40]), "topic": "sea"}
+        for n in range(3)
+    ]
     bad = ['{"id": "no-text", "topic": "sea"}', "[1, 2]", '{"id": "null-text", "body": null}', "{broken"]
     lines = [json.dumps(record) for record in records]
     (folder / "a.jsonl").write_text("\n".join([*lines[:120], *bad]) + "\n", encoding="utf-8")
