@@ -20,7 +20,7 @@ from sparkml.errors import SparkmlError
 from sparkml.log import get_logger, run_id_in_logs
 from sparkml.pipeline import Stage
 from sparkml.progress import Progress
-from sparkml.runs import RunLedger, RunReport, StageRun, resolved_config_json, utc_now
+from sparkml.runs import RunLedger, RunReport, StageRun, model_ref, resolved_config_json, utc_now
 from sparkml.session import watched
 from sparkml.tables import Tables
 
@@ -142,7 +142,7 @@ class Runner:
         for model in stage.refs(config, stage.models):
             found = self.ledger.model_version(model)
             if found is not None:
-                pinned[f"models/{model}"] = found
+                pinned[model_ref(model)] = found
         return pinned
 
     def _fingerprint(self, stage: Stage, config: StageConfig, inputs: Mapping[str, int]) -> str:
@@ -178,7 +178,7 @@ class Runner:
                 return f"table `{ref}` is not as this stage left it"
         if stage.makes:
             model = str(getattr(config, stage.makes))
-            if self.ledger.model_version(model) != outputs.get(f"models/{model}"):
+            if self.ledger.model_version(model) != outputs.get(model_ref(model)):
                 return f"model `{model}` is not as this stage left it"
         return ""
 

@@ -264,6 +264,11 @@ def _as_row(values: Mapping[str, Any]) -> Row:
     return Row(**{name: pairs.get(name, values.get(name)) for name in RUNS.names})
 
 
+def model_ref(model_id: str) -> str:
+    """How the ledger names a model among the tables that a run reads and writes."""
+    return f"{MODELS}:{model_id}"
+
+
 def new_run_id(stage: str) -> str:
     """Sorts by time; unique without a coordinator."""
     return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{stage}-{secrets.token_hex(3)}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
+from sparkml.runs import model_ref
 from sparkml.schemas import MODELS
 
 if TYPE_CHECKING:
@@ -113,19 +114,14 @@ def register(
     row = tuple(values[field.name] for field in columns)
     frame = job.spark.createDataFrame([row], schema).coalesce(1)
     job.replace_slice(frame, TABLE, f"model_id = '{model_id}' AND version = {version}")
-    job.record_output(ledger_name(model_id), version)
+    job.record_output(model_ref(model_id), version)
     return version
-
-
-def ledger_name(model_id: str) -> str:
-    """How the ledger names a model among a run's inputs and outputs."""
-    return f"{TABLE}:{model_id}"
 
 
 def latest(job: StageRun, model_id: str) -> ModelRecord | None:
     """The version pinned by this run, else the newest whose run did not die or fail; recorded as input."""
     unfinished = _unfinished_runs(job)
-    pinned = job.inputs.get(ledger_name(model_id))
+    pinned = job.inputs.get(model_ref(model_id))
     mine = [
         record
         for record in _records(job)
@@ -135,7 +131,7 @@ def latest(job: StageRun, model_id: str) -> ModelRecord | None:
     if not mine:
         return None
     newest = max(mine, key=lambda record: record.version)
-    job.inputs[ledger_name(model_id)] = newest.version
+    job.inputs[model_ref(model_id)] = newest.version
     return newest
 
 

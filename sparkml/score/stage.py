@@ -17,8 +17,8 @@ from pyspark.sql import functions as F
 from sparkml.config import StageConfig, TableRef
 from sparkml.errors import ConfigError
 from sparkml.log import get_logger
-from sparkml.models.registry import ModelRecord, ledger_name, require
-from sparkml.runs import RunReport, StageRun
+from sparkml.models.registry import ModelRecord, require
+from sparkml.runs import RunReport, StageRun, model_ref
 from sparkml.schemas import SCORES
 from sparkml.score.inference import SCORED_DDL, ModelSource, scoring
 
@@ -107,7 +107,7 @@ def _check_threads(job: StageRun, config: ScoreConfig) -> None:
 
 def _model(job: StageRun, config: ScoreConfig) -> ModelRecord:
     if config.model_version is not None:
-        job.inputs[ledger_name(config.model_id)] = config.model_version
+        job.inputs[model_ref(config.model_id)] = config.model_version
     return require(job, config.model_id, stage=_MAKERS.get(config.model_id, "finetune"))
 
 
