@@ -16,7 +16,7 @@ sys.path.insert(0, str(FOLDER))
 
 import rank_functions as ranks  # noqa: E402
 
-QUICK = {"heartbeat_seconds": 8.0, "step_seconds": 8.0, "start_seconds": 180.0}
+QUICK = {"heartbeat_seconds": 8.0, "step_seconds": 8.0, "start_seconds": 600.0}
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ TINY = [
     "spark.master=local[2]",
     "spark.driver.memory=1500m",
     "spark.sql.shuffle.partitions=2",
+    "spark.databricks.delta.snapshotPartitions=1",
     "ingest.source.text_field=body",
     "ingest.source.id_field=id",
     "ingest.source.label_field=topic",
