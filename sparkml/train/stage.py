@@ -40,7 +40,9 @@ class TrainConfig(StageConfig):
     manifests: TableRef = Field("manifests", description="The pinned samples: latest manifest of each split")
     models: TableRef = Field("models", description="The registry of models")
     model_id: str = Field("encoder", pattern=r"^[A-Za-z0-9_-]+$", description="Name of the model")
-    shape: EncoderShape = Field(EncoderShape(layers=2, heads=2, dropout=0.0), description="Size of the encoder")
+    shape: EncoderShape = Field(
+        EncoderShape(layers=2, heads=2, dropout=0.0), description="Size of the encoder"
+    )
     max_steps: int = Field(1500, ge=1, description="Optimiser steps")
     micro_batch: int = Field(8, ge=1, description="Samples a rank and step")
     learning_rate: float = Field(2e-3, gt=0, description="Highest learning rate")

@@ -35,4 +35,6 @@ def test_without_a_terminal_progress_goes_to_the_log(
         task.advance(1)
         now[0] = 21.0
         task.advance(1)
-    assert [record.getMessage() for record in caplog.records] == ["train: 2/10 steps · 0.1 steps/s · 160 s left"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "train: 2/10 steps · 0.1 steps/s · 160 s left"
+    ]
