@@ -252,7 +252,9 @@ def without_invisible(text: str) -> str:
 
 def normalise(text: str) -> str:
     """Normalised text, line by line."""
-    text = re.sub("\r\n|[\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]", "\n", without_invisible(text))
+    # A pair of CR and LF is one break where it was written as a pair.
+    text = without_invisible(text.replace("\r\n", "\n"))
+    text = re.sub("[\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]", "\n", text)
     text = "".join(" " if char not in "\n\t" and char.isspace() else char for char in text)
     lines = []
     for line in text.split("\n"):
