@@ -167,7 +167,7 @@ def joins(
     if write == first or out[write - 1] < 0x80 or at + 3 >= end or data[at + 3] < 0x80:
         return False
     code, _ = decode(data, at + 3, end)
-    return actions[code] & _ACTION == _KEEP
+    return bool(actions[code] & _ACTION == _KEEP)
 
 
 @part

@@ -204,7 +204,7 @@ def top_gram(
             most, earliest = seen, first
     if most == 0:
         return 0
-    return most * (sums[earliest + n, _CHARS] - sums[earliest, _CHARS] + n - 1)
+    return int(most * (sums[earliest + n, _CHARS] - sums[earliest, _CHARS] + n - 1))
 
 
 @part
