@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -103,7 +104,7 @@ def _attempt(
     )
     try:
         rows = _collect(spark, _barrier_frame(spark, assignment, options.ranks), hub)
-    except PySparkException as error:
+    except (PySparkException, Py4JError) as error:  # a stage that fails arrives as Py4J's own error
         if "SPARK-24819" in str(error) or "requires more slots" in str(error):
             raise slots_error(spark, options.ranks, "fewer, says Spark") from error
         raise hub.wait_for_failure(_VERDICT_SECONDS) or _spark_failed(error) from error
@@ -144,9 +145,12 @@ def _bind_address(spark: SparkSession, advertised: str) -> str:
     return spark.conf.get("spark.driver.bindAddress", None) or advertised
 
 
-def _spark_failed(error: PySparkException) -> AttemptError:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return AttemptError("the barrier stage failed", got=lines[0] if lines else type(error).__name__)
+def _spark_failed(error: Exception) -> AttemptError:
+    # What a Python worker raised is the last line that does not belong to a Java stack.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith(("at ", "...", "Driver stacktrace", "SQLSTATE"))]
+    raised = [line for line in said if "Error: " in line or "Exception: " in line]
+    return AttemptError("the barrier stage failed", got=(raised or said or [type(error).__name__])[-1])
 
 
 def _given_up(error: AttemptError, attempts: int) -> TrainingError:
