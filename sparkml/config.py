@@ -11,7 +11,6 @@ A value `${shard.validation_fraction}` takes the value of another key. Unknown k
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.resources
 import json
@@ -21,9 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sparkml.config_layers import (
+    ROOT_KEYS,
+    apply_override,
+    compose,
+    did_you_mean,
+    flatten,
+    resolve_references,
+    spark_properties,
+)
 from sparkml.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,8 +43,6 @@ TableRef = Annotated[
         description="A table of the lake by its bare name, or a path, URI or catalog.schema.table",
     ),
 ]
-ROOT_KEYS = ("lake", "artifacts", "seed")
-_REFERENCE = re.compile(r"^\$\{([a-z_0-9.]+)\}$")
 
 
 class StageConfig(BaseModel):
@@ -74,7 +79,7 @@ class ProjectConfig:
         for key, value in head.items():
             yield key, value, self.origins.get(key, "default")
         for stage, config in self.stages.items():
-            for key, value in _flatten(config.model_dump(mode="json"), stage):
+            for key, value in flatten(config.model_dump(mode="json"), stage):
                 yield key, value, self.origins.get(key, "default")
         for key, value in sorted(self.spark.items()):
             yield key, value, self.origins.get(key, "default")
@@ -89,12 +94,12 @@ def load_config(
 ) -> ProjectConfig:
     """Compose the configuration of an environment; ConfigError for anything that cannot be meant."""
     root = find_conf(conf_dir)
-    tree, origins = _compose(root, env, stages)
-    spark = _spark_properties(root, env, origins)
+    tree, origins = compose(root, env, stages)
+    spark = spark_properties(root, env, origins)
     for override in overrides:
-        _apply_override(tree, spark, origins, override, stages)
+        apply_override(tree, spark, origins, override, stages)
     _check_top_level(tree, stages)
-    _resolve_references(tree, origins)
+    resolve_references(tree, origins)
     built = {name: _build(model, name, tree.get(name) or {}, origins) for name, model in stages.items()}
     lake = _lake(tree.get("lake"))
     return ProjectConfig(
@@ -129,131 +134,10 @@ def find_conf(conf_dir: str | None = None) -> Traversable:
     )
 
 
-def environments(root: Traversable) -> list[str]:
-    """The environments that have an overlay."""
-    return sorted(entry.name[: -len(".yaml")] for entry in root.iterdir() if entry.name.endswith(".yaml"))
-
-
 def digest(value: object) -> str:
     """A stable hash of a JSON value: 16 lower-case hex digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _compose(
-    root: Traversable, env: str, stages: Mapping[str, type[StageConfig]]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    if env not in environments(root):
-        raise ConfigError(
-            f"there is no environment `{env}`",
-            expected=", ".join(environments(root)),
-            next_action="choose one with --env NAME",
-        )
-    tree: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    base = root.joinpath("base")
-    for name in ("project", *stages):
-        file = base.joinpath(f"{name}.yaml")
-        if file.is_file():
-            content = _load_yaml(file)
-            _merge(tree, content if name == "project" else {name: content}, f"base/{name}.yaml", origins)
-    _merge(tree, _load_yaml(root.joinpath(f"{env}.yaml")), f"{env}.yaml", origins)
-    return tree, origins
-
-
-def _load_yaml(file: Traversable) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            "a configuration file is not valid YAML", where=str(file), got=str(error)
-        ) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(
-            "a configuration file must hold a mapping", where=str(file), got=type(content).__name__
-        )
-    return content
-
-
-def _merge(
-    tree: dict[str, Any], content: Mapping[str, Any], origin: str, origins: dict[str, str], prefix: str = ""
-) -> None:
-    for key, value in content.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(value, dict) and isinstance(tree.get(key, {}), dict):
-            _merge(tree.setdefault(key, {}), value, origin, origins, f"{dotted}.")
-        else:
-            tree[key] = value
-        for leaf, _ in _flatten(value, dotted):
-            origins[leaf] = origin
-
-
-def _flatten(value: object, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{key}")
-    else:
-        yield prefix, value
-
-
-def _spark_properties(root: Traversable, env: str, origins: dict[str, str]) -> dict[str, str]:
-    """Lines `key value`, as in spark-defaults.conf; `#` begins a comment."""
-    file = root.joinpath("spark", f"{env}.conf")
-    properties: dict[str, str] = {}
-    if not file.is_file():
-        return properties
-    for line in file.read_text(encoding="utf-8").splitlines():
-        stripped = line.strip()
-        if stripped and not stripped.startswith("#"):
-            key, _, value = stripped.partition(" ")
-            properties[key] = value.strip()
-            origins[key] = f"spark/{env}.conf"
-    logging_file = root.joinpath("spark", "log4j2.properties")
-    if properties.get("spark.master", "").startswith("local") and isinstance(logging_file, Path):
-        key = "spark.driver.extraJavaOptions"
-        option = f"-Dlog4j2.configurationFile={logging_file.resolve().as_uri()}"
-        properties[key] = f"{properties.get(key, '')} {option}".strip()
-        origins[key] = f"spark/{env}.conf"
-    return properties
-
-
-def _apply_override(
-    tree: dict[str, Any],
-    spark: dict[str, str],
-    origins: dict[str, str],
-    override: str,
-    stages: Mapping[str, type[StageConfig]],
-) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(
-            "an override must have the form key=value",
-            got=override,
-            expected="for example clean.min_words=20",
-            next_action=_did_you_mean(override, [*stages, *ROOT_KEYS]),
-        )
-    origins[key] = "command line"
-    if key.startswith("spark."):
-        spark[key] = text
-        return
-    *parents, leaf = key.split(".")
-    node = tree
-    for parent in parents:
-        if not isinstance(node.get(parent), dict):
-            node[parent] = {}
-        node = node[parent]
-    node[leaf] = _parse_value(text)
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    # A date or a mapping written on the command line is meant as the text it is.
-    return value if isinstance(value, (str, int, float, bool, list, type(None))) else text
 
 
 def _check_top_level(tree: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> None:
@@ -261,33 +145,12 @@ def _check_top_level(tree: Mapping[str, Any], stages: Mapping[str, type[StageCon
     for key, value in tree.items():
         if key not in known:
             raise ConfigError(
-                f"unknown configuration key `{key}`", next_action=_did_you_mean(key, [*known, "spark"])
+                f"unknown configuration key `{key}`", next_action=did_you_mean(key, [*known, "spark"])
             )
         if key in stages and not isinstance(value, dict):
             raise ConfigError(
                 f"`{key}` is a group of keys, not one value", got=repr(value), expected=f"{key}.FIELD=VALUE"
             )
-
-
-def _resolve_references(tree: dict[str, Any], origins: dict[str, str]) -> None:
-    flat = dict(_flatten(tree, "")) if tree else {}
-    values = {key.lstrip("."): value for key, value in flat.items()}
-    for dotted, value in values.items():
-        match = _REFERENCE.match(value) if isinstance(value, str) else None
-        if match is None:
-            continue
-        if match[1] not in values:
-            raise ConfigError(
-                f"`{dotted}` refers to a key that is not there",
-                got=value,
-                next_action=_did_you_mean(match[1], list(values)),
-            )
-        node = tree
-        *parents, leaf = dotted.split(".")
-        for parent in parents:
-            node = node[parent]
-        node[leaf] = values[match[1]]
-        origins[dotted] = f"{origins.get(match[1], 'default')} ({match[1]})"
 
 
 def _build(
@@ -302,7 +165,7 @@ def _build(
         if first["type"] == "extra_forbidden":
             known = [key for key, _ in _model_keys(model, stage)]
             raise ConfigError(
-                f"unknown configuration key `{path}`", where=origin, next_action=_did_you_mean(path, known)
+                f"unknown configuration key `{path}`", where=origin, next_action=did_you_mean(path, known)
             ) from error
         raise ConfigError(
             f"`{path}` cannot have this value", where=origin, got=repr(first["input"]), expected=first["msg"]
@@ -321,11 +184,6 @@ def _model_keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]
             yield from _model_keys(nested[0], f"{prefix}.{name}")
         else:
             yield f"{prefix}.{name}", field.description or ""
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(known))}"
 
 
 def _lake(value: object) -> str:

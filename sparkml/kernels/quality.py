@@ -17,7 +17,8 @@ from sparkml.kernels.rolling import hash_word
 from sparkml.kernels.signals import QUALITY_SIGNALS
 from sparkml.kernels.texts import Texts
 from sparkml.kernels.utf8 import decode
-from sparkml.kernels.words import HAS_LETTER, HASH, ONLY_PUNCTUATION, SHAPE, Words
+from sparkml.kernels.word_splitting import HAS_LETTER, HASH, ONLY_PUNCTUATION, SHAPE
+from sparkml.kernels.words import Words
 
 MOST_STOP_WORDS = 62  # one bit each
 

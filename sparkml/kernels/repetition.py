@@ -15,7 +15,8 @@ from sparkml.kernels.rolling import BASE, ONE, power, powers, slot_of
 from sparkml.kernels.signals import REPEATED_GRAMS, REPETITION_SIGNALS, TOP_GRAMS
 from sparkml.kernels.texts import Texts
 from sparkml.kernels.utf8 import decode
-from sparkml.kernels.words import END, HASH, SHAPE, START, Memory, Words
+from sparkml.kernels.word_splitting import END, HASH, SHAPE, START
+from sparkml.kernels.words import Memory, Words
 
 _POWERS = powers(1024)
 _SEPARATOR = np.uint64(ord(" ") + 1)  # as `rolling.hash_word` counts it

@@ -27,11 +27,11 @@ SEQUENCE_LENGTH, VOCABULARY = 16, 32
 TINY = {"hidden": 32, "layers": 1, "heads": 2, "intermediate": 64, "max_length": SEQUENCE_LENGTH}
 CONFIG = TrainConfig(
     shape=TINY,
-    max_steps=40,
+    max_steps=400,
     micro_batch=8,
-    learning_rate=1e-2,
-    validation_every_steps=20,
-    checkpoint_every_steps=10,
+    learning_rate=3e-3,
+    validation_every_steps=200,
+    checkpoint_every_steps=20,
 )
 
 
@@ -96,7 +96,7 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
     assert (report.metrics["ranks"], report.metrics["attempts"]) == (2, 1)
     assert 0 < report.metrics["validation_loss"] < 3.4  # log(32) = 3.47 for a guess
     assert report.metrics["tokens_per_second"] > 0
-    assert [point["step"] for point in read_curve(Path(row["path"]) / "curve.jsonl")] == list(range(1, 41))
+    assert [point["step"] for point in read_curve(Path(row["path"]) / "curve.jsonl")] == list(range(1, 401))
     artifacts = Path(job.artifacts)
     assert list((artifacts / "tensorboard" / "encoder-v1").glob("events.out.tfevents.*"))
     assert list(store.glob("*/*/metrics/train_loss"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +16,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
 
 from sparkml.pipeline import STAGES
 from tests import corpus, identities
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "spark.master=local[2]",
     "spark.driver.memory=1500m",
@@ -67,7 +72,12 @@ def command(lake: Path, source: Path, *words: str) -> list[str]:
 
 def run(lake: Path, source: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(lake, source, *words), capture_output=True, text=True, check=False, timeout=600
+        command(lake, source, *words),
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
 
 
@@ -106,14 +116,12 @@ def test_the_page_and_the_closing_table(way: Way) -> None:
 
 
 def test_a_second_run_skips_everything_but_the_report(way: Way) -> None:
-    versions = {
-        name: identities.DeltaTable(str(way.lake / name)).version() for name in ("clean", "scores", "models")
-    }
+    versions = {name: DeltaTable(str(way.lake / name)).version() for name in ("clean", "scores", "models")}
     again = run(way.lake, way.source, "run-all")
     assert again.returncode == 0, again.stderr[-3000:]
     assert again.stdout.count("up to date (run") == len(STAGES) - 1
     for name, version in versions.items():
-        assert identities.DeltaTable(str(way.lake / name)).version() == version
+        assert DeltaTable(str(way.lake / name)).version() == version
 
 
 def test_plan_runs_and_trace_answer(way: Way) -> None:
@@ -139,26 +147,36 @@ def test_plan_runs_and_trace_answer(way: Way) -> None:
     assert "has no document `nobody`" in nobody.stderr
 
 
+@pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_notebook_runs(
+    notebook: Path, way: Way, spark: SparkSession, capsys: pytest.CaptureFixture
+) -> None:
+    spark.conf.set("sparkml.lake", str(way.lake))
+    try:
+        names = runpy.run_path(str(notebook), init_globals={"spark": spark})
+    finally:
+        spark.conf.unset("sparkml.lake")
+    assert set(names["newest"]) == {stage.name for stage in STAGES}
+    shown = capsys.readouterr().out
+    assert {"succeeded", "dup_lines", "sea-0"} - set(shown.replace("|", " ").split()) == set()
+
+
 def test_new_documents_alone_are_scored(way: Way, tmp_path: Path) -> None:
     """Documents arrive at the table of kept ones; the rest keeps its scores, run ids included."""
-    from deltalake import DeltaTable, write_deltalake
-
-    lake = str(way.lake)
+    lake = tmp_path / "lake"
+    shutil.copytree(way.lake, lake)
     before = {row["doc_id"]: row["run_id"] for row in identities.table(lake, "scores").to_pylist()}
-    kept = DeltaTable(f"{lake}/kept")
+    kept = DeltaTable(str(lake / "kept"))
     arrived = kept.to_pyarrow_table().slice(0, 2)
     ids = pa.array(["new-1", "new-2"])
-    arrived = arrived.set_column(arrived.schema.get_field_index("doc_id"), "doc_id", ids)
-    version = kept.version()
-    write_deltalake(kept, arrived, mode="append")
-    try:
-        done = run(way.lake, way.source, "run", "score")
-        assert done.returncode == 0, done.stderr[-3000:]
-        after = {row["doc_id"]: row["run_id"] for row in identities.table(lake, "scores").to_pylist()}
-        assert set(after) - set(before) == {"new-1", "new-2"}
-        assert {key: after[key] for key in before} == before
-    finally:
-        DeltaTable(f"{lake}/kept").restore(version)
+    write_deltalake(
+        kept, arrived.set_column(arrived.schema.get_field_index("doc_id"), "doc_id", ids), mode="append"
+    )
+    done = run(lake, way.source, "run", "score")
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = {row["doc_id"]: row["run_id"] for row in identities.table(lake, "scores").to_pylist()}
+    assert set(after) - set(before) == {"new-1", "new-2"}
+    assert {key: after[key] for key in before} == before
 
 
 def test_a_driver_killed_in_every_stage_leaves_the_same_tables(way: Way, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sparkml.kernels.rolling import BASE, hash_word, home_slot, power, powers, slot_of
 from sparkml.kernels.texts import pieces, read_texts
-from sparkml.kernels.words import HAS_LETTER, ONLY_PUNCTUATION, Memory, count_proper_words, find_words
+from sparkml.kernels.word_splitting import HAS_LETTER, ONLY_PUNCTUATION
+from sparkml.kernels.words import Memory, count_proper_words, find_words
 from tests.unit.kernels import oracles
 
 TRICKY = st.text("aBcZ09.,-'’…#•\n\r \t\u00a0é世😀:/()@°CF$USAk%+~—\u0301mns!?=*<>_|\u2028हि", max_size=40)
