@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparkml.distributed.collective import Collective
@@ -35,6 +36,7 @@ from sparkml.train.masking import mask_tokens
 from sparkml.train.objective import held_out_loss, masked_loss_sum
 from sparkml.train.schedule import learning_rate
 from sparkml.train.settings import LoopSettings, TrainingJob
+from sparkml.train.start import start_bias, start_embeddings
 
 if TYPE_CHECKING:
     from transformers import BertForMaskedLM
@@ -45,8 +47,8 @@ _MASKS, _DROPOUT = 11, 12
 # The first steps warm caches and allocators up; they are not measured.
 _UNMEASURED_STEPS = 5
 _SMOOTHED_STEPS = 20
-# Rows whose tokens are counted for the start of the output bias: a quarter of a million tokens of 128 each.
-_COUNTED_ROWS = 2048
+# Tokens that are counted for the weights to start from: seconds of work.
+_COUNTED_TOKENS = 1 << 21
 
 
 @dataclass
@@ -227,31 +229,26 @@ class Trainer:
                 step[0] = load_checkpoint(latest, self.model, self._optimizer, self._position(0))
                 _log.info("goes on from %s", latest)
             else:
-                self._begin_at_frequencies()
+                self._start()
         self._collective.broadcast_(step, 0)
         for tensor in training_state(self.model, self._optimizer):
             self._collective.broadcast_(tensor, 0)
         return int(step)
 
-    def _begin_at_frequencies(self) -> None:
-        """Start the output bias at the tokens' log frequencies.
+    def _start(self) -> None:
+        """Weights of a training that begins."""
+        rows = self._first_rows(_COUNTED_TOKENS // self._train.sequence_length)
+        start_bias(self.model, rows)
+        if self._settings.embedding_start == "spectral":
+            start_embeddings(self.model, rows, self._settings.seed)
 
-        Else the embeddings learn the frequencies first, and a small encoder never gets rid of the direction that
-        they all share: its sentence vectors then hardly differ.
-        """
-        plan = epoch_plan(
-            self._train,
-            epoch=0,
-            seed=self._settings.seed,
-            world_size=1,
-            micro_batch=min(_COUNTED_ROWS, self._train.rows),
-        )
+    def _first_rows(self, limit: int) -> NDArray[np.int32]:
+        """Shuffled training rows [at most `limit`, time]."""
+        n_rows = max(1, min(limit, self._train.rows))
+        plan = epoch_plan(self._train, epoch=0, seed=self._settings.seed, world_size=1, micro_batch=n_rows)
         batches = micro_batches(self._reader, plan, rank=0, sequence_length=self._train.sequence_length)
         with closing(batches):
-            counts = np.bincount(next(batches).input_ids.ravel(), minlength=self._vocab_size) + 1.0
-        with torch.no_grad():
-            bias = torch.from_numpy(np.log(counts / counts.sum())).float()
-            self.model.cls.predictions.bias.copy_(bias)
+            return next(batches).input_ids
 
     def _position(self, step: int) -> Position:
         return Position(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +12,8 @@ from sparkml.feed.reader import ReaderName
 from sparkml.models.encoder import EncoderShape
 from sparkml.train.schedule import Decay
 
+EmbeddingStart = Literal["spectral", "random"]
+
 
 class LoopSettings(BaseModel):
     """The optimisation itself."""
@@ -19,6 +21,7 @@ class LoopSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: EncoderShape
+    embedding_start: EmbeddingStart
     seed: int
     max_steps: int
     micro_batch: int

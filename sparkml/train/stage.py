@@ -28,7 +28,7 @@ from sparkml.splits import TRAIN, VALIDATION
 from sparkml.train.curves import local_store
 from sparkml.train.rank import train_rank
 from sparkml.train.schedule import Decay
-from sparkml.train.settings import LoopSettings, TrainingJob
+from sparkml.train.settings import EmbeddingStart, LoopSettings, TrainingJob
 
 _log = get_logger(__name__)
 _RUNTIME: JsonDict = {"semantic": False}  # where and how closely watched the work runs: not what comes out
@@ -43,18 +43,21 @@ class TrainConfig(StageConfig):
     shape: EncoderShape = Field(
         EncoderShape(layers=2, heads=2, dropout=0.0), description="Size of the encoder"
     )
-    max_steps: int = Field(1500, ge=1, description="Optimiser steps")
+    embedding_start: EmbeddingStart = Field(
+        "spectral", description="Token embeddings before the first step: spectral or random"
+    )
+    max_steps: int = Field(800, ge=1, description="Optimiser steps")
     micro_batch: int = Field(8, ge=1, description="Samples a rank and step")
     learning_rate: float = Field(2e-3, gt=0, description="Highest learning rate")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Part of the steps in which the rate rises")
     decay: Decay = Field("linear", description="How the rate falls after that")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's, on matrices only")
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradients; 0: any")
-    mask_fraction: float = Field(0.2, gt=0, lt=1, description="Part of the tokens to predict")
-    validation_every_steps: int = Field(150, ge=1, description="Steps between two validations")
+    mask_fraction: float = Field(0.3, gt=0, lt=1, description="Part of the tokens to predict")
+    validation_every_steps: int = Field(100, ge=1, description="Steps between two validations")
     validation_rows: int = Field(512, ge=1, description="Held-out samples that a validation looks at")
     checkpoint_every_steps: int = Field(
-        150, ge=1, description="Steps between two checkpoints", json_schema_extra=_RUNTIME
+        200, ge=1, description="Steps between two checkpoints", json_schema_extra=_RUNTIME
     )
     keep_checkpoints: int = Field(2, ge=1, description="Checkpoints to keep", json_schema_extra=_RUNTIME)
     ranks: int = Field(2, ge=1, description="Processes that train together, one Spark task each")
@@ -174,6 +177,7 @@ def loop_settings(config: TrainConfig, seed: int) -> LoopSettings:
     """The part of the configuration that the loop needs."""
     return LoopSettings(
         shape=config.shape,
+        embedding_start=config.embedding_start,
         seed=seed,
         max_steps=config.max_steps,
         micro_batch=config.micro_batch,

@@ -34,6 +34,7 @@ def training_job(tmp_path: Path) -> Callable[..., TrainingJob]:
     def make(run: str = "run", reader: str = "arrow", **changed: object) -> TrainingJob:
         settings = {
             "shape": TINY,
+            "embedding_start": "spectral",
             "seed": 5,
             "max_steps": 12,
             "micro_batch": 16,
