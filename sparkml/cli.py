@@ -151,7 +151,7 @@ class _Opened:
 @contextmanager
 def _opened(env: str, overrides: Sequence[str], conf_dir: str | None, log_level: str) -> Iterator[_Opened]:
     """A resolved configuration, a session on it and a runner; the session ends with the block."""
-    console = Console()
+    console = screens.open_console()
     configure_logging(log_level, terminal=console.is_terminal)
     config = load_config(env, overrides, stages=config_types(), conf_dir=conf_dir)
     with Progress(console) as progress:

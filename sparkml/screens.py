@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,17 @@ from sparkml.lineage import Step
 from sparkml.pipeline import upstream
 from sparkml.runner import StageOutcome, StageState
 
+# Where no terminal tells its width (a log file, a CI page), tables are not folded to 80 columns.
+_LOG_COLUMNS = 140
 _STATUS_STYLE = {"succeeded": "green", "failed": "red", "started": "yellow"}
+
+
+def open_console() -> Console:
+    """What is shown goes to stdout, as wide as the terminal, or as COLUMNS says."""
+    console = Console()
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(width=_LOG_COLUMNS)
 
 
 def show_config(console: Console, config: ProjectConfig) -> None:
@@ -100,7 +111,11 @@ def _headline(outcome: StageOutcome) -> str:
     reasons = sorted(report.reasons.items(), key=lambda item: (-item[1], item[0]))[:3]
     figures = list(report.metrics.items())[:4]
     shown = [f"{name} {count:,}" for name, count in reasons]
-    return ", ".join(shown + [f"{name} {value:,.4g}" for name, value in figures])
+    return ", ".join(shown + [f"{name} {_figure(value)}" for name, value in figures])
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def show_runs(console: Console, rows: Sequence[Row], lake: str) -> None:

@@ -90,11 +90,9 @@ def _watch(spark: SparkSession, progress: Progress, task: ProgressTask, stopped:
         finished += sum(tasks for stage, tasks in seen.items() if stage not in running)
         seen = {stage: info.numTasks for stage, info in running.items() if info is not None}
         done = sum(info.numCompletedTasks for info in running.values() if info is not None)
-        names = ", ".join(info.name.split(" at ")[0] for info in running.values() if info is not None)
-        if (
-            seen and progress.open_tasks == 1
-        ):  # a stage that shows its own progress knows more than its tasks tell
-            task.update(finished + done, total=finished + sum(seen.values()), note=names[:40])
+        # A stage that shows its own progress knows more than its tasks tell.
+        if seen and progress.open_tasks == 1:
+            task.update(finished + done, total=finished + sum(seen.values()))
 
 
 def _is_submitted() -> bool:
