@@ -14,11 +14,11 @@ from rich.console import Console
 
 from sparkml import __version__, screens
 from sparkml.config import ProjectConfig, load_config
-from sparkml.errors import SparkmlError, UsageError
+from sparkml.errors import NotApplicableError, SparkmlError, UsageError
 from sparkml.lineage import trace as trace_document
 from sparkml.locks import lake_lock
 from sparkml.log import configure_logging, get_logger
-from sparkml.pipeline import STAGES, Stage, config_types, stage_named, until
+from sparkml.pipeline import STAGES, Stage, config_types, stage_named, until, upstream
 from sparkml.progress import Progress
 from sparkml.runner import Runner, StageOutcome
 from sparkml.session import build_session, stop_session
@@ -84,8 +84,11 @@ def run_all(
     conf_dir: ConfDir = None,
     log_level: LogLevel = "INFO",
 ) -> None:
-    """Run the whole way: ingest, clean, dedupe, shard, train, finetune, compress, score, report."""
-    _execute(until(until_stage), env, overrides or [], force, conf_dir, log_level)
+    """Run the whole way: ingest, clean, dedupe, shard, train, finetune, compress, score, report.
+
+    Documents without labels end in the encoder: finetune, compress and score are left out.
+    """
+    _execute(until(until_stage), env, overrides or [], force, conf_dir, log_level, whole=True)
 
 
 @app.command(epilog=EPILOG)
@@ -170,6 +173,8 @@ def _execute(
     force: bool,
     conf_dir: str | None,
     log_level: str,
+    *,
+    whole: bool = False,
 ) -> None:
     # The configuration is checked, and the lake taken, before the seconds that a session takes.
     lake = load_config(env, overrides, stages=config_types(), conf_dir=conf_dir).lake
@@ -177,12 +182,39 @@ def _execute(
     with lake_lock(lake, command) as locked, _opened(env, overrides, conf_dir, log_level) as opened:
         if locked:
             opened.runner.ledger.abandon_started()
-        outcomes: list[StageOutcome] = []
-        for stage in stages:
-            outcome = opened.runner.run(stage, force=force)
-            outcomes.append(outcome)
-            screens.show_outcome(opened.console, outcome)
+        outcomes = run_stages(opened.runner, opened.console, stages, opened.config, force=force, whole=whole)
         screens.show_closing(opened.console, outcomes, opened.config)
+
+
+def run_stages(
+    runner: Runner,
+    console: Console,
+    stages: Sequence[Stage],
+    config: ProjectConfig,
+    *,
+    force: bool,
+    whole: bool,
+) -> list[StageOutcome]:
+    """Run stages in order. On the `whole` way, one that does not apply is left out, and what depends on it."""
+    outcomes: list[StageOutcome] = []
+    left_out: set[str] = set()
+    for stage in stages:
+        missing = left_out.intersection(upstream(stage, config.stages))
+        if missing and not stage.always:
+            left_out.add(stage.name)
+            screens.show_left_out(console, stage, f"needs {', '.join(sorted(missing))}")
+            continue
+        try:
+            outcome = runner.run(stage, force=force)
+        except NotApplicableError as error:
+            if not whole:
+                raise
+            left_out.add(stage.name)
+            screens.show_left_out(console, stage, f"{error.what}; {error.next_action}")
+            continue
+        outcomes.append(outcome)
+        screens.show_outcome(console, outcome)
+    return outcomes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -59,6 +59,10 @@ class InputError(SparkmlError):
     """The source holds nothing that the stage can work on."""
 
 
+class NotApplicableError(InputError):
+    """The stage has nothing to do on documents like these; `run-all` leaves it out, and what depends on it."""
+
+
 class TableError(SparkmlError):
     """A table is missing, is not Delta, or has other columns than its contract says."""
 

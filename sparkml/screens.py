@@ -14,7 +14,7 @@ from rich.tree import Tree
 
 from sparkml.config import ProjectConfig
 from sparkml.lineage import Step
-from sparkml.pipeline import upstream
+from sparkml.pipeline import Stage, upstream
 from sparkml.runner import StageOutcome, StageState
 
 # Where no terminal tells its width (a log file, a CI page), tables are not folded to 80 columns.
@@ -76,6 +76,11 @@ def show_outcome(console: Console, outcome: StageOutcome) -> None:
         f"{report.rows_in:,} in, {report.rows_kept:,} kept{rejected}{rate}",
         highlight=False,
     )
+
+
+def show_left_out(console: Console, stage: Stage, why: str) -> None:
+    """One line for a stage that does not apply."""
+    console.print(f"[yellow]-[/] {stage.name:<9} left out: {escape(why)}", highlight=False)
 
 
 def show_closing(console: Console, outcomes: Sequence[StageOutcome], config: ProjectConfig) -> None:

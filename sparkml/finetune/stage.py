@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from sparkml.config import StageConfig, TableRef
-from sparkml.errors import InputError
+from sparkml.errors import NotApplicableError
 from sparkml.finetune.documents import (
     LabelCounts,
     Selection,
@@ -117,17 +117,17 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
 
 
 def learnable_labels(counts: LabelCounts, config: FinetuneConfig) -> list[str]:
-    """The labels to learn; `InputError` when there are not two of them."""
+    """The labels to learn; `NotApplicableError` when there are not two of them."""
     labels = counts.most_frequent(config.n_labels, config.min_documents_per_label)
     if len(labels) >= 2:
         return labels
     found = ", ".join(f"{label!r} ({number})" for label, number in sorted(counts.by_label.items())[:5])
-    raise InputError(
+    raise NotApplicableError(
         "there are no labels to learn" if not counts.by_label else "there are too few labels to learn",
         where=f"column `label` of table `{config.source}`",
         got=found or f"{counts.documents} documents, none with a label",
         expected=f"two labels with {config.min_documents_per_label} documents each",
-        next_action="set ingest.source.label_field=FIELD, or stop before with `run-all --until train`",
+        next_action="set ingest.source.label_field=FIELD",
     )
 
 
