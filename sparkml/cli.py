@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,7 +21,7 @@ from sparkml.log import configure_logging, get_logger
 from sparkml.pipeline import STAGES, Stage, config_types, stage_named, until, upstream
 from sparkml.progress import Progress
 from sparkml.runner import Runner, StageOutcome
-from sparkml.session import build_session, stop_session
+from sparkml.session import opened_session
 from sparkml.tables import first_line
 
 _log = get_logger(__name__)
@@ -157,13 +157,10 @@ def _opened(env: str, overrides: Sequence[str], conf_dir: str | None, log_level:
     console = screens.open_console()
     configure_logging(log_level, terminal=console.is_terminal)
     config = load_config(env, overrides, stages=config_types(), conf_dir=conf_dir)
-    with Progress(console) as progress:
+    with Progress(console) as progress, ExitStack() as stack:
         with progress.task("starting Spark", unit=""):
-            spark = build_session(config.spark)
-        try:
-            yield _Opened(config, spark, Runner(spark, config, progress), console)
-        finally:
-            stop_session(spark)
+            spark = stack.enter_context(opened_session(config.spark))
+        yield _Opened(config, spark, Runner(spark, config, progress), console)
 
 
 def _execute(

@@ -61,9 +61,16 @@ def task_slots(spark: SparkSession) -> int:
     return int(spark.sparkContext.defaultParallelism)
 
 
-def stop_session(spark: SparkSession) -> None:
-    """Stop the session that `build_session` made."""
-    spark.stop()
+@contextmanager
+def opened_session(properties: Mapping[str, str]) -> Iterator[SparkSession]:
+    """A session for the block. One that was there before (a notebook's, Databricks') is used, and left running."""
+    found = SparkSession.getActiveSession() is not None
+    spark = build_session(properties)
+    try:
+        yield spark
+    finally:
+        if not found:
+            spark.stop()
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from sparkml.config import ProjectConfig, load_config
 from sparkml.pipeline import config_types
 from sparkml.progress import Progress
 from sparkml.runs import StageRun
-from sparkml.session import build_session, stop_session
+from sparkml.session import build_session
 from sparkml.tables import Tables
+from tests.jvm import QUICK_JVM
 
 SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
-# A JVM that lives for minutes on tiny tables spends its time compiling: the quick compiler alone is faster.
-QUICK_JVM = "-XX:TieredStopAtLevel=1"
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +26,7 @@ def spark() -> Iterator[SparkSession]:
     properties["spark.driver.extraJavaOptions"] += f" {QUICK_JVM}"
     session = build_session(properties, name="sparkml-tests")
     yield session
-    stop_session(session)
+    session.stop()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkml.config import load_config
 from sparkml.ingest.config import IngestConfig
 from sparkml.ingest.stage import plan_reading, read_rows
-from sparkml.session import build_session, stop_session
+from sparkml.session import build_session
 
 _WORDS = 2_000
 _MEGABYTE = 1_000_000
@@ -118,7 +118,7 @@ def main() -> None:
     spark = build_session(settings.spark, name="bench-ingest")
     bench_formats(spark, int(sys.argv[1]) if len(sys.argv) > 1 else 100)
     bench_environment(spark)
-    stop_session(spark)
+    spark.stop()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from sparkml.models.bert import BertClassifier, BertShape, initialise
 from sparkml.models.classifier import write_classifier
 from sparkml.score.inference import ModelSource, scoring
 from sparkml.score.stage import ScoreConfig, transform
-from sparkml.session import build_session, stop_session
+from sparkml.session import build_session
 from sparkml.shard.vocabulary import train_bpe
 from tests.bench.documents import docstrings_of_packages
 
@@ -111,7 +111,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         measure(spark, Path(folder) / "model", options)
-    stop_session(spark)
+    spark.stop()
 
 
 def measure(spark: SparkSession, folder: Path, options: argparse.Namespace) -> None:

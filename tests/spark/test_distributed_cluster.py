@@ -20,7 +20,7 @@ import rank_functions
 from sparkml.config import load_config
 from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import SlotsError
-from sparkml.session import build_session, stop_session
+from sparkml.session import build_session
 properties = dict(load_config("local", ["lake=/nowhere"], stages={}, conf_dir=sys.argv[3]).spark)
 properties |= {
     "spark.master": "local-cluster[2,1,2048]",
@@ -35,7 +35,7 @@ try:
 except SlotsError as error:
     refused = error.got
 print(json.dumps([done.attempts, list(done.results), refused]))
-stop_session(spark)
+spark.stop()
 """
 
 

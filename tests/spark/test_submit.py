@@ -14,6 +14,7 @@ import pytest
 
 from sparkml.provision.jars import delta_jars
 from tests import corpus, identities
+from tests.jvm import QUICK_JVM
 from tests.spark.test_way import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +45,7 @@ class Cluster:
             "PYSPARK_PYTHON": str(self.python),
             "PYSPARK_DRIVER_PYTHON": str(self.python),
             "SPARK_LOCAL_IP": "127.0.0.1",
+            "JAVA_TOOL_OPTIONS": QUICK_JVM,
         }
         return subprocess.run(
             command,

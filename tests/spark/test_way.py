@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
+from sparkml.cli import main
 from sparkml.pipeline import STAGES
 from tests import corpus, identities
+from tests.jvm import QUICK_JVM
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -54,6 +56,8 @@ TINY = [
     "compress.throughput_documents=16",
 ]
 
+ENVIRONMENT = {**os.environ, "COLUMNS": "200", "JAVA_TOOL_OPTIONS": QUICK_JVM}
+
 
 @dataclass(frozen=True)
 class Way:
@@ -73,7 +77,7 @@ def command(lake: Path, source: Path, *words: str) -> list[str]:
 def run(lake: Path, source: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(lake, source, *words),
-        env={**os.environ, "COLUMNS": "200"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -124,15 +128,40 @@ def test_a_second_run_skips_everything_but_the_report(way: Way) -> None:
         assert DeltaTable(str(way.lake / name)).version() == version
 
 
-def test_plan_runs_and_trace_answer(way: Way) -> None:
-    plan = run(way.lake, way.source, "plan", "clean.min_words=20")
-    assert plan.returncode == 0, plan.stderr[-3000:]
-    assert "command line" in plan.stdout
-    assert "its configuration changed" in " ".join(plan.stdout.split())
-    runs = run(way.lake, way.source, "runs")
-    assert runs.stdout.count("succeeded") >= len(STAGES)
-    trace = run(way.lake, way.source, "trace", "scores", "sea-0")
-    assert trace.returncode == 0, trace.stderr[-3000:]
+@pytest.fixture
+def shown(
+    way: Way, spark: SparkSession, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str]]:
+    """What a command shows on stdout and stderr; it finds a running session, as in a notebook, and leaves it."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*words: str) -> tuple[int, str]:
+        code = main(command(way.lake, way.source, *words)[3:])
+        captured = capsys.readouterr()
+        assert spark.range(1).count() == 1
+        return code, " ".join((captured.out + captured.err).split())
+
+    return call
+
+
+def test_plan_tells_origins_and_what_would_run(shown: Callable[..., tuple[int, str]]) -> None:
+    code, text = shown("plan", "clean.min_words=20")
+    assert code == 0
+    assert "clean.min_words 20 command line" in text
+    assert "clean run its configuration changed" in text
+    assert "dedupe run after clean" in text
+    assert "ingest skip up to date" in text
+
+
+def test_runs_shows_the_ledger(shown: Callable[..., tuple[int, str]]) -> None:
+    code, text = shown("runs")
+    assert code == 0
+    assert text.count("succeeded") >= len(STAGES)
+
+
+def test_a_trace_leads_from_a_score_to_its_source(shown: Callable[..., tuple[int, str]]) -> None:
+    code, text = shown("trace", "scores", "sea-0")
+    assert code == 0
     for station in (
         "model classifier version 1",
         "model encoder version 1",
@@ -141,10 +170,10 @@ def test_plan_runs_and_trace_answer(way: Way) -> None:
         "clean",
         "source",
     ):
-        assert station in trace.stdout
-    nobody = run(way.lake, way.source, "trace", "scores", "nobody")
-    assert nobody.returncode == 1
-    assert "has no document `nobody`" in nobody.stderr
+        assert station in text
+    code, text = shown("trace", "scores", "nobody")
+    assert code == 1
+    assert "has no document `nobody`" in text
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
@@ -157,8 +186,8 @@ def test_a_notebook_runs(
     finally:
         spark.conf.unset("sparkml.lake")
     assert set(names["newest"]) == {stage.name for stage in STAGES}
-    shown = capsys.readouterr().out
-    assert {"succeeded", "dup_lines", "sea-0"} - set(shown.replace("|", " ").split()) == set()
+    words = set(capsys.readouterr().out.replace("|", " ").split())
+    assert {"succeeded", *way.fates.near, *way.fates.rejected_by_clean.values()} <= words
 
 
 def test_new_documents_alone_are_scored(way: Way, tmp_path: Path) -> None:
@@ -215,7 +244,11 @@ def rows(lake: Path, name: str, fields: list[str]) -> list[str]:
 def kill_in(stage: str, lake: Path, source: Path) -> None:
     """Start the whole way and kill the driver a moment after `stage` has started."""
     driver = subprocess.Popen(
-        command(lake, source, "run-all"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(lake, source, "run-all"),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert driver.stderr is not None
     for line in driver.stderr:
