@@ -242,7 +242,7 @@ def rows(lake: Path, name: str, fields: list[str]) -> list[str]:
 
 
 def kill_in(stage: str, lake: Path, source: Path) -> None:
-    """Start the whole way and kill the driver a moment after `stage` has started."""
+    """Start the whole way and kill the driver a moment after the ledger has got the start of `stage`."""
     driver = subprocess.Popen(
         command(lake, source, "run-all"),
         env=ENVIRONMENT,
@@ -252,8 +252,8 @@ def kill_in(stage: str, lake: Path, source: Path) -> None:
     )
     assert driver.stderr is not None
     for line in driver.stderr:
-        if f"{stage}: starts" in line:
-            time.sleep(1.5)
+        if f"-{stage}-" in line and "wrote _runs" in line:
+            time.sleep(1)
             break
     else:
         raise AssertionError(f"the run ended before stage {stage} started")
