@@ -1,7 +1,8 @@
-"""The whole way by the command line, as a user runs it: fates, identities, re-runs, traces, killed drivers."""
+"""The whole way by the command line: fates, identities, re-runs, traces, killed drivers."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import runpy
@@ -10,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +58,7 @@ TINY = [
     "compress.throughput_documents=16",
 ]
 
-ENVIRONMENT = {**os.environ, "COLUMNS": "200", "JAVA_TOOL_OPTIONS": QUICK_JVM}
+ENVIRONMENT = {**os.environ, "JAVA_TOOL_OPTIONS": QUICK_JVM}
 
 
 @dataclass(frozen=True)
@@ -69,30 +71,28 @@ class Way:
     shown: str
 
 
-def command(lake: Path, source: Path, *words: str) -> list[str]:
-    overrides = [f"lake={lake}", f"ingest.source.path={source}", *TINY]
-    return [sys.executable, "-m", "sparkml.cli", *words, *overrides]
+def overrides(lake: Path, source: Path) -> list[str]:
+    return [f"lake={lake}", f"ingest.source.path={source}", *TINY]
 
 
-def run(lake: Path, source: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(lake, source, *words),
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+def call(lake: Path, source: Path, *words: str) -> tuple[int, str]:
+    """Exit code and words shown of a command that finds a running session, as in a notebook, and leaves it."""
+    shown = io.StringIO()
+    with redirect_stdout(shown), redirect_stderr(shown), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        code = main([*words, *overrides(lake, source)])
+    return code, " ".join(shown.getvalue().split())
 
 
 @pytest.fixture(scope="module")
-def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
+def way(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Way:
     """An undisturbed run from source to report."""
     folder = tmp_path_factory.mktemp("way")
     fates = corpus.write(folder / "source")
-    done = run(folder / "lake", folder / "source", "run-all")
-    assert done.returncode == 0, done.stderr[-3000:]
-    return Way(folder / "lake", folder / "source", fates, done.stdout)
+    code, shown = call(folder / "lake", folder / "source", "run-all")
+    assert code == 0, shown[-3000:]
+    assert spark.range(1).count() == 1
+    return Way(folder / "lake", folder / "source", fates, shown)
 
 
 def test_every_document_meets_its_fate(way: Way) -> None:
@@ -121,31 +121,15 @@ def test_the_page_and_the_closing_table(way: Way) -> None:
 
 def test_a_second_run_skips_everything_but_the_report(way: Way) -> None:
     versions = {name: DeltaTable(str(way.lake / name)).version() for name in ("clean", "scores", "models")}
-    again = run(way.lake, way.source, "run-all")
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert again.stdout.count("up to date (run") == len(STAGES) - 1
+    code, shown = call(way.lake, way.source, "run-all")
+    assert code == 0
+    assert shown.count("up to date (run") == len(STAGES) - 1
     for name, version in versions.items():
         assert DeltaTable(str(way.lake / name)).version() == version
 
 
-@pytest.fixture
-def shown(
-    way: Way, spark: SparkSession, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str]]:
-    """What a command shows on stdout and stderr; it finds a running session, as in a notebook, and leaves it."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*words: str) -> tuple[int, str]:
-        code = main(command(way.lake, way.source, *words)[3:])
-        captured = capsys.readouterr()
-        assert spark.range(1).count() == 1
-        return code, " ".join((captured.out + captured.err).split())
-
-    return call
-
-
-def test_plan_tells_origins_and_what_would_run(shown: Callable[..., tuple[int, str]]) -> None:
-    code, text = shown("plan", "clean.min_words=20")
+def test_plan_tells_origins_and_what_would_run(way: Way) -> None:
+    code, text = call(way.lake, way.source, "plan", "clean.min_words=20")
     assert code == 0
     assert "clean.min_words 20 command line" in text
     assert "clean run its configuration changed" in text
@@ -153,14 +137,14 @@ def test_plan_tells_origins_and_what_would_run(shown: Callable[..., tuple[int, s
     assert "ingest skip up to date" in text
 
 
-def test_runs_shows_the_ledger(shown: Callable[..., tuple[int, str]]) -> None:
-    code, text = shown("runs")
+def test_runs_shows_the_ledger(way: Way) -> None:
+    code, text = call(way.lake, way.source, "runs")
     assert code == 0
     assert text.count("succeeded") >= len(STAGES)
 
 
-def test_a_trace_leads_from_a_score_to_its_source(shown: Callable[..., tuple[int, str]]) -> None:
-    code, text = shown("trace", "scores", "sea-0")
+def test_a_trace_leads_from_a_score_to_its_source(way: Way) -> None:
+    code, text = call(way.lake, way.source, "trace", "scores", "sea-0")
     assert code == 0
     for station in (
         "model classifier version 1",
@@ -171,7 +155,7 @@ def test_a_trace_leads_from_a_score_to_its_source(shown: Callable[..., tuple[int
         "source",
     ):
         assert station in text
-    code, text = shown("trace", "scores", "nobody")
+    code, text = call(way.lake, way.source, "trace", "scores", "nobody")
     assert code == 1
     assert "has no document `nobody`" in text
 
@@ -201,8 +185,8 @@ def test_new_documents_alone_are_scored(way: Way, tmp_path: Path) -> None:
     write_deltalake(
         kept, arrived.set_column(arrived.schema.get_field_index("doc_id"), "doc_id", ids), mode="append"
     )
-    done = run(lake, way.source, "run", "score")
-    assert done.returncode == 0, done.stderr[-3000:]
+    code, shown = call(lake, way.source, "run", "score")
+    assert code == 0, shown[-3000:]
     after = {row["doc_id"]: row["run_id"] for row in identities.table(lake, "scores").to_pylist()}
     assert set(after) - set(before) == {"new-1", "new-2"}
     assert {key: after[key] for key in before} == before
@@ -212,7 +196,9 @@ def test_a_driver_killed_in_every_stage_leaves_the_same_tables(way: Way, tmp_pat
     lake = tmp_path / "lake"
     for stage in STAGES:
         kill_in(stage.name, lake, way.source)
-    done = run(lake, way.source, "run-all")
+    done = subprocess.run(
+        command(lake, way.source), env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert identities.violations(lake) == []
     for name, fields in COMPARED.items():
@@ -236,6 +222,10 @@ COMPARED = {
 }
 
 
+def command(lake: Path, source: Path) -> list[str]:
+    return [sys.executable, "-m", "sparkml.cli", "run-all", *overrides(lake, source)]
+
+
 def rows(lake: Path, name: str, fields: list[str]) -> list[str]:
     found = identities.table(lake, name).select(fields).to_pylist()
     return sorted(json.dumps(row, sort_keys=True, default=str) for row in found)
@@ -244,7 +234,7 @@ def rows(lake: Path, name: str, fields: list[str]) -> list[str]:
 def kill_in(stage: str, lake: Path, source: Path) -> None:
     """Start the whole way and kill the driver a moment after the ledger has got the start of `stage`."""
     driver = subprocess.Popen(
-        command(lake, source, "run-all"),
+        command(lake, source),
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
