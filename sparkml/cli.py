@@ -219,7 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except SparkmlError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escape(error.message())}", highlight=False)
+        Console(stderr=True).print(
+            f"[bold red]error:[/] {_escape(error.message())}", highlight=False, soft_wrap=True
+        )
         return error.exit_code
     except typer.Exit as done:
         return done.exit_code
@@ -236,11 +238,12 @@ def _unexpected(error: Exception) -> int:
     stderr = Console(stderr=True)
     shown = getattr(error, "format_message", None)
     if shown is not None:
-        stderr.print(f"[bold red]error:[/] {_escape(shown())}", highlight=False)
+        stderr.print(f"[bold red]error:[/] {_escape(shown())}", highlight=False, soft_wrap=True)
         stderr.print("  next: sparkml --help")
         return 2
     _log.error("unexpected error", exc_info=error)
-    stderr.print(f"[bold red]error:[/] {type(error).__name__}: {_escape(first_line(error))}", highlight=False)
+    shown_line = f"{type(error).__name__}: {_escape(first_line(error))}"
+    stderr.print(f"[bold red]error:[/] {shown_line}", highlight=False, soft_wrap=True)
     return 1
 
 

@@ -126,7 +126,7 @@ def _figure(value: float) -> str:
 def show_runs(console: Console, rows: Sequence[Row], lake: str) -> None:
     """The ledger, newest last."""
     table = Table(title=f"runs of {lake}", title_justify="left", box=None)
-    table.add_column("run")
+    table.add_column("run", no_wrap=True)
     table.add_column("status")
     for column in ("in", "kept", "rejected", "seconds"):
         table.add_column(column, justify="right")
