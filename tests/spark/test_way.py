@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import runpy
 import shutil
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,10 +79,27 @@ def overrides(lake: Path, source: Path) -> list[str]:
 def call(lake: Path, source: Path, *words: str) -> tuple[int, str]:
     """Exit code and words shown of a command that finds a running session, as in a notebook, and leaves it."""
     shown = io.StringIO()
-    with redirect_stdout(shown), redirect_stderr(shown), pytest.MonkeyPatch.context() as patch:
+    with (
+        redirect_stdout(shown),
+        redirect_stderr(shown),
+        logging_restored(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("COLUMNS", "200")
         code = main([*words, *overrides(lake, source)])
     return code, " ".join(shown.getvalue().split())
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """The command line sets logging up for itself; the tests that follow get theirs back."""
+    logger = logging.getLogger("sparkml")
+    before = list(logger.handlers), logger.propagate, logger.level
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.propagate = before[:2]
+        logger.setLevel(before[2])
 
 
 @pytest.fixture(scope="module")
