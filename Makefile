@@ -6,7 +6,7 @@ BIN := .venv/bin
 LAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock wheel zip clean
+.PHONY: help setup demo test check check-style check-kernels check-units format lock wheel zip clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -22,11 +22,19 @@ test: setup ## All the tests
 	@$(BIN)/python -m pytest tests
 
 check: setup ## Format, lint, types, import contracts, unit tests: within a minute
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check-kernels check-units check-style
+
+check-style:
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest tests/unit
+
+check-kernels:
+	@$(BIN)/python -m pytest tests/unit/kernels -p no:cacheprovider
+
+check-units:
+	@$(BIN)/python -m pytest tests/unit --ignore=tests/unit/kernels
 
 format: setup ## Format the code and repair what the linter can
 	@$(BIN)/ruff format .
