@@ -31,6 +31,7 @@ class TrainingPlan:
     encoder_folder: str
     labels: tuple[str, ...]
     pooling: str
+    dropout: float
     budget: Budget
     with_random: bool
     threads: int
@@ -94,7 +95,9 @@ def compare(plan: TrainingPlan, train: LabelledTokens, held_out: HeldOut, progre
     probe = _probe(held_out, plan.budget.seed)
     steps = plan.budget.steps(len(train.labels))
     for name in names:
-        model = new_classifier(plan.encoder_folder, len(plan.labels), plan.pooling, plan.budget.seed)
+        model = new_classifier(
+            plan.encoder_folder, len(plan.labels), plan.pooling, plan.budget.seed, plan.dropout
+        )
         if name == PRETRAINED:
             fill_encoder(model, plan.encoder_folder)
         with progress.task(f"finetune from {name} weights", total=steps, unit="steps") as task:

@@ -55,8 +55,9 @@ class FinetuneConfig(StageConfig):
     max_documents_per_label: int = Field(900, ge=1, description="Documents of a label in training at most")
     max_held_out_per_label: int = Field(200, ge=1, description="Held-out documents of a label at most")
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="Part of the clusters that is held out")
-    max_length: int = Field(128, ge=8, description="Tokens of a document that are read")
+    max_length: int = Field(512, ge=8, description="Tokens of a document that are read")
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one vector")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Share of activations dropped in training")
     max_steps: int = Field(300, ge=1, description="Optimiser steps of each training")
     max_epochs: int = Field(10, ge=1, description="Passes over the training documents at most")
     batch_size: int = Field(32, ge=1, description="Documents a step")
@@ -84,7 +85,9 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     reasons = job.write_rejects(rejected(chosen), config.rejects)
     folder = Path(job.artifacts) / "finetune" / job.fingerprint
     content = (Path(encoder.path) / TOKENIZER_FILE).read_text(encoding="utf-8")
-    max_length = min(config.max_length, encoder_shape(encoder.path).max_length)
+    max_length = config.max_length
+    if config.pooling == "cls":  # a vector of the first window knows nothing of the others
+        max_length = min(max_length, encoder_shape(encoder.path).max_length)
     tokens(chosen, labels, content, max_length).write.mode("overwrite").parquet(str(folder))
     try:
         comparison = _train(job, config, encoder, labels, folder)
@@ -142,6 +145,7 @@ def _train(
         encoder_folder=encoder.path,
         labels=tuple(labels),
         pooling=config.pooling,
+        dropout=config.dropout,
         budget=Budget(
             max_steps=config.max_steps,
             max_epochs=config.max_epochs,

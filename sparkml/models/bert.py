@@ -182,7 +182,11 @@ class BertEncoder(nn.Module):
 
 
 class BertClassifier(nn.Module):
-    """A linear head on the pooled encoder: the mean over the real tokens, or the [CLS] vector."""
+    """A linear head on the pooled encoder: the mean over the real tokens, or the [CLS] vector.
+
+    A document longer than the encoder reads at once is cut into windows; the mean is over the tokens of all of them,
+    the [CLS] vector that of the first.
+    """
 
     def __init__(self, shape: BertShape, n_labels: int, pooling: str) -> None:
         super().__init__()
@@ -193,14 +197,31 @@ class BertClassifier(nn.Module):
 
     def forward(self, input_ids: Tensor, token_mask: Tensor) -> Tensor:
         """[batch, time] ids and a boolean mask of real tokens -> [batch, n_labels] logits."""
-        hidden = self.bert(input_ids, token_mask)
         if self._mean:
-            weights = token_mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+            pooled = self._summed(input_ids, token_mask) / token_mask.sum(dim=1, keepdim=True)
         else:
-            pooled = hidden[:, 0]
+            window = self.bert.shape.max_length
+            pooled = self.bert(input_ids[:, :window], token_mask[:, :window])[:, 0]
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
+
+    def _summed(self, input_ids: Tensor, token_mask: Tensor) -> Tensor:
+        """The sum of the vectors of the real tokens: [batch, time] -> [batch, hidden]."""
+        rows, time = input_ids.shape
+        window = self.bert.shape.max_length
+        if time <= window:
+            return _sum_of_tokens(self.bert(input_ids, token_mask), token_mask)
+        windows = -(-time // window)
+        missing = (0, windows * window - time)
+        ids = F.pad(input_ids, missing).reshape(-1, window)
+        mask = F.pad(token_mask, missing).reshape(-1, window)
+        used = mask.any(dim=1).nonzero().squeeze(1)  # short documents leave windows of padding alone
+        sums = _sum_of_tokens(self.bert(ids[used], mask[used]), mask[used])
+        return sums.new_zeros(rows, sums.shape[1]).index_add(0, used // windows, sums)
+
+
+def _sum_of_tokens(hidden: Tensor, token_mask: Tensor) -> Tensor:
+    return (hidden * token_mask.unsqueeze(-1).to(hidden.dtype)).sum(dim=1)
 
 
 def initialise(module: nn.Module, seed: int, deviation: float = 0.02) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,17 @@ class ClassifierFolder:
     precision: str
 
 
-def new_classifier(encoder_folder: str | Path, n_labels: int, pooling: str, seed: int) -> BertClassifier:
+def new_classifier(
+    encoder_folder: str | Path, n_labels: int, pooling: str, seed: int, dropout: float = 0.0
+) -> BertClassifier:
     """A classifier of the shape of an encoder folder, with random weights drawn from `seed`.
 
-    Their spread is the one that the encoder's own pretraining began with.
+    Their spread is the one that the encoder's own pretraining began with. `dropout` (a share) is that of the
+    training to come, not of the encoder's.
     """
     path = check_bert_folder(encoder_folder)
     config = read_json(path / CONFIG_FILE)
-    model = BertClassifier(_shape(config, path), n_labels, pooling)
+    model = BertClassifier(replace(_shape(config, path), dropout=dropout), n_labels, pooling)
     initialise(model, seed, float(config.get("initializer_range", 0.02)))
     return model
 

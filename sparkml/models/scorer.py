@@ -6,7 +6,6 @@ probabilities = scorer.score(["a text", "another"])     # float32 [2, len(scorer
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def load_scorer(folder: str | Path, threads: int = 1) -> Scorer:
     """
     torch.set_num_threads(threads)
     found = load_classifier(folder)
-    longest = min(found.model.bert.shape.max_length, int(found.config.get("max_length", sys.maxsize)))
+    longest = int(found.config.get("max_length", found.model.bert.shape.max_length))
     return Scorer(found.model, load_tokenizer(Path(folder) / TOKENIZER_FILE), found.labels, longest)
 
 

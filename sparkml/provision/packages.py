@@ -15,6 +15,18 @@ from sparkml.provision.tools import Python
 
 APART = frozenset({"horovod"})  # built by its own step
 
+# Imports what the stages import, theirs and what they only import when they need it.
+_IMPORT_ALL = """
+import importlib, pkgutil, sparkml
+for module in pkgutil.walk_packages(sparkml.__path__, "sparkml."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from sparkml.compat.petastorm import load_petastorm
+load_petastorm()
+import horovod.torch, mlflow.tracking, pyspark.daemon, torch.utils.tensorboard
+import transformers.models.bert.modeling_bert
+"""
+
 
 @dataclass(frozen=True)
 class MakeVenv(Step):
@@ -108,18 +120,21 @@ class InstallTorch(VenvStep):
 
 @dataclass(frozen=True)
 class InstallSparkml(VenvStep):
-    """sparkml itself, editable, with its command."""
+    """sparkml itself, editable, with its command; ends with a look whether everything can be imported."""
 
     name: str = "sparkml"
 
     def describe(self, site: Site) -> str:
-        return "sparkml itself, editable"
+        return "sparkml itself, editable; everything is imported once"
 
     def inputs(self, site: Site) -> str:
         return (site.root / "pyproject.toml").read_text(encoding="utf-8")
 
     def act(self, site: Site) -> None:
         uv_install(site, self.name, "--no-deps", "--no-build-isolation", "--editable", site.root)
+        # Images for containers often keep Python from writing bytecode: every worker and every rank would then
+        # compile all of torch anew at its start. Written once here, it is there for all.
+        site.run(self.name, site.python, "-c", _IMPORT_ALL, env={"PYTHONDONTWRITEBYTECODE": ""})
 
 
 def uv_install(site: Site, step: str, *arguments: str | Path) -> None:

@@ -93,7 +93,7 @@ def test_a_diverging_loss_stops_the_training(encoder: Path) -> None:
 def test_both_trainings_are_reported(encoder: Path) -> None:
     train, rest = documents(encoder, 40, seed=1), documents(encoder, 20, seed=2)
     held_out = HeldOut([str(number) for number in range(20)], list(rest.input_ids), rest.labels)
-    plan = TrainingPlan(str(encoder), ("spam", "ham"), "cls", replace(BUDGET, max_steps=5), True, 1)
+    plan = TrainingPlan(str(encoder), ("spam", "ham"), "cls", 0.0, replace(BUDGET, max_steps=5), True, 1)
     result = compare(plan, train, held_out, Progress())
     assert set(result.metrics()) == {"accuracy", "macro_f1", "random_accuracy", "random_macro_f1"}
     assert result.documents == 60
@@ -104,6 +104,6 @@ def test_both_trainings_are_reported(encoder: Path) -> None:
 
 
 def test_nothing_held_out_is_an_error(encoder: Path) -> None:
-    plan = TrainingPlan(str(encoder), ("spam", "ham"), "mean", BUDGET, False, 1)
+    plan = TrainingPlan(str(encoder), ("spam", "ham"), "mean", 0.1, BUDGET, False, 1)
     with pytest.raises(InputError, match="validation_fraction"):
         compare(plan, documents(encoder, 10, 1), HeldOut([], [], np.array([], dtype=np.int64)), Progress())
