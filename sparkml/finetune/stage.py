@@ -57,7 +57,7 @@ class FinetuneConfig(StageConfig):
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="Part of the clusters that is held out")
     max_length: int = Field(512, ge=8, description="Tokens of a document that are read")
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one vector")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Share of activations dropped in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped in training")
     max_steps: int = Field(300, ge=1, description="Optimiser steps of each training")
     max_epochs: int = Field(10, ge=1, description="Passes over the training documents at most")
     batch_size: int = Field(32, ge=1, description="Documents a step")
