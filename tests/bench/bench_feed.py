@@ -1,6 +1,6 @@
-"""Rows a second of the readers: petastorm, ours on pyarrow, and a bare scan as the upper bound.
+"""Rows a second: our readers on petastorm and pyarrow, petastorm's own loader, a bare scan as the upper bound.
 
-python tests/bench/bench_feed.py [rows] [tokens per row] [rows per row group]
+python -m tests.bench.bench_feed [rows] [tokens per row] [rows per row group]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sparkml.compat.petastorm import load_petastorm
 from sparkml.feed.batches import micro_batches
 from sparkml.feed.manifest import Manifest, ShardFile
 from sparkml.feed.plan import epoch_plan, row_groups
@@ -57,6 +58,17 @@ def feed(manifest: Manifest, name: str) -> int:
     return sum(len(batch.input_ids) for batch in batches)
 
 
+def stock(manifest: Manifest) -> int:
+    """Petastorm as its examples use it: `make_batch_reader`, its own `DataLoader`, batches of 32."""
+    load_petastorm()
+    from petastorm import make_batch_reader
+    from petastorm.pytorch import DataLoader
+
+    reader = make_batch_reader(Path(manifest.files[0].path).as_uri(), num_epochs=1)
+    with DataLoader(reader, batch_size=32) as loader:
+        return sum(len(batch[COLUMN]) for batch in loader)
+
+
 def main(rows: int = 40_000, length: int = 128, group: int = 256) -> None:
     """Write, then read with everything."""
     with tempfile.TemporaryDirectory() as folder:
@@ -67,6 +79,7 @@ def main(rows: int = 40_000, length: int = 128, group: int = 256) -> None:
         for name in ("arrow", "petastorm"):
             ways[f"{name} reader"] = lambda name=name: read(manifest, name)
             ways[f"{name} micro batches"] = lambda name=name: feed(manifest, name)
+        ways["stock petastorm loader"] = lambda: stock(manifest)
         for label, way in ways.items():
             way()
             started, cpu = time.perf_counter(), time.process_time()
