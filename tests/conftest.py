@@ -14,7 +14,6 @@ from sparkml.progress import Progress
 from sparkml.runs import StageRun
 from sparkml.session import build_session
 from sparkml.tables import Tables
-from tests.jvm import QUICK_JVM
 
 SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
 
@@ -22,9 +21,7 @@ SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffl
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The session of the tests: real Spark, real Delta, two slots."""
-    properties = dict(load_config("local", SMALL, stages={}).spark)
-    properties["spark.driver.extraJavaOptions"] += f" {QUICK_JVM}"
-    session = build_session(properties, name="sparkml-tests")
+    session = build_session(load_config("local", SMALL, stages={}).spark, name="sparkml-tests")
     yield session
     session.stop()
 

@@ -1,4 +1,5 @@
-"""How the tests start their JVMs."""
+"""How the tests start the JVMs that live for a minute."""
 
-# A JVM that lives for minutes on tiny tables spends its time compiling: the quick compiler alone is faster.
+# They spend their time compiling: the quick compiler alone is faster. (Not for the session of the whole run: there
+# the optimising one pays, and the quick one's code cache of 48 MB is full after some minutes.)
 QUICK_JVM = "-XX:TieredStopAtLevel=1"
