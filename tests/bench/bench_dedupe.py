@@ -58,7 +58,7 @@ except ImportError as error:
 
 def docstrings(limit: int) -> list[str]:
     """So many different docstrings of 20 words or more."""
-    return docstrings_of_packages(sys.maxsize, min_words=20)[:limit]
+    return docstrings_of_packages(1500 * limit, min_words=20)[:limit]
 
 
 def bench_kernel(documents: int, peer_python: str | None) -> None:
