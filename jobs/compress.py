@@ -2,7 +2,7 @@
 
 import sys
 
-from sparkml.cli import main
+from sparkml.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["run", "compress", *sys.argv[1:]]))

@@ -8,8 +8,8 @@
 
 from pyspark.sql import functions as F
 
-from sparkml.runs import RunLedger
-from sparkml.tables import Tables
+from sparkml.frame.runs import RunLedger
+from sparkml.frame.tables import Tables
 
 tables = Tables(spark, spark.conf.get("sparkml.lake", "lake"))
 

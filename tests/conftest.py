@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkml.config import ProjectConfig, load_config
-from sparkml.pipeline import config_types
-from sparkml.progress import Progress
-from sparkml.runs import StageRun
-from sparkml.session import build_session
-from sparkml.tables import Tables
+from sparkml.frame.config import ProjectConfig, load_config
+from sparkml.frame.pipeline import config_types
+from sparkml.frame.progress import Progress
+from sparkml.frame.runs import StageRun
+from sparkml.frame.session import build_session
+from sparkml.frame.tables import Tables
 
 SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from sparkml.compat.petastorm import batch_reader
 from sparkml.errors import InputError
 from sparkml.feed.plan import RowGroup
-from sparkml.feed.storage import filesystem_of
+from sparkml.frame.storage import filesystem_of
 
 TokenIds = npt.NDArray[np.int32]
 ReaderName = Literal["petastorm", "arrow"]

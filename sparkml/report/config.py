@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sparkml.config import StageConfig, TableRef
+from sparkml.frame.config import StageConfig, TableRef
 
 
 class ReportConfig(StageConfig):

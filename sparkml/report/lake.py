@@ -12,8 +12,8 @@ from typing import Any
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from sparkml.frame.runs import MODELS, SUCCEEDED, RunLedger, StageRun
 from sparkml.log import get_logger
-from sparkml.runs import MODELS, SUCCEEDED, RunLedger, StageRun
 
 _log = get_logger(__name__)
 _MAX_JSON_BYTES = 16_000_000  # a curve or report that is larger is none of ours

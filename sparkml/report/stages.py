@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sparkml.frame.runs import FAILED, SUCCEEDED
 from sparkml.report.formats import ratio
 from sparkml.report.lake import Lake
-from sparkml.runs import FAILED, SUCCEEDED
 
 ORDER = ("ingest", "clean", "dedupe", "shard", "train", "finetune", "compress", "score")
 _FAILURES_SHOWN = 8

@@ -19,13 +19,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from sparkml.clean.batches import decide
-from sparkml.clean.config import CleanConfig
 from sparkml.kernels.normalise import normalise
 from sparkml.kernels.quality import measure_quality
 from sparkml.kernels.repetition import measure_repetition
 from sparkml.kernels.texts import pieces, read_texts
 from sparkml.kernels.words import Memory, find_words
+from sparkml.stages.clean.batches import decide
+from sparkml.stages.clean.config import CleanConfig
 from tests.bench.documents import docstrings_of_packages
 
 _PIECE_BYTES = 1 << 20

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from sparkml.inference.scorer import batches_by_length, padded
 from sparkml.models.bert import BertClassifier, BertShape, initialise
 from sparkml.models.int8 import to_int8
-from sparkml.models.scorer import batches_by_length, padded
 
 DOCUMENTS, ROUNDS, LABELS = 128, 5, 10
 

@@ -84,11 +84,11 @@ def bench_kernel(documents: int, peer_python: str | None) -> None:
 def bench_stage(documents: int) -> None:
     from pyspark.sql import functions as F
 
-    from sparkml.dedupe.config import DedupeConfig
-    from sparkml.dedupe.stage import run
-    from sparkml.progress import Progress
-    from sparkml.runs import StageRun
-    from sparkml.tables import Tables
+    from sparkml.frame.progress import Progress
+    from sparkml.frame.runs import StageRun
+    from sparkml.frame.tables import Tables
+    from sparkml.stages.dedupe.config import DedupeConfig
+    from sparkml.stages.dedupe.stage import run
 
     spark = _session()
     rows = [(f"{number:08d}", text, len(text.split())) for number, text in enumerate(docstrings(documents))]
@@ -153,7 +153,7 @@ def _mllib_pairs(documents: DataFrame, threshold: float) -> int:
 
 
 def bench_components(edges: int) -> None:
-    from sparkml.dedupe.components import connected_components
+    from sparkml.stages.dedupe.components import connected_components
 
     spark = _session()
     numbers = random.Random(3)
@@ -175,8 +175,8 @@ def bench_components(edges: int) -> None:
 
 
 def _session():  # type: ignore[no-untyped-def]
-    from sparkml.config import load_config
-    from sparkml.session import build_session
+    from sparkml.frame.config import load_config
+    from sparkml.frame.session import build_session
 
     properties = load_config("local", ["spark.master=local[2]", "spark.driver.memory=2g"], stages={}).spark
     return build_session(properties, name="bench-dedupe")

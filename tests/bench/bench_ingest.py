@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 import zstandard
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkml.config import load_config
-from sparkml.ingest.config import IngestConfig
-from sparkml.ingest.stage import plan_reading, read_rows
-from sparkml.session import build_session
+from sparkml.frame.config import load_config
+from sparkml.frame.session import build_session
+from sparkml.stages.ingest.config import IngestConfig
+from sparkml.stages.ingest.stage import plan_reading, read_rows
 
 _WORDS = 2_000
 _MEGABYTE = 1_000_000

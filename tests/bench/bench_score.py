@@ -24,13 +24,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType
 
-from sparkml.config import load_config
+from sparkml.frame.config import load_config
+from sparkml.frame.session import build_session
+from sparkml.inference.batches import ModelSource, scoring
 from sparkml.models.bert import BertClassifier, BertShape, initialise
 from sparkml.models.classifier import write_classifier
-from sparkml.score.inference import ModelSource, scoring
-from sparkml.score.stage import ScoreConfig, transform
-from sparkml.session import build_session
-from sparkml.shard.vocabulary import train_bpe
+from sparkml.stages.score import ScoreConfig, transform
+from sparkml.stages.shard.vocabulary import train_bpe
 from tests.bench.documents import docstrings_of_packages
 
 LABELS = [f"label-{number}" for number in range(10)]

@@ -14,8 +14,8 @@ from itertools import chain
 import pyarrow as pa
 
 from sparkml.models.tokenizer import CLS_ID, PAD_ID, SEP_ID, parse_tokenizer
-from sparkml.shard.pack import packing
-from sparkml.shard.vocabulary import train_bpe
+from sparkml.stages.shard.pack import packing
+from sparkml.stages.shard.vocabulary import train_bpe
 from tests.bench.documents import docstrings_of_packages
 
 SEQUENCE_LENGTH = 128

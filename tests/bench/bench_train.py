@@ -27,8 +27,8 @@ from sparkml.distributed.reporter import Reporter
 from sparkml.feed.manifest import Manifest
 from sparkml.models.encoder import EncoderShape, build_masked_lm
 from sparkml.models.tokenizer import SPECIAL_TOKENS
-from sparkml.train.loop import Trainer
-from sparkml.train.settings import LoopSettings, TrainingJob
+from sparkml.training.loop import Trainer
+from sparkml.training.settings import LoopSettings, TrainingJob
 from tests.bench.bench_feed import write
 
 VOCABULARY, LENGTH, BATCH, MASKED, ROUNDS, WARM_UP = 8192, 128, 8, 0.15, 3, 5

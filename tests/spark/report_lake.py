@@ -10,11 +10,11 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import IntegerType, StructField, StructType
 
-from sparkml.progress import Progress
-from sparkml.report.stage import ReportConfig
-from sparkml.runs import StageRun
-from sparkml.schemas import BRONZE, CLEAN, DUPLICATES, MODELS, REJECTS, RUNS, SCORES
-from sparkml.tables import Tables
+from sparkml.frame.progress import Progress
+from sparkml.frame.runs import StageRun
+from sparkml.frame.schemas import BRONZE, CLEAN, DUPLICATES, MODELS, REJECTS, RUNS, SCORES
+from sparkml.frame.tables import Tables
+from sparkml.stages.report import ReportConfig
 
 CONFIG = ReportConfig()
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)

@@ -8,13 +8,13 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from sparkml.clean.config import CleanConfig
-from sparkml.clean.stage import kept_of, rejects_of, run, transform
-from sparkml.config import load_config
-from sparkml.pipeline import config_types
-from sparkml.runs import StageRun
-from sparkml.schemas import BRONZE, CLEAN, REJECTS
-from sparkml.tables import Tables
+from sparkml.frame.config import load_config
+from sparkml.frame.pipeline import config_types
+from sparkml.frame.runs import StageRun
+from sparkml.frame.schemas import BRONZE, CLEAN, REJECTS
+from sparkml.frame.tables import Tables
+from sparkml.stages.clean.config import CleanConfig
+from sparkml.stages.clean.stage import kept_of, rejects_of, run, transform
 
 PROSE = (
     "The museum by the old harbour was closed for seven years. When it opened again in spring, people came from every "

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparkml.compress.stage import CompressConfig, run
 from sparkml.errors import InputError
+from sparkml.frame.registry import TrainedOn, model_folder, register
+from sparkml.frame.runs import StageRun
+from sparkml.frame.tables import Tables
+from sparkml.inference.scorer import load_scorer
 from sparkml.models.classifier import FLOAT32, new_classifier, write_classifier
 from sparkml.models.evaluation import HeldOut, write_held_out
 from sparkml.models.folder import new_folder, read_json
-from sparkml.models.registry import TrainedOn, model_folder, register
-from sparkml.models.scorer import load_scorer
-from sparkml.runs import StageRun
-from sparkml.tables import Tables
+from sparkml.stages.compress import CompressConfig, run
 from tests.tiny import tiny_encoder
 
 MakeRun = Callable[..., StageRun]

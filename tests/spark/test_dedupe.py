@@ -11,12 +11,12 @@ from chispa import assert_df_equality
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from sparkml.dedupe import stage
-from sparkml.dedupe.components import connected_components
-from sparkml.dedupe.config import DedupeConfig
 from sparkml.errors import InputError
-from sparkml.runs import RunReport, StageRun
-from sparkml.tables import Tables
+from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.tables import Tables
+from sparkml.stages.dedupe import stage
+from sparkml.stages.dedupe.components import connected_components
+from sparkml.stages.dedupe.config import DedupeConfig
 
 SCHEMA = (
     "doc_id string, text string, lang string, lang_score float, n_words int, url string, title string, "

@@ -17,10 +17,10 @@ sys.path[:0] = sys.argv[1:3]
 import sparkml
 assert sparkml.__file__.startswith(sys.argv[1]), sparkml.__file__
 import rank_functions
-from sparkml.config import load_config
+from sparkml.frame.config import load_config
 from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import SlotsError
-from sparkml.session import build_session
+from sparkml.frame.session import build_session
 properties = dict(load_config("local", ["lake=/nowhere"], stages={}, conf_dir=sys.argv[3]).spark)
 properties |= {
     "spark.master": "local-cluster[2,1,2048]",

@@ -13,15 +13,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.finetune.documents import Selection, rejected, with_reason
-from sparkml.finetune.stage import FinetuneConfig, run
+from sparkml.frame.registry import TrainedOn, model_folder, register
+from sparkml.frame.runs import StageRun
+from sparkml.frame.schemas import DUPLICATES
+from sparkml.frame.tables import Tables
+from sparkml.inference.scorer import load_scorer
 from sparkml.models.evaluation import read_held_out
 from sparkml.models.folder import folder_bytes
-from sparkml.models.registry import TrainedOn, model_folder, register
-from sparkml.models.scorer import load_scorer
-from sparkml.runs import StageRun
-from sparkml.schemas import DUPLICATES
-from sparkml.tables import Tables
+from sparkml.stages.finetune.documents import Selection, rejected, with_reason
+from sparkml.stages.finetune.stage import FinetuneConfig, run
 from tests.tiny import WORDS, tiny_encoder
 
 MakeRun = Callable[..., StageRun]

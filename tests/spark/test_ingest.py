@@ -14,11 +14,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.ingest.config import IngestConfig
-from sparkml.ingest.stage import plan_reading, read_rows, run, source_state, with_duplicate_ids
+from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.tables import Tables
 from sparkml.kernels.hashing import content_hash, document_id
-from sparkml.runs import RunReport, StageRun
-from sparkml.tables import Tables
+from sparkml.stages.ingest.config import IngestConfig
+from sparkml.stages.ingest.stage import plan_reading, read_rows, run, source_state, with_duplicate_ids
 
 Make = Callable[..., StageRun]
 

@@ -8,9 +8,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkml.errors import InputError
-from sparkml.models.registry import TrainedOn, latest, model_folder, next_version, register, require
-from sparkml.runs import RunLedger, RunReport, StageRun
-from sparkml.tables import Tables
+from sparkml.frame.registry import TrainedOn, latest, model_folder, next_version, register, require
+from sparkml.frame.runs import RunLedger, RunReport, StageRun
+from sparkml.frame.tables import Tables
 
 MakeRun = Callable[..., StageRun]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkml.frame.runs import StageRun
+from sparkml.frame.schemas import BRONZE, DUPLICATES, MODELS, REJECTS, RUNS, SCORES
+from sparkml.frame.tables import Tables
 from sparkml.report.contents import Contents
 from sparkml.report.duplicates import Kind
 from sparkml.report.page import render
-from sparkml.report.stage import gather, run
-from sparkml.runs import StageRun
-from sparkml.schemas import BRONZE, DUPLICATES, MODELS, REJECTS, RUNS, SCORES
-from sparkml.tables import Tables
+from sparkml.stages.report import gather, run
 from tests.spark.report_lake import (
     CLEAN_IDS,
     CONFIG,

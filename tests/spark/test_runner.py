@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkml.config import ProjectConfig, StageConfig, TableRef
 from sparkml.errors import AccountingError, InputError
-from sparkml.pipeline import Stage
-from sparkml.progress import Progress
-from sparkml.runner import Runner
-from sparkml.runs import RunReport, StageRun
-from sparkml.tables import Tables
+from sparkml.frame.config import ProjectConfig, StageConfig, TableRef
+from sparkml.frame.pipeline import Stage
+from sparkml.frame.progress import Progress
+from sparkml.frame.runner import Runner
+from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.tables import Tables
 
 
 class DoubleConfig(StageConfig):

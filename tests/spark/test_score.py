@@ -8,15 +8,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.errors import ConfigError, InputError
+from sparkml.frame.progress import Progress
+from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.schemas import MODELS
+from sparkml.frame.tables import Tables
+from sparkml.inference.scorer import load_scorer
 from sparkml.models.bert import BertClassifier, BertShape, initialise
 from sparkml.models.classifier import write_classifier
-from sparkml.models.scorer import load_scorer
-from sparkml.progress import Progress
-from sparkml.runs import RunReport, StageRun
-from sparkml.schemas import MODELS
-from sparkml.score.stage import ScoreConfig, run
-from sparkml.shard.vocabulary import train_bpe
-from sparkml.tables import Tables
+from sparkml.stages.score import ScoreConfig, run
+from sparkml.stages.shard.vocabulary import train_bpe
 
 KEPT_DDL = "doc_id string, text string"
 LABELS = ["numpy", "pandas", "torch"]

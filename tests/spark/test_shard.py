@@ -14,13 +14,13 @@ from tokenizers import Tokenizer
 
 from sparkml.errors import TableError
 from sparkml.feed.manifest import Manifest, ShardFile
-from sparkml.progress import Progress
-from sparkml.runs import RunReport, StageRun
-from sparkml.shard.manifests import check_equal_groups, read_facts
-from sparkml.shard.stage import ShardConfig, run, transform
-from sparkml.shard.vocabulary import train_bpe
-from sparkml.splits import with_split
-from sparkml.tables import DataFile, Tables
+from sparkml.frame.progress import Progress
+from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.splits import with_split
+from sparkml.frame.tables import DataFile, Tables
+from sparkml.stages.shard.manifests import check_equal_groups, read_facts
+from sparkml.stages.shard.stage import ShardConfig, run, transform
+from sparkml.stages.shard.vocabulary import train_bpe
 
 KEPT_DDL = "doc_id string, text string"
 DUPLICATES_DDL = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sparkml.splits import with_split
+from sparkml.frame.splits import with_split
 
 DUPLICATES = "doc_id string, kept_id string, cluster_id string"
 

@@ -73,7 +73,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
 
 def test_the_interpreter_has_no_sparkml(cluster: Cluster) -> None:
     tried = subprocess.run(
-        [str(cluster.python), "-c", "import pyspark, sparkml.cli"],
+        [str(cluster.python), "-c", "import pyspark, sparkml.cli.main"],
         cwd=cluster.folder,
         capture_output=True,
         text=True,

@@ -11,8 +11,8 @@ from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkml.errors import StorageError, TableError
-from sparkml.runs import StageRun
-from sparkml.tables import Tables, conform
+from sparkml.frame.runs import StageRun
+from sparkml.frame.tables import Tables, conform
 
 REJECT = (
     "doc_id string, source string, locator string, "

@@ -17,11 +17,11 @@ from tokenizers.models import WordLevel
 
 from sparkml.errors import ConfigError, InputError, SlotsError, TableError
 from sparkml.feed.manifest import Manifest, ShardFile
+from sparkml.frame.schemas import MANIFESTS
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.models.tokenizer import SPECIAL_TOKENS
-from sparkml.schemas import MANIFESTS
-from sparkml.train.curves import read_curve
-from sparkml.train.stage import TrainConfig, run
+from sparkml.stages.train import TrainConfig, run
+from sparkml.training.curves import read_curve
 
 SEQUENCE_LENGTH, VOCABULARY = 16, 32
 TINY = {"hidden": 32, "layers": 1, "heads": 2, "intermediate": 64, "max_length": SEQUENCE_LENGTH}

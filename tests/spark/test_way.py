@@ -22,8 +22,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from sparkml.cli import main
-from sparkml.pipeline import STAGES
+from sparkml.cli.main import main
+from sparkml.frame.pipeline import STAGES
 from tests import corpus, identities
 from tests.jvm import QUICK_JVM
 
@@ -241,7 +241,7 @@ COMPARED = {
 
 
 def command(lake: Path, source: Path) -> list[str]:
-    return [sys.executable, "-m", "sparkml.cli", "run-all", *overrides(lake, source)]
+    return [sys.executable, "-m", "sparkml.cli.main", "run-all", *overrides(lake, source)]
 
 
 def rows(lake: Path, name: str, fields: list[str]) -> list[str]:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparkml.compress.measure import Measured, SideBySide, TimingPlan, side_by_side
-from sparkml.compress.stage import write_int8
+from sparkml.compression.measure import Measured, SideBySide, TimingPlan, side_by_side
+from sparkml.inference.scorer import load_scorer
 from sparkml.models.classifier import FLOAT32, new_classifier, write_classifier
 from sparkml.models.evaluation import HeldOut
 from sparkml.models.folder import new_folder, read_json
-from sparkml.models.scorer import load_scorer
+from sparkml.stages.compress import write_int8
 from tests.tiny import tiny_encoder
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from sparkml.dedupe.config import DedupeConfig
+from sparkml.stages.dedupe.config import DedupeConfig
 
 
 def test_doc_id_breaks_ties_where_the_order_leaves_it_out() -> None:

@@ -20,7 +20,7 @@ from sparkml.distributed.rendezvous import TorchRendezvous
 from sparkml.distributed.reporter import Reporter, WatchedCollective
 from sparkml.distributed.slots import known_slots
 from sparkml.errors import MissingToolError, UsageError
-from sparkml.train.rank import train_rank
+from sparkml.training.rank import train_rank
 
 NAMES = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE")
 
@@ -90,7 +90,7 @@ def test_slots_that_the_configuration_fixes(conf, slots):
 
 
 def test_functions_are_named_by_module():
-    assert entry_name(train_rank) == "sparkml.train.rank:train_rank"
+    assert entry_name(train_rank) == "sparkml.training.rank:train_rank"
     with pytest.raises(UsageError, match="top of an importable module"):
         entry_name(lambda payload, collective, reporter: {})
 

@@ -13,7 +13,7 @@ from sparkml.errors import InputError
 from sparkml.feed.batches import micro_batches
 from sparkml.feed.plan import RowGroup, epoch_plan, row_groups
 from sparkml.feed.reader import open_reader
-from sparkml.feed.storage import filesystem_of
+from sparkml.frame.storage import filesystem_of
 
 READERS = ["petastorm", "arrow"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sparkml.errors import NotApplicableError
-from sparkml.finetune.documents import LabelCounts
-from sparkml.finetune.stage import FinetuneConfig, learnable_labels
+from sparkml.stages.finetune.documents import LabelCounts
+from sparkml.stages.finetune.stage import FinetuneConfig, learnable_labels
 
 CONFIG = FinetuneConfig(n_labels=2, min_documents_per_label=3)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from sparkml.errors import InputError, TrainingError
-from sparkml.finetune.comparison import TrainingPlan, compare
-from sparkml.finetune.training import Budget, CurvePoint, LabelledTokens, predict, train_classifier
+from sparkml.frame.progress import Progress
 from sparkml.models.bert import BertClassifier
 from sparkml.models.classifier import new_classifier
 from sparkml.models.evaluation import HeldOut
 from sparkml.models.tokenizer import encode_batch, load_tokenizer
-from sparkml.progress import Progress
+from sparkml.stages.finetune.comparison import TrainingPlan, compare
+from sparkml.stages.finetune.training import Budget, CurvePoint, LabelledTokens, predict, train_classifier
 from tests.tiny import WORDS, tiny_encoder
 
 BUDGET = Budget(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sparkml import session
-from sparkml.cli import main
+from sparkml.cli.main import main
 from sparkml.errors import MissingToolError
+from sparkml.frame import session
 
 
 @pytest.mark.parametrize(

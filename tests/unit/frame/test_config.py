@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from sparkml.config import StageConfig, TableRef, digest, load_config
 from sparkml.errors import ConfigError
+from sparkml.frame.config import StageConfig, TableRef, digest, load_config
 
 
 class WashConfig(StageConfig):
@@ -110,7 +110,7 @@ def test_only_semantic_fields_enter_the_fingerprint() -> None:
 
 
 def test_every_shipped_environment_loads() -> None:
-    from sparkml.pipeline import config_types
+    from sparkml.frame.pipeline import config_types
 
     for env in ("local", "cluster", "databricks"):
         assert load_config(env, stages=config_types()).env == env
@@ -119,8 +119,8 @@ def test_every_shipped_environment_loads() -> None:
 def test_every_field_of_a_stage_stands_in_its_yaml_and_is_described() -> None:
     import yaml
 
-    from sparkml.config import find_conf
-    from sparkml.pipeline import config_types
+    from sparkml.frame.config import find_conf
+    from sparkml.frame.pipeline import config_types
 
     for stage, model in config_types().items():
         text = find_conf().joinpath("base", f"{stage}.yaml").read_text()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sparkml import cli
-from sparkml.pipeline import STAGES
+from sparkml.cli import main as cli
+from sparkml.frame.pipeline import STAGES
 
 JOBS = Path(__file__).resolve().parents[3] / "jobs"
 EXPECTED = {stage.name: ["run", stage.name] for stage in STAGES} | {"run_all": ["run-all"]}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sparkml.cli import run_stages
-from sparkml.config import load_config
+from sparkml.cli.main import run_stages
 from sparkml.errors import NotApplicableError
-from sparkml.pipeline import STAGES, Stage, config_types
-from sparkml.runner import StageOutcome
+from sparkml.frame.config import load_config
+from sparkml.frame.pipeline import STAGES, Stage, config_types
+from sparkml.frame.runner import StageOutcome
 
 
 class UnlabelledRunner:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sparkml import locks
 from sparkml.errors import LockedError, StorageError
+from sparkml.frame import locks
 
 HOLDER = """
     import sys, time
-    from sparkml.locks import lake_lock
+    from sparkml.frame.locks import lake_lock
     with lake_lock(sys.argv[1], "sparkml run-all"):
         print("held", flush=True)
         time.sleep(60)

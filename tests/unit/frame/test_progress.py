@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from sparkml import progress
+from sparkml.frame import progress
 
 
 def test_description_has_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_without_a_terminal_progress_goes_to_the_log(
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     logging.getLogger("sparkml").propagate = True
     with (
-        caplog.at_level("INFO", logger="sparkml.progress"),
+        caplog.at_level("INFO", logger="sparkml.frame.progress"),
         progress.Progress().task("train", 10, "steps") as task,
     ):
         now[0] = 1.0

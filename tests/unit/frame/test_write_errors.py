@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparkml.errors import StorageError, TableError
-from sparkml.tables import first_line, write_error
+from sparkml.frame.tables import first_line, write_error
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sparkml.ingest.config import IngestConfig
-from sparkml.ingest.documents import ROW_SCHEMA
-from sparkml.ingest.reader import read_splits
-from sparkml.ingest.stage import plan_reading
+from sparkml.sources.documents import ROW_SCHEMA
+from sparkml.sources.reader import read_splits
+from sparkml.stages.ingest.config import IngestConfig
+from sparkml.stages.ingest.stage import plan_reading
 
 Read = Callable[..., list[dict[str, Any]]]
 

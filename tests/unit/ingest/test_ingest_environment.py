@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparkml.ingest.environment import environment_files, environment_state
+from sparkml.sources.environment import environment_files, environment_state
 
 Read = Callable[..., list[dict[str, Any]]]
 

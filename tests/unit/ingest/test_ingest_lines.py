@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 import zstandard
 
-from sparkml.ingest.compression import BrokenStreamError, decompressed
-from sparkml.ingest.lines import Line, as_utf8, split_lines
+from sparkml.sources.compression import BrokenStreamError, decompressed
+from sparkml.sources.lines import Line, as_utf8, split_lines
 
 DATA = b"one\n\ntwo two\nthree\n\n\nfour"
 EXPECTED = [(0, b"one"), (4, b""), (5, b"two two"), (13, b"three"), (19, b""), (20, b""), (21, b"four")]

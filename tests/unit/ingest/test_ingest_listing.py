@@ -10,9 +10,9 @@ import pytest
 from pyarrow import fs
 
 from sparkml.errors import InputError
-from sparkml.ingest.documents import json_value, parse_published
-from sparkml.ingest.listing import SourceFile, format_of, list_source
-from sparkml.ingest.splits import plan_files, sample_files
+from sparkml.sources.documents import json_value, parse_published
+from sparkml.sources.listing import SourceFile, format_of, list_source
+from sparkml.sources.splits import plan_files, sample_files
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_empty_files_hold_no_records(tmp_path: Path, read: Read) -> None:
 def test_a_file_that_vanished_is_one_reject(
     tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sparkml.ingest import stage
+    from sparkml.stages.ingest import stage
 
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n')
     (tmp_path / "b.jsonl").write_bytes(b'{"text": "b"}\n')

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from sparkml.ingest.docstrings import parsed_docstrings, scanned_docstrings
+from sparkml.sources.formats.docstrings import parsed_docstrings, scanned_docstrings
 
 TRAPS = {
     "nested": '''

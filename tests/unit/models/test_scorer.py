@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from sparkml.compress.stage import write_int8
 from sparkml.errors import InputError
+from sparkml.inference.scorer import batches_by_length, load_scorer
 from sparkml.models.folder import new_folder
 from sparkml.models.int8 import Int8Linear
-from sparkml.models.scorer import batches_by_length, load_scorer
 from sparkml.models.tokenizer import encode_batch, load_tokenizer
+from sparkml.stages.compress import write_int8
 
 TEXTS = ["win a prize now", "lunch tomorrow", "", "free cash " * 30, "train late home", "x", "click " * 12]
 

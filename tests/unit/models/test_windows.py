@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from sparkml.inference.scorer import padded
 from sparkml.models.bert import BertClassifier
 from sparkml.models.classifier import fill_encoder, new_classifier
 from sparkml.models.encoder import load_encoder
-from sparkml.models.scorer import padded
 from tests.tiny import SHAPE
 
 WINDOW = SHAPE.max_length

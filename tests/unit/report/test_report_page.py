@@ -18,8 +18,8 @@ from sparkml.report.contents import SECTIONS, Contents
 from sparkml.report.lake import read_lines, read_object
 from sparkml.report.page import key_figures, render
 from sparkml.report.rejects import Example, Reason, Rejects, StageRejects
-from sparkml.report.stage import destination, write_page
 from sparkml.report.stages import Provenance
+from sparkml.stages.report import destination, write_page
 
 EVIL = "</style><script>alert('x')</script><img src=http://evil.example/x.png onerror=alert(1)>"
 VOID = {"meta", "br", "img", "link", "hr"}

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from sparkml.score.inference import SCORED_SCHEMA, Document, chunks, documents_of, score_chunk
+from sparkml.inference.batches import SCORED_SCHEMA, Document, chunks, documents_of, score_chunk
 
 
 class VowelScorer:

@@ -4,9 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from sparkml.errors import TableError
-from sparkml.shard.layout import Bucket, Layout
-from sparkml.shard.manifests import FileFacts, check_equal_groups, local_path, manifest_of
-from sparkml.shard.stage import ShardConfig
+from sparkml.stages.shard.layout import Bucket, Layout
+from sparkml.stages.shard.manifests import FileFacts, check_equal_groups, local_path, manifest_of
+from sparkml.stages.shard.stage import ShardConfig
 
 SPLITS = ("train", "validation")
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from sparkml.models.tokenizer import SPECIAL_TOKENS, parse_tokenizer
-from sparkml.shard.pack import blocks, cut, packing, tokenise
-from sparkml.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.stages.shard.pack import blocks, cut, packing, tokenise
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "a cat and a dog", "the mat and the cat"] * 3
 

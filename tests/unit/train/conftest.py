@@ -15,7 +15,7 @@ from tokenizers.models import WordLevel
 from sparkml.feed.manifest import Manifest, ShardFile
 from sparkml.models.encoder import EncoderShape
 from sparkml.models.tokenizer import SPECIAL_TOKENS
-from sparkml.train.settings import LoopSettings, TrainingJob
+from sparkml.training.settings import LoopSettings, TrainingJob
 
 VOCABULARY = 32
 SEQUENCE_LENGTH = 16

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
-from sparkml.train.curves import read_curve
-from sparkml.train.loop import Trainer
-from sparkml.train.pretrain import pretrain
+from sparkml.training.curves import read_curve
+from sparkml.training.loop import Trainer
+from sparkml.training.pretrain import pretrain
 
 
 def train(job):

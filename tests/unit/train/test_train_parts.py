@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from sparkml.distributed.collective import SingleProcess
-from sparkml.train.gradients import FlatGradients
-from sparkml.train.masking import mask_tokens
-from sparkml.train.schedule import learning_rate
+from sparkml.training.gradients import FlatGradients
+from sparkml.training.masking import mask_tokens
+from sparkml.training.schedule import learning_rate
 
 MASK = 4
 

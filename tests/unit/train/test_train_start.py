@@ -7,7 +7,7 @@ import torch
 
 from sparkml.models.encoder import EncoderShape, build_masked_lm
 from sparkml.models.tokenizer import CLS_ID
-from sparkml.train.start import spectral_embeddings, start_bias, start_embeddings
+from sparkml.training.start import spectral_embeddings, start_bias, start_embeddings
 
 # Tokens 5..14 occur in samples of one topic, 15..24 in those of the other, 25 never.
 TOPICS = (range(5, 15), range(15, 25))

@@ -1,0 +1,1 @@
+"""Steps, pipelines, the ledger, tables and storage: what every stage stands on."""

@@ -1,0 +1,147 @@
+"""The only builder of a SparkSession, and the only module that touches `sparkContext` or the JVM."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from py4j.java_gateway import JavaGateway
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+from sparkml.errors import MissingToolError
+from sparkml.frame.progress import Progress, ProgressTask
+from sparkml.provision.jars import delta_jars
+
+_POLL_SECONDS = 0.5
+_START_UP_NOISE = (
+    "Using incubator modules: jdk.incubator.vector",
+    "Using Spark's default log4j profile",
+    "Setting default log level to",
+    "To adjust logging level use",
+    "Unable to load native-hadoop library",
+)
+
+
+def build_session(properties: Mapping[str, str], *, name: str = "sparkml") -> SparkSession:
+    """A session with `properties`; inside spark-submit or Databricks the running one, with what may be set at run time.
+
+    A local master gets this interpreter for its Python workers, the loopback address, and the Delta jars from the
+    cache that `make setup` fills. MissingToolError where there is no Java.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    if not _is_submitted() and is_local(properties.get("spark.master", "")):
+        return _embedded_session(_local_settings(properties), name)
+    builder = SparkSession.builder.appName(name)
+    for key, value in properties.items():
+        # Under spark-submit the master and the resources are the cluster's business, not ours.
+        if not (_is_submitted() and key in ("spark.master", "spark.driver.memory", "spark.jars")):
+            builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def is_local(master: str) -> bool:
+    """True for `local[...]` and `local-cluster[...]`."""
+    return master.startswith("local")
+
+
+def task_slots(spark: SparkSession) -> int:
+    """Tasks that the cluster runs at once: the upper limit of a barrier stage."""
+    return int(spark.sparkContext.defaultParallelism)
+
+
+@contextmanager
+def opened_session(properties: Mapping[str, str]) -> Iterator[SparkSession]:
+    """A session for the block. One that was there before (a notebook's, Databricks') is used, and left running."""
+    found = SparkSession.getActiveSession() is not None
+    spark = build_session(properties)
+    try:
+        yield spark
+    finally:
+        if not found:
+            spark.stop()
+
+
+@contextmanager
+def watched(spark: SparkSession, progress: Progress, name: str) -> Iterator[None]:
+    """Show the tasks of the running Spark stages as one progress line while the block runs."""
+    stopped = threading.Event()
+    with progress.task(name, unit="tasks") as task:
+        watcher = threading.Thread(
+            target=_watch, args=(spark, progress, task, stopped), daemon=True, name="spark-progress"
+        )
+        watcher.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            watcher.join(timeout=2 * _POLL_SECONDS)
+
+
+def _watch(spark: SparkSession, progress: Progress, task: ProgressTask, stopped: threading.Event) -> None:
+    tracker = spark.sparkContext.statusTracker()
+    finished, seen = 0, dict[int, int]()
+    while not stopped.wait(_POLL_SECONDS):
+        running = {stage: tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()}
+        finished += sum(tasks for stage, tasks in seen.items() if stage not in running)
+        seen = {stage: info.numTasks for stage, info in running.items() if info is not None}
+        done = sum(info.numCompletedTasks for info in running.values() if info is not None)
+        # A stage that shows its own progress knows more than its tasks tell.
+        if seen and progress.open_tasks == 1:
+            task.update(finished + done, total=finished + sum(seen.values()))
+
+
+def _is_submitted() -> bool:
+    """True inside spark-submit or a Databricks job, where the JVM is already there."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ or "DATABRICKS_RUNTIME_VERSION" in os.environ
+
+
+def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
+        raise MissingToolError(
+            "there is no Java on this machine",
+            expected="Java 17 or newer on the PATH, or JAVA_HOME",
+            next_action="install it (Debian: apt-get install openjdk-17-jre-headless)",
+        )
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # A driver that was not started by spark-submit takes its workers' interpreter from here alone.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # Workers take `python3` from the PATH unless told otherwise, and that may be another interpreter.
+    local = {
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        "spark.local.dir": str(Path(tempfile.gettempdir()) / "sparkml-spark"),
+        **settings,
+    }
+    if "spark.jars" not in local:
+        local["spark.jars"] = ",".join(str(jar) for jar in delta_jars())
+    return local
+
+
+def _embedded_session(settings: Mapping[str, str], name: str) -> SparkSession:
+    """A JVM of our own, with what it says at every start (and means nothing here) left out of stderr."""
+    conf = SparkConf().setAppName(name).setAll(list(settings.items()))
+    launch: Callable[..., JavaGateway] = launch_gateway
+    gateway = launch(conf=conf, popen_kwargs={"stderr": subprocess.PIPE})
+    said = gateway.proc.stderr
+    threading.Thread(target=_forward_stderr, args=(said,), daemon=True, name="jvm-stderr").start()
+    SparkContext(conf=conf, gateway=gateway)
+    return SparkSession.builder.getOrCreate()
+
+
+def _forward_stderr(said: IO[bytes]) -> None:
+    for line in said:
+        text = line.decode("utf-8", "replace")
+        if not any(mark in text for mark in _START_UP_NOISE):
+            sys.stderr.write(text)

@@ -1,0 +1,229 @@
+"""Records -> rows of `bronze` and of `rejects`, in Arrow batches whose bytes are bounded."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from json.encoder import encode_basestring
+from typing import Any
+
+import pyarrow as pa
+
+from sparkml.kernels.hashing import content_hash, document_id
+from sparkml.sources.records import Defect, ReadOptions, Record, Split, printable
+
+_MOST_ROWS = 10_000
+_NO_VALUE = object()
+_ISO = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?: ?(?:Z|[+-]\d\d:?\d\d))?)?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+ROW_SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("source", pa.string()),
+        ("locator", pa.string()),
+        ("content_hash", pa.string()),
+        ("text", pa.string()),
+        ("url", pa.string()),
+        ("title", pa.string()),
+        ("published", pa.timestamp("us", tz="UTC")),
+        ("label", pa.string()),
+        ("meta", pa.map_(pa.string(), pa.string())),
+        ("position", pa.int64()),
+        ("place_id", pa.string()),  # the id by place, of records whose source gives another
+        ("drop_reason", pa.string()),
+        ("value", pa.float64()),
+        ("threshold", pa.float64()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+class DocumentBatches:
+    """Collects rows and gives them out as batches of about `batch_bytes`."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+        self._rows: list[tuple[Any, ...]] = []
+        self._bytes = 0
+
+    def add(self, split: Split, items: Iterable[Record | Defect]) -> Iterator[pa.RecordBatch]:
+        """Rows for all items of a split; yields the batches that became full."""
+        for item in items:
+            row = self._document(split, item) if isinstance(item, Record) else item
+            self._rows.append(self._reject(split, row) if isinstance(row, Defect) else row)
+            if self._bytes >= self._options.batch_bytes or len(self._rows) >= _MOST_ROWS:
+                yield self._flush()
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        """What is left."""
+        if self._rows:
+            yield self._flush()
+
+    def _document(self, split: Split, record: Record) -> tuple[Any, ...] | Defect:
+        options = self._options
+        fields = record.fields
+        text = _text(record, options.text_field)
+        if isinstance(text, Defect):
+            return text
+        doc_id = self._doc_id(split, record)
+        if isinstance(doc_id, Defect):
+            return doc_id
+        taken = {options.text_field, options.id_field}
+        url, title = _string(fields, "url", taken), _string(fields, "title", taken)
+        published = None
+        if (found := fields.get("published")) is not None and "published" not in taken:
+            published = parse_published(found)
+            if published is not None:
+                taken.add("published")
+        label = split.label
+        if options.label_field is not None and options.label_field in fields:
+            label = _label(fields[options.label_field])
+            taken.add(options.label_field)
+        meta = [(_key(name), json_value(value)) for name, value in fields.items() if name not in taken]
+        self._bytes += len(text) + sum(len(name) + len(value) for name, value in meta) + 256
+        digest = content_hash(record.raw)
+        head = (doc_id, split.uri, record.locator, digest, text, url, title, published, label, meta)
+        place_id = None if options.id_field is None else self._place_id(split, record.locator)
+        return (*head, record.position, place_id, None, None, None, None)
+
+    def _doc_id(self, split: Split, record: Record) -> str | Defect:
+        name = self._options.id_field
+        if name is None:
+            return self._place_id(split, record.locator)
+        found = record.fields.get(name)
+        if found is None or found == "":
+            return _defect(record, "missing_id", f"`{name}` is missing or null; fields: {_names(record)}")
+        given = found if isinstance(found, str) else json_value(found)
+        if _is_encodable(given):
+            return given
+        return _defect(record, "lone_surrogate", f"`{name}` holds half of a surrogate pair")
+
+    def _place_id(self, split: Split, locator: str) -> str:
+        return document_id(self._options.dataset, split.relative, locator)
+
+    def _reject(self, split: Split, defect: Defect) -> tuple[Any, ...]:
+        self._bytes += 512
+        doc_id = self._place_id(split, defect.locator)
+        why = (defect.reason, defect.value, defect.threshold, defect.detail)
+        return (doc_id, split.uri, defect.locator, *[None] * 7, defect.position, None, *why)
+
+    def _flush(self) -> pa.RecordBatch:
+        columns = zip(*self._rows, strict=True)
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, ROW_SCHEMA, strict=True)]
+        self._rows = []
+        self._bytes = 0
+        return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA)
+
+
+def json_value(value: Any) -> str:
+    """A field's value as JSON text; what JSON has no form for (bytes, dates, decimals) as a string of it."""
+    kind = type(value)
+    if kind is str:
+        encoded = encode_basestring(value)
+        return encoded if _is_encodable(encoded) else json.dumps(value)
+    if kind is int:
+        return str(value)
+    if value is None:
+        return "null"
+    return json.dumps(value, ensure_ascii=True, default=_plain)
+
+
+def parse_published(value: Any) -> datetime | None:
+    """A time of ISO 8601 or RFC 2822, a date, or seconds, milli- or microseconds since 1970; else None.
+
+    A time without a zone is taken as UTC.
+    """
+    try:
+        if isinstance(value, str):
+            return _parse_time(value.strip())
+        if isinstance(value, datetime):
+            return _utc(value)
+        if isinstance(value, date):
+            return datetime(value.year, value.month, value.day, tzinfo=timezone.utc)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            scale = 1 if abs(value) < 1e11 else 1_000 if abs(value) < 1e14 else 1_000_000
+            return _EPOCH + timedelta(microseconds=round(value * (1_000_000 // scale)))
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return None
+
+
+def _parse_time(text: str) -> datetime | None:
+    if _ISO.fullmatch(text):
+        # Python 3.10 reads neither `Z` nor `+0200` nor other than 3 or 6 digits of a second.
+        text = text.replace("Z", "+00:00").replace(" +", "+")
+        text = re.sub(r"([+-]\d\d)(\d\d)$", r"\1:\2", text) if len(text) > 16 else text
+        text = re.sub(r"\.(\d+)", lambda match: f".{match[1][:6]:0<6}", text)
+        return _utc(datetime.fromisoformat(text))
+    if "," in text or text.count(":") >= 1:
+        return _utc(parsedate_to_datetime(text))
+    return None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+
+
+def _text(record: Record, name: str) -> str | Defect:
+    text = record.fields.get(name, _NO_VALUE)
+    if type(text) is str:
+        if _is_encodable(text):
+            return text
+        return _defect(record, "lone_surrogate", f"`{name}` holds half of a surrogate pair")
+    if text is _NO_VALUE:
+        return _defect(record, "missing_text", f"no field `{name}`; fields: {_names(record)}")
+    if text is None:
+        return _defect(record, "null_text", f"`{name}` is null")
+    shown = json_value(text)
+    return _defect(record, "text_not_a_string", f"`{name}` is {type(text).__name__}: {shown[:100]}")
+
+
+def _string(fields: dict[str, Any], name: str, taken: set[str | None]) -> str | None:
+    """A same-named field that is a string; it then stands in its own column and not in `meta`."""
+    found = fields.get(name)
+    if type(found) is not str or name in taken or not _is_encodable(found):
+        return None
+    taken.add(name)
+    return found
+
+
+def _key(name: str) -> str:
+    return name if _is_encodable(name) else printable(name)
+
+
+def _label(value: Any) -> str | None:
+    if value is None or (type(value) is str and _is_encodable(value)):
+        return value
+    return json_value(value)
+
+
+def _names(record: Record) -> str:
+    return printable(", ".join(sorted(record.fields)), 120) or "none"
+
+
+def _defect(record: Record, reason: str, detail: str) -> Defect:
+    return Defect(record.position, record.locator, reason, printable(detail))
+
+
+def _is_encodable(text: str) -> bool:
+    """False for half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,134 @@
+"""Files -> splits of about equal bytes, and splits -> groups: one group is one task."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
+from urllib.parse import quote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from sparkml.kernels.hashing import hash_fraction
+from sparkml.sources.compression import compression_suffix
+from sparkml.sources.environment import EnvironmentFile
+from sparkml.sources.formats.parquet import row_groups
+from sparkml.sources.listing import SourceFile
+from sparkml.sources.records import Split
+
+_SPLIT_SCHEMA = pa.schema(
+    [
+        ("ordinal", pa.int64()),
+        ("group", pa.int32()),
+        ("format", pa.string()),
+        ("path", pa.string()),
+        ("uri", pa.string()),
+        ("relative", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("label", pa.string()),
+        ("version", pa.string()),
+    ]
+)
+_FileT = TypeVar("_FileT", EnvironmentFile, SourceFile)
+_BY_BYTES = {"jsonl", "lines"}
+_FOOTER_THREADS = 16
+# What a byte costs beside one of plain JSON Lines: it grows when decompressed, or is parsed slowly.
+_COST = {"parquet": 3, "csv": 2, "tsv": 2, "docstrings": 3}
+_COMPRESSED_COST = 4
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file's part and the bytes that reading it costs."""
+
+    split: Split
+    cost: int
+
+
+def plan_files(filesystem: fs.FileSystem, files: Sequence[SourceFile], split_bytes: int) -> list[Split]:
+    """Splits of about `split_bytes`, in groups that cost about as much; the same for the same files."""
+    large = [file.path for file in files if file.format == "parquet" and file.size > split_bytes]
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        footers = dict(zip(large, pool.map(lambda path: _footer(filesystem, path), large), strict=True))
+    parts = [part for file in files for part in _parts(file, footers.get(file.path, []), split_bytes)]
+    return _grouped(parts, split_bytes)
+
+
+def plan_environment(files: Iterable[EnvironmentFile], split_bytes: int) -> list[Split]:
+    """Every file of the embedded corpus as one split."""
+    parts = []
+    for file in sorted(files, key=lambda file: file.relative):
+        uri = f"file://{quote(file.path)}"
+        split = Split(0, 0, file.format, file.path, uri, file.relative, 0, -1, file.label, file.version)
+        parts.append(_Part(split, _cost(file.format, file.relative, file.size)))
+    return _grouped(parts, split_bytes)
+
+
+def sample_files(files: Iterable[_FileT], fraction: float, most: int | None) -> list[_FileT]:
+    """The files whose hash lies below `fraction`, at most `most` of them: a path below the root decides."""
+    ranked = [(hash_fraction(file.relative), file) for file in files]
+    chosen = [(rank, file) for rank, file in ranked if fraction >= 1.0 or rank < fraction]
+    if most is not None:
+        chosen = heapq.nsmallest(most, chosen, key=lambda item: item[0])
+    return sorted((file for _, file in chosen), key=lambda file: file.relative)
+
+
+def splits_table(splits: Sequence[Split]) -> pa.Table:
+    """Splits as an Arrow table, the form in which they travel to the tasks."""
+    columns = {field.name: [getattr(split, field.name) for split in splits] for field in _SPLIT_SCHEMA}
+    return pa.table(columns, _SPLIT_SCHEMA)
+
+
+def _parts(file: SourceFile, groups: Sequence[int], split_bytes: int) -> Iterator[_Part]:
+    if file.format in _BY_BYTES and compression_suffix(file.path) is None and file.size > split_bytes:
+        count = -(-file.size // split_bytes)
+        edges = [file.size * index // count for index in range(count + 1)]
+        for start, stop in pairwise(edges):
+            yield _part(file, start, stop, stop - start)
+    elif groups:
+        start, size = 0, 0
+        for index, group in enumerate(groups):
+            size += group
+            if size >= split_bytes or index == len(groups) - 1:
+                yield _part(file, start, index + 1, size)
+                start, size = index + 1, 0
+    else:
+        yield _part(file, 0, -1, file.size)
+
+
+def _part(file: SourceFile, start: int, stop: int, size: int) -> _Part:
+    split = Split(0, 0, file.format, file.path, file.uri, file.relative, start, stop, None, None)
+    return _Part(split, _cost(file.format, file.path, size))
+
+
+def _cost(format_name: str, path: str, size: int) -> int:
+    compressed = _COMPRESSED_COST if compression_suffix(path) is not None else 1
+    return max(size, 1) * _COST.get(format_name, 1) * compressed
+
+
+def _grouped(parts: Sequence[_Part], group_cost: int) -> list[Split]:
+    """Neighbours share a group: rows keep the order of the files; no group exceeds the mean by a split."""
+    total = sum(part.cost for part in parts)
+    count = max(-(-total // group_cost), 1)
+    groups: dict[int, int] = {}
+    splits = []
+    before = 0
+    for ordinal, part in enumerate(parts):
+        target = (before + part.cost // 2) * count // max(total, 1)
+        before += part.cost
+        group = groups.setdefault(target, len(groups))
+        splits.append(replace(part.split, ordinal=ordinal, group=group))
+    return splits
+
+
+def _footer(filesystem: fs.FileSystem, path: str) -> list[int]:
+    try:
+        with filesystem.open_input_file(path) as file:
+            return row_groups(file)
+    except OSError:
+        return []  # the task that reads it will reject it, with its reason

@@ -1,0 +1,90 @@
+"""The work on one batch of documents: normalise, find the words, measure, decide. Arrow in, Arrow out; no Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sparkml.kernels.normalise import normalise
+from sparkml.kernels.rules import Failures, Rule, Signals, first_failures
+from sparkml.kernels.texts import pieces, read_texts
+from sparkml.kernels.words import Memory, count_proper_words, find_words
+from sparkml.stages.clean.config import CleanConfig
+from sparkml.stages.clean.rule_sets import EMPTY, NULL_TEXT, TOO_LARGE, Batch, rule_sets, signal_names
+
+_PIECE_BYTES = (
+    1 << 20
+)  # the words of a piece take six times its size: they should stay in the processor's cache
+
+
+def clean_batches(
+    config: CleanConfig, passed: tuple[str, ...], batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Each document with what was measured and the rule that it fails; rejected text is left out.
+
+    The columns `passed` go through as they are; those of `decide` follow.
+    """
+    memory = Memory()
+    for batch in batches:
+        for start, stop in pieces(batch.column("text"), _PIECE_BYTES):
+            rows = batch.slice(start, stop - start)
+            columns = {name: rows.column(name) for name in passed}
+            columns |= decide(rows.column("text"), config, memory)
+            yield pa.RecordBatch.from_pydict(columns)
+
+
+def decide(original: pa.Array, config: CleanConfig, memory: Memory) -> dict[str, pa.Array]:
+    """Normalised text and signals of documents; reason, value, threshold and detail of those that fail a rule."""
+    sizes = np.diff(read_texts(original).offsets)
+    too_large = sizes > config.max_text_bytes
+    text = pc.if_else(pa.array(too_large), pa.scalar("", original.type), original)
+    text = normalise(text) if config.normalise else text
+    texts = read_texts(text)
+    words = find_words(texts, memory)
+    signals: dict[str, NDArray[np.float64]] = {"n_words": count_proper_words(words)}
+    rules: list[Rule] = []
+    for one in rule_sets(config):
+        signals |= one.measure(Batch(texts, words, memory), config)
+        rules += one.rules(config)
+    failed = first_failures(signals, rules, len(text))
+    reasons, details = _named(failed, rules)
+    nothing = np.full(len(text), np.nan)
+    for rows, reason, value, threshold, detail in (
+        (np.diff(texts.offsets) == 0, EMPTY, np.zeros(len(text)), 0.0, "no visible character"),
+        (too_large, TOO_LARGE, sizes, config.max_text_bytes, f"text_bytes > {config.max_text_bytes}"),
+        (original.is_null().to_numpy(zero_copy_only=False), NULL_TEXT, nothing, np.nan, "no text"),
+    ):
+        reasons[rows], details[rows] = reason, detail
+        failed.value[rows], failed.threshold[rows] = value[rows], threshold
+    reason = pa.array(reasons, pa.string())
+    return {
+        "text": pc.if_else(reason.is_null(), text, pa.scalar(None, text.type)),
+        "text_bytes": pa.array(sizes),
+        "n_words": pa.array(signals["n_words"].astype(np.int32)),
+        "signals": _struct(signals, config),
+        "drop_reason": reason,
+        "value": pa.array(failed.value, from_pandas=True),
+        "threshold": pa.array(failed.threshold, from_pandas=True),
+        "detail": pa.array(details, pa.string()),
+    }
+
+
+def _named(failed: Failures, rules: list[Rule]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    """Name of the failed rule, and in words what was compared."""
+    reasons = np.full(len(failed.rule), None, object)
+    details = reasons.copy()
+    for index in np.unique(failed.rule[failed.rule >= 0]):
+        rule = rules[index]
+        for limit, sign in ((rule.least, "<"), (rule.most, ">")):
+            rows = (failed.rule == index) & (failed.threshold == limit)
+            reasons[rows], details[rows] = rule.reason, f"{rule.signal} {sign} {limit}"
+    return reasons, details
+
+
+def _struct(signals: Signals, config: CleanConfig) -> pa.StructArray:
+    names = signal_names(config)
+    return pa.StructArray.from_arrays([pa.array(signals[name]) for name in names], names)

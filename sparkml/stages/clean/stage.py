@@ -1,0 +1,126 @@
+"""Clean: bronze -> clean, and a reason for every document that is left out.
+
+One pass over the text gives both: each document is normalised, its words are found once, every configured rule set
+measures it, and the first rule that it fails names the reason. What passes and what does not is kept on the executors'
+disks while the two tables are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    MapType,
+    StringType,
+    StructField,
+    StructType,
+)
+from pyspark.storagelevel import StorageLevel
+
+from sparkml.frame.runs import RunReport, StageRun
+from sparkml.stages.clean.config import CleanConfig
+from sparkml.stages.clean.rule_sets import signal_names
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["CleanConfig", "kept_of", "rejects_of", "run", "transform"]
+
+_PASSED = StructType(
+    [
+        StructField("doc_id", StringType()),
+        StructField("source", StringType()),
+        StructField("locator", StringType()),
+        StructField("lang", StringType()),
+        StructField("lang_score", FloatType()),
+        StructField("url", StringType()),
+        StructField("title", StringType()),
+        StructField("label", StringType()),
+        StructField("meta", MapType(StringType(), StringType())),
+    ]
+)
+_KEPT = ("doc_id", "text", "lang", "lang_score", "n_words", "url", "title", "label", "signals", "meta")
+_REJECTED = ("doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail")
+
+
+def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
+    """Every document with its decision: `drop_reason` is null and `text` normalised where it stays.
+
+    There is no language model here: `lang` and `lang_score` are what the source says in its fields of that name.
+    """
+    documents = bronze.select(
+        "doc_id",
+        "source",
+        "locator",
+        _from_meta("lang").alias("lang"),
+        _from_meta("lang_score").try_cast("float").alias("lang_score"),
+        "url",
+        "title",
+        "label",
+        "meta",
+        "text",
+    )
+    return documents.mapInArrow(partial(_clean, config), _decided(config))
+
+
+def kept_of(decided: DataFrame) -> DataFrame:
+    """The rows of `clean`."""
+    return decided.where(F.col("drop_reason").isNull()).select(*_KEPT)
+
+
+def rejects_of(decided: DataFrame) -> DataFrame:
+    """The rows of `rejects`."""
+    return decided.where(F.col("drop_reason").isNotNull()).select(*_REJECTED)
+
+
+def run(job: StageRun, config: CleanConfig) -> RunReport:
+    """Decide once, then write `clean` and the rejects."""
+    bronze = job.read(config.source)
+    decided = transform(bronze, config).persist(StorageLevel.DISK_ONLY)
+    try:
+        text_bytes = decided.agg(F.sum("text_bytes")).collect()[0][0]
+        kept = job.overwrite(kept_of(decided), config.target)
+        reasons = job.write_rejects(rejects_of(decided), config.rejects)
+    finally:
+        decided.unpersist()
+    return RunReport(
+        rows_in=bronze.count(),  # from the statistics in Delta's log: no data is read
+        rows_kept=kept.rows,
+        rows_rejected=sum(reasons.values()),
+        reasons=reasons,
+        bytes_in=text_bytes or 0,
+    )
+
+
+def _clean(config: CleanConfig, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    from sparkml.stages.clean.batches import clean_batches  # numba stays out of the driver
+
+    return clean_batches(config, tuple(_PASSED.names), batches)
+
+
+def _decided(config: CleanConfig) -> StructType:
+    signals = StructType([StructField(name, DoubleType()) for name in signal_names(config)])
+    decision = [
+        StructField("text", StringType()),
+        StructField("text_bytes", LongType()),
+        StructField("n_words", IntegerType()),
+        StructField("signals", signals),
+        StructField("drop_reason", StringType()),
+        StructField("value", DoubleType()),
+        StructField("threshold", DoubleType()),
+        StructField("detail", StringType()),
+    ]
+    return StructType([*_PASSED.fields, *decision])
+
+
+def _from_meta(field: str) -> Column:
+    """A field that ingest kept aside; its values are JSON, so a string loses its quotes."""
+    return F.get_json_object(F.try_element_at("meta", F.lit(field)), "$")

@@ -1,0 +1,141 @@
+"""The stage `compress`: model `classifier` -> model `classifier-int8`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from sparkml.errors import InputError
+from sparkml.frame.config import StageConfig
+from sparkml.frame.registry import (
+    CLASSIFIER,
+    CLASSIFIER_INT8,
+    ModelRecord,
+    model_folder,
+    next_version,
+    register,
+    require,
+)
+from sparkml.frame.runs import RunReport, StageRun
+from sparkml.log import get_logger
+from sparkml.models.folder import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    folder_bytes,
+    new_folder,
+    read_json,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from sparkml.compression.measure import SideBySide
+
+_log = get_logger(__name__)
+
+
+class CompressConfig(StageConfig):
+    """Fields of `conf/base/compress.yaml`."""
+
+    source_id: str = Field(CLASSIFIER, description="The model to compress")
+    model_id: str = Field(CLASSIFIER_INT8, description="The model to write")
+    latency_documents: int = Field(100, ge=1, description="Single documents whose latency is measured")
+    rounds: int = Field(5, ge=1, description="Timed rounds of each model; medians count")
+    batch_size: int = Field(32, ge=1, description="Documents a batch when throughput is measured")
+    throughput_documents: int = Field(256, ge=1, description="Documents whose throughput is measured")
+    threads: int = Field(
+        1, ge=1, description="Threads while measuring", json_schema_extra={"semantic": False}
+    )
+
+
+def run(job: StageRun, config: CompressConfig) -> RunReport:
+    """Quantise, measure on the documents that the classifier never saw, write and register.
+
+    Rows are those held-out documents: all of them are measured, none is rejected.
+    """
+    source = require(job, config.source_id, stage="finetune")
+    if source.kind != "finetuned":
+        raise InputError(
+            "only a fine-tuned float model can be compressed",
+            where=source.name,
+            got=f"kind {source.kind}",
+            expected="kind finetuned",
+            next_action="set compress.source_id to such a model",
+        )
+    target = model_folder(job.artifacts, config.model_id, next_version(job, config.model_id))
+    with job.progress.task("compress", total=2, unit="models") as task, new_folder(target) as staging:
+        write_int8(source.path, staging)
+        task.advance(1)
+        measured = _measure(source, staging, config)
+        _write_report(staging, source, measured)
+    register(
+        job,
+        model_id=config.model_id,
+        kind="int8",
+        folder=target,
+        parent=source.name,
+        trained_on=source.trained_on,
+        metrics=measured.metrics(),
+    )
+    _log.info("%d of %d predictions flipped by int8", measured.flipped, measured.documents)
+    return RunReport(
+        rows_in=measured.documents,
+        rows_kept=measured.documents,
+        bytes_in=folder_bytes(source.path, WEIGHTS_FILE),
+        metrics=measured.metrics(),
+    )
+
+
+def write_int8(source_folder: str | Path, staging: Path) -> None:
+    """Write the int8 form of a float classifier folder into a staging folder."""
+    from sparkml.models.classifier import FLOAT32, INT8, load_classifier, write_classifier
+    from sparkml.models.int8 import to_int8
+
+    found = load_classifier(source_folder)
+    if found.precision != FLOAT32:
+        raise InputError(
+            "the model is quantised already", where=str(source_folder), got=found.precision, expected=FLOAT32
+        )
+    scheme = {
+        "weights": "int8, symmetric, one scale an output channel",
+        "activations": "int8, symmetric, one scale a token, at run time",
+        "word_embeddings": "int8, symmetric, one scale a row",
+    }
+    config = {**found.config, "precision": INT8, "quantisation": scheme}
+    tokenizer_file = Path(source_folder) / TOKENIZER_FILE
+    write_classifier(staging, to_int8(found.model), found.labels, config, tokenizer_file)
+
+
+def _measure(source: ModelRecord, staging: Path, config: CompressConfig) -> SideBySide:
+    from sparkml.compression.measure import TimingPlan, side_by_side
+    from sparkml.inference.scorer import load_scorer
+    from sparkml.models.evaluation import read_held_out
+
+    plan = TimingPlan(config.latency_documents, config.throughput_documents, config.batch_size, config.rounds)
+    sizes = (folder_bytes(source.path, WEIGHTS_FILE), folder_bytes(staging, WEIGHTS_FILE))
+    return side_by_side(
+        load_scorer(source.path, config.threads),
+        load_scorer(staging, config.threads),
+        read_held_out(Path(source.path)),
+        sizes,
+        plan,
+    )
+
+
+def _write_report(staging: Path, source: ModelRecord, measured: SideBySide) -> None:
+    write_json(
+        staging / "report.json",
+        {
+            "parent": source.name,
+            "float32": asdict(measured.float32),
+            "int8": asdict(measured.int8),
+            "documents": measured.documents,
+            "flipped": measured.flipped,
+            "largest_score_difference": measured.largest_score_difference,
+            "confusion": measured.confusion,
+            "quantisation": read_json(staging / CONFIG_FILE)["quantisation"],
+        },
+    )

@@ -1,0 +1,74 @@
+"""Configuration of the `ingest` stage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from sparkml.frame.config import StageConfig, TableRef
+
+Format = Literal["auto", "jsonl", "parquet", "csv", "tsv", "text", "lines", "python_env"]
+
+
+def _as_name(value: object) -> object:
+    # `text_field=1` on a command line is a number to YAML and the name of a column to us.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _as_delimiter(value: object) -> object:
+    return "\t" if value in ("\\t", "tab") else value
+
+
+FieldName = Annotated[str, BeforeValidator(_as_name), Field(min_length=1)]
+
+
+class SourceConfig(StageConfig):
+    """What is read, and which fields mean what."""
+
+    path: str | None = Field(
+        None, description="File, folder or glob, local or URI; null: the embedded corpus"
+    )
+    format: Format = Field("auto", description="auto: by the extension of each file")
+    dataset: str | None = Field(
+        None, min_length=1, description="Part of every doc_id; null: the folder's name"
+    )
+    text_field: FieldName = Field("text", description="Field that holds the document")
+    id_field: FieldName | None = Field(
+        None, description="Field that holds the doc_id; null: a hash of the place"
+    )
+    label_field: FieldName | None = Field(None, description="Field that holds the label")
+    header: bool = Field(
+        True, description="CSV, TSV: does the first row name the fields? Else they are 0, 1, 2"
+    )
+    delimiter: Annotated[str, BeforeValidator(_as_delimiter), Field(min_length=1, max_length=1)] | None = (
+        Field(None, description="CSV, TSV: null is a comma for CSV and a tab for TSV")
+    )
+    quote: Annotated[str, Field(max_length=1)] | None = Field(
+        None, description='CSV, TSV: null is `"` for CSV and no quoting for TSV; empty is no quoting'
+    )
+    sample_fraction: float = Field(
+        1.0, gt=0, le=1, description="Part of the files, chosen by a hash of their path"
+    )
+    max_files: int | None = Field(None, ge=1, description="At most so many files: those of the lowest hash")
+
+    @model_validator(mode="after")
+    def _path_is_given(self) -> SourceConfig:
+        if self.path is None and self.format not in ("auto", "python_env"):
+            raise ValueError(f"format {self.format} needs ingest.source.path")
+        return self
+
+
+class IngestConfig(StageConfig):
+    """Source files -> bronze."""
+
+    source: SourceConfig = Field(default_factory=SourceConfig, description="What is read")
+    target: TableRef = "bronze"
+    rejects: TableRef = "rejects"
+    max_record_bytes: int = Field(16 * 1024**2, ge=1, description="A longer record becomes a reject")
+    split_bytes: int = Field(
+        64 * 1024**2, ge=1, description="Bytes a task reads", json_schema_extra={"semantic": False}
+    )
+    batch_bytes: int = Field(
+        4 * 1024**2, ge=1, description="Bytes of text a batch holds", json_schema_extra={"semantic": False}
+    )

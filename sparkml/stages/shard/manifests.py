@@ -1,0 +1,169 @@
+"""Manifests from what lies on disk: footers and checksums of the pinned files, read by Spark tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+from sparkml.errors import TableError
+from sparkml.feed.manifest import Manifest, ShardFile
+from sparkml.frame.storage import filesystem_of
+from sparkml.frame.tables import DataFile
+
+_FACTS_DDL = (
+    "path string, split string, first_id long, row_groups array<long>, bytes long, "
+    "checksum string, content string"
+)
+_FACTS_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("split", pa.string()),
+        ("first_id", pa.int64()),
+        ("row_groups", pa.list_(pa.int64())),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+        ("content", pa.string()),
+    ]
+)
+_READ_BYTES = 1 << 20
+_CONTENT_COLUMNS = ["sample_id", "input_ids", "doc_starts", "doc_ids"]
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """One data file as it lies there. `content` is a hash of its samples, whoever wrote them and when."""
+
+    path: str
+    split: str
+    first_id: int
+    row_groups: tuple[int, ...]
+    bytes: int
+    checksum: str
+    content: str
+
+
+def read_facts(spark: SparkSession, files: Sequence[DataFile]) -> list[FileFacts]:
+    """Open every file in a Spark task; returns the facts in the order of the samples."""
+    if not files:
+        return []
+    paths = spark.createDataFrame([(local_path(file.path),) for file in files], "path string")
+    rows = paths.repartition(min(len(files), 256)).mapInArrow(_open_files, _FACTS_DDL).collect()
+    facts = [FileFacts(**{**row.asDict(), "row_groups": tuple(row["row_groups"])}) for row in rows]
+    return sorted(facts, key=lambda file: file.first_id)
+
+
+def _open_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        facts = [file_facts(path) for path in batch.column("path").to_pylist()]
+        yield pa.RecordBatch.from_pylist([vars(fact) for fact in facts], schema=_FACTS_SCHEMA)
+
+
+def file_facts(path: str) -> FileFacts:
+    """Footer, SHA-256 of the bytes, and SHA-256 of the samples of one Parquet file of one split."""
+    filesystem, inner = filesystem_of(path)
+    with filesystem.open_input_file(inner) as stream:
+        checksum = hashlib.sha256()
+        while block := stream.read(_READ_BYTES):
+            checksum.update(block)
+        size = stream.tell()
+        stream.seek(0)
+        file = pq.ParquetFile(stream)
+        groups = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+        content = hashlib.sha256()
+        ids: list[int] = []
+        splits: set[str] = set()
+        for number in range(file.metadata.num_row_groups):
+            table = file.read_row_group(number, columns=["split", *_CONTENT_COLUMNS]).combine_chunks()
+            splits.update(table.column("split").unique().to_pylist())
+            ids.append(table.column("sample_id")[0].as_py())
+            _update(content, table)
+    if len(splits) != 1:
+        raise TableError(
+            "a shard file must hold samples of one split",
+            where=path,
+            got=", ".join(sorted(splits)) or "no samples",
+        )
+    return FileFacts(
+        path, splits.pop(), ids[0], tuple(groups), size, checksum.hexdigest(), content.hexdigest()
+    )
+
+
+def _update(content: hashlib._Hash, table: pa.Table) -> None:
+    for name in _CONTENT_COLUMNS:
+        for chunk in table.column(name).chunks:
+            values = chunk
+            if isinstance(chunk, pa.ListArray):
+                lengths = chunk.value_lengths()
+                content.update(lengths.to_numpy().tobytes())
+                values = chunk.flatten()
+            if pa.types.is_string(values.type):
+                content.update("\0".join(values.to_pylist()).encode())
+            else:
+                content.update(values.to_numpy().tobytes())
+
+
+def local_path(uri: str) -> str:
+    """`file:///a%20b` as `/a b`; any other URI as it is."""
+    parts = urlsplit(uri)
+    return unquote(parts.path) if parts.scheme == "file" else uri
+
+
+def check_equal_groups(facts: Sequence[FileFacts], rows_per_row_group: int, rows_per_file: int) -> None:
+    """Raise TableError unless only the last file of each split, and its last row group, are short.
+
+    Ranks read whole row groups: unequal ones give ranks unequal steps, and an allreduce then waits for ever.
+    """
+    for split in dict.fromkeys(file.split for file in facts):
+        files = [file for file in facts if file.split == split]
+        groups = list(chain.from_iterable(file.row_groups for file in files))
+        sizes = [sum(file.row_groups) for file in files]
+        short_files = [file for file, rows in zip(files[:-1], sizes, strict=False) if rows != rows_per_file]
+        equal = all(rows == rows_per_row_group for rows in groups[:-1]) and groups[-1] <= rows_per_row_group
+        if short_files or not equal or sizes[-1] > rows_per_file:
+            raise TableError(
+                f"the `{split}` samples do not lie in equal row groups",
+                where=(short_files or files)[0].path,
+                got=f"row groups of {sorted(set(groups))} rows",
+                expected=f"{rows_per_row_group} rows a row group, {rows_per_file} a file",
+                next_action="turn optimised writes and auto compaction off for this table",
+            )
+
+
+def manifest_of(
+    split: str,
+    facts: Sequence[FileFacts],
+    *,
+    table: str,
+    version: int,
+    tokenizer_hash: str,
+    sequence_length: int,
+    seed: int,
+) -> Manifest:
+    """The manifest of one split. Its id is a hash of the samples: equal samples have equal ids in any run."""
+    mine = [file for file in facts if file.split == split]
+    identity = {
+        "split": split,
+        "tokenizer_hash": tokenizer_hash,
+        "sequence_length": sequence_length,
+        "seed": seed,
+        "files": [[list(file.row_groups), file.content] for file in mine],
+    }
+    return Manifest(
+        manifest_id=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        table=table,
+        version=version,
+        split=split,
+        files=tuple(ShardFile(file.path, file.row_groups, file.bytes, file.checksum) for file in mine),
+        rows=sum(sum(file.row_groups) for file in mine),
+        tokenizer_hash=tokenizer_hash,
+        sequence_length=sequence_length,
+        seed=seed,
+    )

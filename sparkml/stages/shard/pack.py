@@ -1,0 +1,169 @@
+"""Tokenise and pack, in the Python workers: sorted documents in, samples out, as Arrow batches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from sparkml.kernels.packing import Int32, Int64, Packed, Packer
+from sparkml.models.tokenizer import CLS_ID, PAD_ID, SEP_ID, parse_tokenizer
+from sparkml.stages.shard.vocabulary import one_thread
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# An encoding takes some 100 bytes a token: this bounds the memory of a task, not the size of its batches.
+_BLOCK_CHARACTERS = 1 << 20
+# A single space between two words never lies inside a pre-token, so a cut in front of it changes no token.
+_CUT = re.compile(r"(?<=\S) (?=\S)")
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        ("bucket", pa.int32()),
+        ("nth", pa.int32()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("doc_starts", pa.list_(pa.int32())),
+        ("doc_ids", pa.list_(pa.string())),
+        ("n_documents", pa.int32()),
+        ("n_tokens", pa.int32()),
+    ]
+)
+SAMPLE_DDL = (
+    "split string, bucket int, nth int, input_ids array<int>, doc_starts array<int>, doc_ids array<string>, "
+    "n_documents int, n_tokens int"
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Documents that are packed together: one bucket of one split."""
+
+    split: str
+    bucket: int
+
+
+def packing(
+    tokenizer_json: str, sequence_length: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function for `mapInArrow`: columns `split`, `bucket`, `doc_id`, `text`, each group in one piece.
+
+    Answers with `SAMPLE_SCHEMA`: `nth` counts the samples of a group, `n_documents` the documents that end in
+    a sample, `n_tokens` its tokens without padding.
+    """
+
+    def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        one_thread()
+        tokenizer = parse_tokenizer(tokenizer_json)
+        current: GroupPacker | None = None
+        for batch in batches:
+            for group, part in groups_of(batch):
+                if current is None or current.group != group:
+                    if current is not None:
+                        yield from current.finish()
+                    current = GroupPacker(group, tokenizer, sequence_length)
+                yield from current.add(part)
+        if current is not None:
+            yield from current.finish()
+
+    return pack
+
+
+def groups_of(batch: pa.RecordBatch) -> Iterator[tuple[Group, pa.RecordBatch]]:
+    """The runs of equal `split` and `bucket` in a batch, in order."""
+    keys = list(zip(batch.column("split").to_pylist(), batch.column("bucket").to_pylist(), strict=True))
+    start = 0
+    for end in range(1, len(keys) + 1):
+        if end == len(keys) or keys[end] != keys[start]:
+            yield Group(*keys[start]), batch.slice(start, end - start)
+            start = end
+
+
+class GroupPacker:
+    """Tokenises and packs the documents of one group, which arrive in order, batch by batch."""
+
+    def __init__(self, group: Group, tokenizer: Tokenizer, sequence_length: int) -> None:
+        self.group = group
+        self._tokenizer = tokenizer
+        self._packer = Packer(sequence_length, cls_id=CLS_ID, sep_id=SEP_ID, pad_id=PAD_ID)
+        self._n_samples = 0
+
+    def add(self, documents: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Samples that these documents fill."""
+        doc_ids = documents.column("doc_id").to_pylist()
+        texts = documents.column("text").to_pylist()
+        for start, end in blocks(texts):
+            tokens, lengths = tokenise(self._tokenizer, texts[start:end])
+            yield from self._samples(*self._packer.add(tokens, lengths, doc_ids[start:end]))
+
+    def finish(self) -> Iterator[pa.RecordBatch]:
+        """The last, padded sample of the group."""
+        yield from self._samples(*self._packer.finish())
+
+    def _samples(self, packed: Packed, doc_ids: list[str]) -> Iterator[pa.RecordBatch]:
+        n_samples, sequence_length = packed.input_ids.shape
+        if not n_samples:
+            return
+        flat = pa.array(packed.input_ids.reshape(-1))
+        edges = pa.array(np.arange(n_samples + 1, dtype=np.int32) * sequence_length)
+        offsets = pa.array(packed.offsets.astype(np.int32))
+        parts = pa.array(doc_ids, pa.string()).take(pa.array(packed.documents))
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.array([self.group.split] * n_samples, pa.string()),
+                pa.array(np.full(n_samples, self.group.bucket, dtype=np.int32)),
+                pa.array(np.arange(self._n_samples, self._n_samples + n_samples, dtype=np.int32)),
+                pa.ListArray.from_arrays(edges, flat),
+                pa.ListArray.from_arrays(offsets, pa.array(packed.starts)),
+                pa.ListArray.from_arrays(offsets, parts),
+                pa.array((packed.input_ids == SEP_ID).sum(axis=1, dtype=np.int32)),
+                pa.array((packed.input_ids != PAD_ID).sum(axis=1, dtype=np.int32)),
+            ],
+            schema=SAMPLE_SCHEMA,
+        )
+        self._n_samples += n_samples
+
+
+def blocks(texts: list[str]) -> Iterator[tuple[int, int]]:
+    """Cut documents into runs of about a megabyte, one document at least."""
+    start, size = 0, 0
+    for index, text in enumerate(texts):
+        size += len(text)
+        if size >= _BLOCK_CHARACTERS:
+            yield start, index + 1
+            start, size = index + 1, 0
+    if start < len(texts):
+        yield start, len(texts)
+
+
+def tokenise(tokenizer: Tokenizer, texts: list[str]) -> tuple[Int32, Int64]:
+    """Tokens of all texts in one row (int32 [tokens]) and how many each text has (int64 [texts]).
+
+    The text "[SEP]" gives the tokens of these five characters: special ids come from packing alone.
+    """
+    pieces = [list(cut(text)) for text in texts]
+    encodings = tokenizer.encode_batch_fast(list(chain.from_iterable(pieces)), add_special_tokens=False)
+    ids = [encoding.ids for encoding in encodings]
+    per_piece = np.fromiter((len(tokens) for tokens in ids), dtype=np.int64, count=len(ids))
+    tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(per_piece.sum()))
+    last = np.cumsum([len(cuts) for cuts in pieces], dtype=np.int64)
+    until = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(per_piece)])[last]
+    return tokens, np.diff(until, prepend=0)
+
+
+def cut(text: str, limit: int = _BLOCK_CHARACTERS) -> Iterator[str]:
+    """A very long text in pieces of at least `limit` characters, cut where no token is cut through."""
+    start = 0
+    while len(text) - start > limit:
+        place = _CUT.search(text, start + limit)
+        if place is None:
+            break
+        yield text[start : place.start()]
+        start = place.start()
+    yield text[start:]

@@ -1,0 +1,213 @@
+"""Shard: kept documents -> tokenizer, packed samples in equal row groups, one manifest a split.
+
+A document's bucket and its place in it are hashes of its id, and each bucket of a split is packed on its own:
+the samples depend on neither the order nor the partitions of the rows.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pydantic import Field, model_validator
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+from sparkml.frame.config import StageConfig, TableRef
+from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.schemas import MANIFESTS
+from sparkml.frame.splits import TRAIN, VALIDATION, with_split
+from sparkml.frame.tables import Written
+from sparkml.log import get_logger
+from sparkml.models.tokenizer import SPECIAL_TOKENS
+from sparkml.stages.shard.layout import Bucket, Layout, numbered, row_groups_of
+from sparkml.stages.shard.manifests import FileFacts, check_equal_groups, manifest_of, read_facts
+from sparkml.stages.shard.pack import SAMPLE_DDL, packing
+from sparkml.stages.shard.vocabulary import (
+    SAMPLE_CHARACTERS_PER_DOCUMENT,
+    sample_texts,
+    save_tokenizer,
+    train_in_one_task,
+)
+
+_log = get_logger(__name__)
+_SPLITS = (TRAIN, VALIDATION)
+_BYTE_TOKENS = 256
+
+
+class ShardConfig(StageConfig):
+    """What `conf/base/shard.yaml` holds."""
+
+    source: TableRef = Field("kept", description="Documents to pack")
+    duplicates: TableRef = Field("duplicates", description="Their duplicates: a cluster stays in one split")
+    target: TableRef = Field("samples", description="Packed samples")
+    manifests: TableRef = Field("manifests", description="One row a split: files, row groups, version")
+    rejects: TableRef = Field("rejects", description="Documents without a token")
+    vocabulary_size: int = Field(
+        8192, ge=len(SPECIAL_TOKENS) + _BYTE_TOKENS, le=1 << 20, description="Tokens of the tokenizer at most"
+    )
+    tokenizer_sample_bytes: int = Field(
+        16_000_000, ge=1, description="Bytes of training text that the tokenizer is trained on, about"
+    )
+    sequence_length: int = Field(128, ge=8, le=1 << 16, description="Tokens a sample")
+    validation_fraction: float = Field(0.1, ge=0.0, lt=1.0, description="Part of the clusters held out")
+    n_buckets: int = Field(16, ge=1, le=1 << 16, description="Groups that are packed on their own")
+    rows_per_row_group: int = Field(256, ge=1, description="Samples a row group: what a rank reads at once")
+    rows_per_file: int = Field(8192, ge=1, description="Samples a file, a multiple of rows_per_row_group")
+
+    @model_validator(mode="after")
+    def _files_hold_whole_row_groups(self) -> ShardConfig:
+        if self.rows_per_file % self.rows_per_row_group:
+            raise ValueError(
+                f"rows_per_file ({self.rows_per_file}) must be a multiple of "
+                f"rows_per_row_group ({self.rows_per_row_group})"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class SourceSize:
+    """What there is to pack."""
+
+    documents: int
+    bytes: int
+    train_sample_bytes: int  # of the train split, each document cut as for the tokenizer's sample
+
+
+def transform(documents: DataFrame, tokenizer_json: str, config: ShardConfig, seed: int) -> DataFrame:
+    """Documents with `split` -> packed samples, numbered within their bucket (`SAMPLE_DDL`)."""
+    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(config.n_buckets)).cast("int")
+    keyed = documents.select(
+        "split",
+        bucket.alias("bucket"),
+        "doc_id",
+        "text",
+        F.xxhash64(F.lit(seed).cast("long"), "doc_id").alias("_order"),
+    )
+    # A bucket is a task; hashing the bucket number again would leave some tasks empty and double others.
+    grouped = keyed.repartitionById(config.n_buckets, F.col("bucket"))
+    ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
+    return ordered.mapInArrow(packing(tokenizer_json, config.sequence_length), SAMPLE_DDL)
+
+
+def is_empty() -> Column:
+    """A document without a character has no token."""
+    return F.coalesce(F.length("text"), F.lit(0)) == 0
+
+
+def run(job: StageRun, config: ShardConfig) -> RunReport:
+    """Write `samples`, then `manifests` that pin them; the tokenizer file comes before both."""
+    kept = job.read(config.source).select("doc_id", "text")
+    documents = with_split(kept, job.read(config.duplicates), config.validation_fraction, job.seed)
+    reasons = job.write_rejects(rejects_of(kept), config.rejects)
+    documents = documents.where(~is_empty())
+    size = source_size(documents)
+    content = train_in_one_task(
+        sample_texts(
+            documents.where(F.col("split") == TRAIN),
+            size.train_sample_bytes,
+            config.tokenizer_sample_bytes,
+            job.seed,
+        ),
+        config.vocabulary_size,
+    )
+    file, tokenizer_hash = save_tokenizer(content, job.artifacts)
+    _log.info("tokenizer %s", file)
+    started = time.monotonic()
+    layout, written = _write_samples(job, config, transform(documents, content, config, job.seed))
+    seconds = time.monotonic() - started
+    facts = read_facts(job.spark, job.tables.data_files(config.target, written.version))
+    check_equal_groups(facts, config.rows_per_row_group, config.rows_per_file)
+    _write_manifests(job, config, facts, written, tokenizer_hash)
+    rejected = sum(reasons.values())
+    return RunReport(
+        rows_in=size.documents + rejected,
+        rows_kept=layout.documents,
+        rows_rejected=rejected,
+        reasons=reasons,
+        bytes_in=size.bytes,
+        metrics=_metrics(layout, config, facts, size, seconds),
+    )
+
+
+def rejects_of(kept: DataFrame) -> DataFrame:
+    """Documents that have no token at all, in the columns of `rejects`."""
+    return kept.where(is_empty()).select(
+        "doc_id",
+        F.lit(None).cast("string").alias("source"),
+        F.lit(None).cast("string").alias("locator"),
+        F.lit("no_tokens").alias("drop_reason"),
+        F.lit(0.0).alias("value"),
+        F.lit(1.0).alias("threshold"),
+        F.when(F.col("text").isNull(), "text is null").otherwise("text is empty").alias("detail"),
+    )
+
+
+def source_size(documents: DataFrame) -> SourceSize:
+    """One pass that also says how large a part the tokenizer's sample is."""
+    head = F.octet_length(F.substring("text", 1, SAMPLE_CHARACTERS_PER_DOCUMENT))
+    row = documents.agg(
+        F.count(F.lit(1)).alias("documents"),
+        F.coalesce(F.sum(F.octet_length("text")), F.lit(0)).alias("bytes"),
+        F.coalesce(F.sum(F.when(F.col("split") == TRAIN, head)), F.lit(0)).alias("train"),
+    ).collect()[0]
+    return SourceSize(row["documents"], row["bytes"], row["train"])
+
+
+def _write_samples(job: StageRun, config: ShardConfig, packed: DataFrame) -> tuple[Layout, Written]:
+    # Numbering needs the size of every bucket before a sample is written: tokenised once, kept on disk.
+    packed = packed.persist(StorageLevel.DISK_ONLY)
+    try:
+        counts = packed.groupBy("split", "bucket").agg(
+            F.count(F.lit(1)).alias("samples"),
+            F.sum("n_documents").alias("documents"),
+            F.sum("n_tokens").alias("tokens"),
+        )
+        buckets = [Bucket(**row.asDict()) for row in counts.collect()]  # at most two rows a bucket
+        layout = Layout.of(buckets, _SPLITS, config.rows_per_file)
+        with row_groups_of(job.spark, config.rows_per_row_group, config.sequence_length):
+            samples = numbered(packed, layout, job.spark)
+            return layout, job.overwrite(samples, config.target, options={"compression": "zstd"})
+    finally:
+        packed.unpersist()
+
+
+def _write_manifests(
+    job: StageRun, config: ShardConfig, facts: list[FileFacts], written: Written, tokenizer_hash: str
+) -> None:
+    manifests = [
+        manifest_of(
+            split,
+            facts,
+            table=config.target,
+            version=written.version,
+            tokenizer_hash=tokenizer_hash,
+            sequence_length=config.sequence_length,
+            seed=job.seed,
+        )
+        for split in _SPLITS
+    ]
+    columns = [name for name in MANIFESTS.names if name != "run_id"]
+    rows = [tuple(manifest.to_record()[name] for name in columns) for manifest in manifests]
+    schema = MANIFESTS.__class__([field for field in MANIFESTS.fields if field.name != "run_id"])
+    job.overwrite(job.spark.createDataFrame(rows, schema).coalesce(1), config.manifests)
+
+
+def _metrics(
+    layout: Layout, config: ShardConfig, facts: list[FileFacts], size: SourceSize, seconds: float
+) -> dict[str, float]:
+    places = layout.samples * config.sequence_length
+    # [CLS] of every sample and [SEP] of every document are counted as tokens of the samples, not of the text.
+    text_tokens = layout.tokens - layout.samples - layout.documents
+    return {
+        "documents": layout.documents,
+        "samples": layout.samples,
+        "samples_validation": layout.samples_of(VALIDATION),
+        "tokens": text_tokens,
+        "tokens_per_second": text_tokens / seconds,
+        "bytes_per_token": size.bytes / text_tokens if text_tokens else 0.0,
+        "padding_fraction": 1 - layout.tokens / places if places else 0.0,
+        "files": len(facts),
+        "row_groups": sum(len(file.row_groups) for file in facts),
+    }
