@@ -1,26 +1,265 @@
-"""Opens data files by path or URI with pyarrow's filesystems."""
+"""One resolver of folders and URIs, for sources, the feed, tables and artifacts.
+
+    place                       Python reads it by                 Spark calls it
+    folder of this machine      pyarrow's local file system        file:///a/b
+    s3:// s3a:// s3n://         pyarrow's S3                       s3a://
+    gs:// gcs://                pyarrow's Google Cloud Storage     gs://
+    abfs:// abfss:// wasbs://   pyarrow's Azure                    abfss://
+    hdfs://                     libhdfs (needs Hadoop's classpath) hdfs://
+    /Volumes/..., dbfs:/...     the mounted folder                 dbfs:/...
+    any other scheme            the fsspec package that serves it  as it is
+
+A place without a scheme is a folder of this machine, for Spark too: Spark alone would ask the cluster's default file
+system. Credentials are never part of a place: they come from the environment of each process (`AWS_ACCESS_KEY_ID`,
+profiles, instance roles), an S3 server other than Amazon's from `AWS_ENDPOINT_URL`.
+"""
 
 from __future__ import annotations
 
-import pyarrow.fs
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
-from sparkml.errors import InputError
+import pyarrow as pa
+from pyarrow import fs
 
-# Hadoop's names of schemes that pyarrow knows under another one.
-_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "wasbs": "abfss"}
+from sparkml.errors import ConfigError, InputError, StorageError
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: `C:` is a drive
+_CATALOG = re.compile(r"^\w[\w-]*\.\w[\w-]*$")
+_SAME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss"}
+_KNOWN = ("file", "s3", "gs", "abfss", "hdfs", "dbfs")
 
 
-def filesystem_of(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The filesystem of a path or URI, and the path inside it; InputError where pyarrow knows it not."""
-    scheme, colon, rest = location.partition(":")
-    if not colon or not scheme.isalnum() or len(scheme) == 1:
-        return pyarrow.fs.LocalFileSystem(), location
+def scheme_of(location: str) -> str:
+    """The scheme, one name for each kind of storage; `file` for a folder of this machine."""
+    match = _SCHEME.match(location)
+    if match is None:
+        return "dbfs" if location.startswith("/Volumes/") else "file"
+    scheme = match[1].lower()
+    return _SAME.get(scheme, scheme)
+
+
+def is_catalog(location: str) -> bool:
+    """True for `catalog.schema`: tables that a metastore places."""
+    return _CATALOG.match(location) is not None
+
+
+def is_remote(location: str) -> bool:
+    """False for a folder that this machine's file system shows; True for object stores and catalogs."""
+    return is_catalog(location) or scheme_of(location) not in ("file", "dbfs")
+
+
+def normalise(location: str) -> str:
+    """The one spelling of a place: an absolute path, or a URI of a known scheme without a slash at its end.
+
+    ConfigError for a URI that carries a password, and for a scheme that nothing here serves.
+    """
+    scheme = scheme_of(location)
+    if scheme in ("file", "dbfs"):
+        return local_path(location)
+    parts = urlsplit(location)
+    if parts.password or (parts.username and scheme != "abfss"):
+        raise ConfigError(
+            "a location must not carry credentials",
+            where=redacted(location),
+            next_action="take them from the environment, a profile or an instance role",
+        )
+    if scheme in _KNOWN:
+        return f"{scheme}://{parts.netloc}{parts.path}".rstrip("/")
+    _by_fsspec(location)
+    return location.rstrip("/")
+
+
+def redacted(text: str) -> str:
+    """A text in which no URI carries a user, a password or a query."""
+    return re.sub(r"(\w+://)[^/@\s]*:[^/@\s]*@", r"\1***@", re.sub(r"(\w+://[^?\s]*)\?\S+", r"\1?***", text))
+
+
+def local_path(location: str) -> str:
+    """The folder by which this machine sees a local or mounted place, absolute."""
+    scheme, rest = scheme_of(location), _SCHEME.sub("", location)
     if scheme == "dbfs":
-        return pyarrow.fs.LocalFileSystem(), f"/dbfs/{rest.lstrip('/')}"
-    # Hadoop writes file:/a where the standard wants file:///a.
-    uri = f"file:///{rest.lstrip('/')}" if scheme == "file" else f"{_SCHEMES.get(scheme, scheme)}:{rest}"
+        below = "/" + rest.lstrip("/")
+        return below if below.startswith("/Volumes/") else f"/dbfs{below}"
+    if _SCHEME.match(location):
+        return "/" + unquote(urlsplit(location).path).lstrip("/")
+    return str(Path(location).expanduser().absolute())
+
+
+def spark_uri(location: str) -> str:
+    """The place as Spark must be told: with a scheme, whatever the cluster's default file system is."""
+    scheme = scheme_of(location)
+    if scheme == "s3":
+        return "s3a" + location[location.index(":") :]
+    if scheme == "file":
+        return "file://" + quote(local_path(location), safe="/~*?[]{}!,:@=+&$'()")
+    if scheme == "dbfs":
+        path = local_path(location)
+        return f"dbfs:{path.removeprefix('/dbfs')}"
+    return location
+
+
+def join(location: str, *names: str) -> str:
+    """A place below another one."""
+    return "/".join([location.rstrip("/"), *names])
+
+
+def filesystem_of(location: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a place and the path in it; InputError where nothing serves the scheme."""
+    scheme = scheme_of(location)
+    if scheme in ("file", "dbfs"):
+        return fs.LocalFileSystem(), local_path(location)
+    if scheme == "s3":
+        parts = urlsplit(location)
+        return _s3(*_s3_settings()), f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
+    if scheme not in _KNOWN:
+        return _by_fsspec(location)
     try:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
-    except (ValueError, OSError) as error:
-        raise InputError("cannot open this storage", where=location, got=str(error)) from error
-    return filesystem, path
+        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(scheme + location[location.index(":") :])
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise InputError(
+            "this storage cannot be opened",
+            where=redacted(location),
+            got=str(error).splitlines()[0],
+            next_action="Hadoop: set JAVA_HOME, HADOOP_HOME and CLASSPATH" if scheme == "hdfs" else "",
+        ) from error
+    return found
+
+
+def _by_fsspec(location: str) -> tuple[fs.FileSystem, str]:
+    try:
+        import fsspec
+
+        filesystem, path = fsspec.core.url_to_fs(location)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            "no file system knows this location",
+            where=redacted(location),
+            got=str(error),
+            expected=f"a local path, or a URI of {', '.join(_KNOWN)} or a scheme that an fsspec package serves",
+            next_action="install the fsspec package of that scheme, or copy the files",
+        ) from error
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
+
+
+def _s3_settings() -> tuple[str, str]:
+    """Endpoint and region as the environment names them; both empty: Amazon's own, found by bucket."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+    return endpoint, region or ("us-east-1" if endpoint else "")
+
+
+@lru_cache(maxsize=4)
+def _s3(endpoint: str, region: str) -> fs.FileSystem:
+    options: dict[str, str] = {"region": region} if region else {}
+    if endpoint:
+        options |= {"endpoint_override": urlsplit(endpoint).netloc, "scheme": urlsplit(endpoint).scheme}
+    return fs.S3FileSystem(**options)
+
+
+def delta_options(location: str) -> dict[str, str]:
+    """What delta-rs must be told of a place; credentials it finds by itself."""
+    if scheme_of(location) != "s3":
+        return {}
+    endpoint, region = _s3_settings()
+    options = {"AWS_REGION": region} if region else {}
+    if endpoint:
+        options |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": str(endpoint.startswith("http:")).lower()}
+    # Two writers of one version: the store refuses the second.
+    return {**options, "aws_conditional_put": "etag"}
+
+
+def spark_properties() -> dict[str, str]:
+    """Hadoop's names of what the environment says of S3; empty where it says nothing. No credentials."""
+    endpoint, region = _s3_settings()
+    found = {"spark.hadoop.fs.s3a.endpoint.region": region} if region else {}
+    if endpoint:
+        found |= {
+            "spark.hadoop.fs.s3a.endpoint": endpoint,
+            "spark.hadoop.fs.s3a.path.style.access": "true",
+            "spark.hadoop.fs.s3a.connection.ssl.enabled": str(endpoint.startswith("https:")).lower(),
+            "spark.executorEnv.AWS_ENDPOINT_URL": endpoint,
+            "spark.executorEnv.AWS_REGION": region,
+        }
+    return found
+
+
+def exists(location: str) -> bool:
+    """True where there is a file or a folder."""
+    filesystem, path = filesystem_of(location)
+    return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def names(location: str) -> list[str]:
+    """What lies directly in a folder, by name; empty where there is no folder."""
+    filesystem, path = filesystem_of(location)
+    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in found)
+
+
+def files_below(location: str) -> dict[str, int]:
+    """Every file below a folder: its path relative to the folder, and its bytes."""
+    filesystem, path = filesystem_of(location)
+    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+    prefix = path.rstrip("/") + "/"
+    return {i.path.removeprefix(prefix): i.size for i in found if i.type == fs.FileType.File}
+
+
+def read_bytes(location: str, limit: int | None = None) -> bytes:
+    """A file's content, at most `limit` bytes of it; InputError where it cannot be read."""
+    filesystem, path = filesystem_of(location)
+    try:
+        with filesystem.open_input_file(path) as file:
+            data: bytes = file.read() if limit is None else file.read(limit)
+            return data
+    except OSError as error:
+        raise InputError("a file cannot be read", where=redacted(location), got=str(error)) from error
+
+
+def write_bytes(location: str, data: bytes) -> None:
+    """Write a file: whole under its name, or not at all. StorageError where the place refuses it."""
+    filesystem, path = filesystem_of(location)
+    try:
+        if isinstance(filesystem, fs.LocalFileSystem):
+            _write_local(Path(path), data)
+        else:
+            with filesystem.open_output_stream(path) as stream:  # an object appears when its stream is closed
+                stream.write(data)
+    except OSError as error:
+        raise StorageError(
+            "a file cannot be written",
+            where=redacted(location),
+            got=str(error),
+            next_action="check the place, its rights and the credentials",
+        ) from error
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def remove(location: str) -> None:
+    """Remove a file or a folder with all below it; nothing where there is none."""
+    filesystem, path = filesystem_of(location)
+    kind = filesystem.get_file_info(path).type
+    if kind == fs.FileType.Directory:
+        filesystem.delete_dir(path)
+    elif kind == fs.FileType.File:
+        filesystem.delete_file(path)
+
+
+def describe(mapping: Mapping[str, str]) -> dict[str, str]:
+    """Settings as they may be shown and kept: secrets hidden, URIs without credentials."""
+    secret = re.compile(r"secret|password|passphrase|token|credential|access[._-]?key|sas|private", re.IGNORECASE)
+    return {key: "***" if secret.search(key) else redacted(value) for key, value in mapping.items()}
