@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from sparkml.errors import TrainingError
 from sparkml.models.encoder import untied_state
-from sparkml.models.folder import new_folder, read_json, write_json
+from sparkml.frame.artifacts import new_artifact
+from sparkml.models.folder import read_json, write_json
 
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -51,7 +52,7 @@ class Checkpoints:
     def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> Path:
         """Write one, and remove the oldest beyond those that are kept."""
         target = self._folder / f"step-{position.step:08d}"
-        with new_folder(target) as staging:
+        with new_artifact(str(target)) as staging:
             save_file(untied_state(model), staging / _WEIGHTS, metadata={"format": "pt"})
             save_file(_moments(model, optimizer), staging / _OPTIMIZER)
             write_json(staging / _STATE, asdict(position))
