@@ -214,18 +214,18 @@ class Runner:
         """Is the newest commit the run's own? In a shared table others may follow it, if it is there at all."""
         version = last.outputs.get(ref)
         if version is None:
-            return self.tables.version(ref) is not None or shared
+            return shared
         for commit in self.tables.log(ref).commits():
             if commit.version == version:
-                return commit.run_id in (last.run_id, None) or self._has_kept(ref, version, last)
-            if not shared and commit.version > version:
+                return commit.run_id == last.run_id or self._stood_before(commit.run_id, last)
+            if not shared:
                 return False
         return False
 
-    def _has_kept(self, ref: str, version: int, last: Run) -> bool:
-        """True where the run found the table as it must be, and wrote nothing."""
-        before = self.ledger.writer_of(ref, version)
-        return before is not None and before.step == last.step
+    def _stood_before(self, run_id: str | None, last: Run) -> bool:
+        """True where the run had nothing to write: the version is that of a run that was there before it."""
+        before = self.ledger.run(run_id) if run_id else None
+        return before is not None and last.ended_at is not None and before.started_at < last.ended_at
 
 
 def _what_changed(step: Step, inputs: Inputs, last: Run) -> str:
