@@ -9,9 +9,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkml.frame.config import ProjectConfig, load_config
-from sparkml.frame.pipeline import config_types
+from sparkml.frame.ledger import Ledger
 from sparkml.frame.progress import Progress
-from sparkml.frame.runs import StageRun
+from sparkml.frame.run import StageRun
 from sparkml.frame.session import build_session
 from sparkml.frame.tables import Tables
 
@@ -21,7 +21,7 @@ SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffl
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The session of the tests: real Spark, real Delta, two slots."""
-    session = build_session(load_config("local", SMALL, stages={}).spark, name="sparkml-tests")
+    session = build_session(load_config("local", SMALL).spark, name="sparkml-tests")
     yield session
     session.stop()
 
@@ -35,17 +35,18 @@ def lake(tmp_path: Path) -> str:
 @pytest.fixture
 def tables(spark: SparkSession, lake: str) -> Tables:
     """The tables of the fresh lake."""
-    return Tables(spark, lake)
+    return Tables(lake, lambda: spark)
 
 
 @pytest.fixture
-def stage_run(spark: SparkSession, tables: Tables, tmp_path: Path) -> Callable[..., StageRun]:
+def stage_run(tables: Tables, tmp_path: Path) -> Callable[..., StageRun]:
     """Makes what a stage's `run` gets, on the fresh lake: `job = stage_run("clean")`."""
 
-    def make(stage: str, *, fingerprint: str = "test", seed: int = 17) -> StageRun:
+    def make(stage: str, *, step: str = "", fingerprint: str = "test", seed: int = 17) -> StageRun:
         return StageRun(
-            spark=spark,
             tables=tables,
+            ledger=Ledger(tables),
+            step=step or stage,
             stage=stage,
             fingerprint=fingerprint,
             artifacts=str(tmp_path / "artifacts"),
@@ -71,7 +72,7 @@ def write_table(spark: SparkSession, tables: Tables) -> Callable[..., int]:
 def project(lake: str) -> Callable[..., ProjectConfig]:
     """The configuration of the fresh lake with overrides: `project("clean.min_words=3")`."""
 
-    def load(*overrides: str) -> ProjectConfig:
-        return load_config("local", [f"lake={lake}", *SMALL, *overrides], stages=config_types())
+    def load(*overrides: str, pipeline: str = "default") -> ProjectConfig:
+        return load_config("local", [f"lake={lake}", *SMALL, *overrides], pipeline=pipeline)
 
     return load

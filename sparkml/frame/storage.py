@@ -39,7 +39,7 @@ def scheme_of(location: str) -> str:
     """The scheme, one name for each kind of storage; `file` for a folder of this machine."""
     match = _SCHEME.match(location)
     if match is None:
-        return "dbfs" if location.startswith("/Volumes/") else "file"
+        return "dbfs" if location.startswith(("/Volumes/", "/dbfs/")) else "file"
     scheme = match[1].lower()
     return _SAME.get(scheme, scheme)
 
@@ -85,7 +85,7 @@ def local_path(location: str) -> str:
     scheme, rest = scheme_of(location), _SCHEME.sub("", location)
     if scheme == "dbfs":
         below = "/" + rest.lstrip("/")
-        return below if below.startswith("/Volumes/") else f"/dbfs{below}"
+        return below if below.startswith(("/Volumes/", "/dbfs/")) else f"/dbfs{below}"
     if _SCHEME.match(location):
         return "/" + unquote(urlsplit(location).path).lstrip("/")
     return str(Path(location).expanduser().absolute())
@@ -94,14 +94,13 @@ def local_path(location: str) -> str:
 def spark_uri(location: str) -> str:
     """The place as Spark must be told: with a scheme, whatever the cluster's default file system is."""
     scheme = scheme_of(location)
-    if scheme == "s3":
-        return "s3a" + location[location.index(":") :]
     if scheme == "file":
         return "file://" + quote(local_path(location), safe="/~*?[]{}!,:@=+&$'()")
     if scheme == "dbfs":
         path = local_path(location)
         return f"dbfs:{path.removeprefix('/dbfs')}"
-    return location
+    place = normalise(location)
+    return f"s3a{place[2:]}" if scheme == "s3" else place
 
 
 def join(location: str, *names: str) -> str:

@@ -1,4 +1,4 @@
-"""A stage that does not apply to the documents: what run-all leaves out, and what it still does."""
+"""A step that does not apply to the documents: what run-all leaves out, and what it still does."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sparkml.cli.main import run_stages
+from sparkml.cli.main import run_steps
 from sparkml.errors import NotApplicableError
 from sparkml.frame.config import load_config
-from sparkml.frame.pipeline import STAGES, Stage, config_types
-from sparkml.frame.runner import StageOutcome
+from sparkml.frame.pipeline import Step
+from sparkml.frame.runner import StepOutcome
 
 
 class UnlabelledRunner:
@@ -21,21 +21,22 @@ class UnlabelledRunner:
     def __init__(self) -> None:
         self.ran: list[str] = []
 
-    def run(self, stage: Stage, *, force: bool) -> StageOutcome:
-        if stage.name == "finetune":
+    def run(self, step: Step, *, force: bool) -> StepOutcome:
+        if step.stage.name == "finetune":
             raise NotApplicableError("there are no labels to learn", next_action="name the field")
-        self.ran.append(stage.name)
-        return StageOutcome(stage, f"run-{stage.name}", skipped=force)
+        self.ran.append(step.name)
+        return StepOutcome(step, f"run-{step.name}", skipped=force)
 
 
-def run(runner: UnlabelledRunner, lake: Path, *, whole: bool) -> str:
+def run(runner: UnlabelledRunner, lake: Path, *, whole: bool, pipeline: str = "default") -> str:
     shown = io.StringIO()
-    config = load_config("local", [f"lake={lake}"], stages=config_types())
-    run_stages(runner, Console(file=shown, width=120), STAGES, config, force=False, whole=whole)
+    config = load_config("local", [f"lake={lake}"], pipeline=pipeline)
+    steps = config.pipeline.steps
+    run_steps(runner, Console(file=shown, width=120), steps, config, force=False, whole=whole)
     return shown.getvalue()
 
 
-def test_the_whole_way_goes_on_without_it_and_what_depends_on_it(tmp_path: Path) -> None:
+def test_a_whole_pipeline_goes_on_without_it_and_what_depends_on_it(tmp_path: Path) -> None:
     runner = UnlabelledRunner()
     shown = run(runner, tmp_path, whole=True)
     assert runner.ran == ["ingest", "clean", "dedupe", "shard", "train", "report"]
@@ -44,6 +45,14 @@ def test_the_whole_way_goes_on_without_it_and_what_depends_on_it(tmp_path: Path)
     assert "score     left out: needs finetune" in shown
 
 
-def test_a_stage_asked_for_by_name_is_an_error(tmp_path: Path) -> None:
+def test_another_pipeline_leaves_out_its_own_steps(tmp_path: Path) -> None:
+    runner = UnlabelledRunner()
+    shown = run(runner, tmp_path, whole=True, pipeline="reviews")
+    assert runner.ran == ["ingest", "clean", "dedupe", "shard", "encoder", "report"]
+    assert "sentiment left out: there are no labels to learn" in shown
+    assert "score     left out: needs sentiment" in shown
+
+
+def test_a_step_asked_for_by_name_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotApplicableError):
         run(UnlabelledRunner(), tmp_path, whole=False)
