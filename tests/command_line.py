@@ -15,7 +15,12 @@ from sparkml.cli.main import main
 def call(*words: str) -> tuple[int, str]:
     """Exit code and words shown of a command that finds a running session, as in a notebook, and leaves it."""
     shown = io.StringIO()
-    with redirect_stdout(shown), redirect_stderr(shown), kept_logging(), pytest.MonkeyPatch.context() as patch:
+    with (
+        redirect_stdout(shown),
+        redirect_stderr(shown),
+        kept_logging(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("COLUMNS", "200")
         code = main([*words])
     return code, " ".join(shown.getvalue().split())

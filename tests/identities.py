@@ -39,6 +39,11 @@ def _rejected(lake: str | Path, stage: str) -> int:
     return column(lake, "rejects", "stage").count(stage)
 
 
+def names_of_tables(lake: str | Path) -> list[str]:
+    """The tables that the lake holds."""
+    return sorted(path.parent.name for path in Path(lake).glob("*/_delta_log"))
+
+
 def _accounts(lake: str | Path) -> list[str]:
     bronze, clean = len(column(lake, "bronze", "doc_id")), len(column(lake, "clean", "doc_id"))
     kept, duplicates = len(column(lake, "kept", "doc_id")), len(column(lake, "duplicates", "doc_id"))

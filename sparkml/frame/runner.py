@@ -231,15 +231,15 @@ class Runner:
 def _what_changed(step: Step, inputs: Inputs, last: Run) -> str:
     moved = [ref for ref, version in inputs.versions.items() if last.inputs.get(ref) != version]
     if moved:
-        names = (
-            f"model `{ref.removeprefix(MODEL_MARK)}`" if ref.startswith(MODEL_MARK) else f"`{ref}`"
-            for ref in moved
-        )
-        return f"new version of {', '.join(names)}"
+        return f"new version of {', '.join(_named(ref) for ref in moved)}"
     if last.config != as_json(step.config.model_dump(mode="json")):
         return "its configuration changed"
     what = "its code, its packages, the seed or the identity of an input changed"
     return f"the source changed, or {what}" if step.stage.source_state else what
+
+
+def _named(ref: str) -> str:
+    return f"model `{ref.removeprefix(MODEL_MARK)}`" if ref.startswith(MODEL_MARK) else f"`{ref}`"
 
 
 def told(report: RunReport) -> str:

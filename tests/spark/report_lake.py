@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import IntegerType, StructField, StructType
+from sparkml.frame.runs import StageRun
 
 from sparkml.frame.progress import Progress
-from sparkml.frame.runs import StageRun
 from sparkml.frame.schemas import BRONZE, CLEAN, DUPLICATES, MODELS, REJECTS, RUNS, SCORES
 from sparkml.frame.tables import Tables
 from sparkml.stages.report import ReportConfig

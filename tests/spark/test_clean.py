@@ -7,10 +7,10 @@ from chispa import assert_df_equality
 from pydantic import ValidationError
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+from sparkml.frame.runs import StageRun
 
 from sparkml.frame.config import load_config
 from sparkml.frame.pipeline import config_types
-from sparkml.frame.runs import StageRun
 from sparkml.frame.schemas import BRONZE, CLEAN, REJECTS
 from sparkml.frame.tables import Tables
 from sparkml.stages.clean.config import CleanConfig

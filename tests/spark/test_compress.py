@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sparkml.frame.runs import StageRun
 
 from sparkml.errors import InputError
 from sparkml.frame.registry import TrainedOn, model_folder, register
-from sparkml.frame.runs import StageRun
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.classifier import FLOAT32, new_classifier, write_classifier

@@ -10,9 +10,9 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+from sparkml.frame.runs import RunReport, StageRun
 
 from sparkml.errors import InputError
-from sparkml.frame.runs import RunReport, StageRun
 from sparkml.frame.tables import Tables
 from sparkml.stages.dedupe import stage
 from sparkml.stages.dedupe.components import connected_components

@@ -11,10 +11,10 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from sparkml.frame.runs import StageRun
 
 from sparkml.errors import InputError
 from sparkml.frame.registry import TrainedOn, model_folder, register
-from sparkml.frame.runs import StageRun
 from sparkml.frame.schemas import DUPLICATES
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer

@@ -12,9 +12,9 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from sparkml.frame.runs import RunReport, StageRun
 
 from sparkml.errors import InputError
-from sparkml.frame.runs import RunReport, StageRun
 from sparkml.frame.tables import Tables
 from sparkml.kernels.hashing import content_hash, document_id
 from sparkml.stages.ingest.config import IngestConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-
 from sparkml.frame.runs import StageRun
+
 from sparkml.frame.schemas import BRONZE, DUPLICATES, MODELS, REJECTS, RUNS, SCORES
 from sparkml.frame.tables import Tables
 from sparkml.report.contents import Contents

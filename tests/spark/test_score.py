@@ -6,10 +6,10 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from sparkml.frame.runs import RunReport, StageRun
 
 from sparkml.errors import ConfigError, InputError
 from sparkml.frame.progress import Progress
-from sparkml.frame.runs import RunReport, StageRun
 from sparkml.frame.schemas import MODELS
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer

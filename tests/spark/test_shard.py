@@ -10,12 +10,12 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from sparkml.frame.runs import RunReport, StageRun
 from tokenizers import Tokenizer
 
 from sparkml.errors import TableError
 from sparkml.feed.manifest import Manifest, ShardFile
 from sparkml.frame.progress import Progress
-from sparkml.frame.runs import RunReport, StageRun
 from sparkml.frame.splits import with_split
 from sparkml.frame.tables import DataFile, Tables
 from sparkml.stages.shard.manifests import check_equal_groups, read_facts
