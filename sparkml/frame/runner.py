@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 # What stands around every stage decides with it: how tables are read and written, what is pinned, what is recorded.
 _FRAME = "sparkml.frame.run"
+_PARTITIONS = "spark.sql.shuffle.partitions"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Runner:
 
     def run(self, step: Step, *, force: bool = False) -> StepOutcome:
         """Run a step, or skip it where it is up to date; the ledger's `succeeded` row comes last."""
-        from sparkml.frame.session import watched
+        from sparkml.frame.session import shuffles_for, watched
 
         state = self.state(step)
         if state.up_to_date and not force and state.last is not None:
@@ -91,7 +93,10 @@ class Runner:
             _log.info("%s: starts (%s)", step.name, "forced" if state.up_to_date else state.reason)
             row = self._started(step, state, job)
             try:
-                with watched(self.tables.spark, self._progress, step.name):
+                with ExitStack() as stack:
+                    if _PARTITIONS not in self._config.spark:  # else somebody has chosen a number
+                        stack.enter_context(shuffles_for(self.tables.spark, self._input_bytes(step, state)))
+                    stack.enter_context(watched(self.tables.spark, self._progress, step.name))
                     report = step.stage.run(job, step.config)
                 report.check(step.name)  # before the row that makes what was written count
             except BaseException as error:
@@ -108,6 +113,13 @@ class Runner:
             self.ledger.put(done)
             _log.info("%s: done in %.1f s: %s", step.name, done.seconds, told(report))
         return StepOutcome(step, job.run_id, False, done.seconds or 0.0, report)
+
+    def _input_bytes(self, step: Step, state: StepState) -> int:
+        return sum(
+            self.tables.log(ref).size(state.inputs.versions[ref])
+            for ref in set(step.reads)
+            if ref in state.inputs.versions
+        )
 
     def _job(self, step: Step, state: StepState) -> StageRun:
         return StageRun(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sparkml.frame.stage import Reads, StageConfig
+from sparkml.frame.stage import StageConfig
 
 
 class ReportConfig(StageConfig):

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sparkml.errors import TrainingError
-from sparkml.models.encoder import untied_state
 from sparkml.frame.artifacts import new_artifact
+from sparkml.models.encoder import untied_state
 from sparkml.models.folder import read_json, write_json
 
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from sparkml.frame import storage
 from sparkml.frame.ledger import utc_now
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import spark_schema
+from sparkml.frame.session import shuffles_for
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.log import get_logger
 from sparkml.sources.documents import ROW_SCHEMA
@@ -60,13 +62,13 @@ def run(job: StageRun, config: IngestConfig) -> RunReport:
     _log.info("%d files, %d bytes, %d splits", plan.files, plan.bytes, len(plan.splits))
     # Both tables are written from one reading: parsing costs more than a round trip over the local disk.
     rows = read_rows(job.spark, plan).persist(StorageLevel.DISK_ONLY)
-    try:
+    with ExitStack() as stack:
+        stack.callback(rows.unpersist)
+        stack.enter_context(shuffles_for(job.spark, plan.bytes))
         records, texts = _measure(rows, config.source, plan)
         bronze, rejects = transform(rows, plan.options, utc_now())
         reasons = job.write_rejects(rejects, config.rejects)
         written = job.overwrite(bronze, config.target)
-    finally:
-        rows.unpersist()
     return RunReport(
         rows_in=records,
         rows_kept=written.rows,
