@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sparkml import __version__
-from sparkml.errors import SparkmlError
+from sparkml.errors import NotApplicableError, SparkmlError
 from sparkml.frame.config import ProjectConfig
 from sparkml.frame.fingerprint import code_of, digest, git_commit, versions_of
 from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger, Run, as_json, ended, error_text
@@ -113,6 +113,35 @@ class Runner:
             self.ledger.put(done)
             _log.info("%s: done in %.1f s: %s", step.name, done.seconds, told(report))
         return StepOutcome(step, job.run_id, False, done.seconds or 0.0, report)
+
+    def run_steps(
+        self,
+        steps: Sequence[Step],
+        *,
+        force: bool = False,
+        whole: bool = False,
+        on_outcome: Callable[[StepOutcome], None] = lambda outcome: None,
+        on_left_out: Callable[[Step, str], None] = lambda step, why: None,
+    ) -> list[StepOutcome]:
+        """Run steps in order. Of a `whole` pipeline, one that does not apply is left out, and what depends on it."""
+        outcomes: list[StepOutcome] = []
+        left_out: set[str] = set()
+        for step in steps:
+            missing = left_out.intersection(self._config.pipeline.upstream(step))
+            if missing and not step.stage.last:
+                left_out.add(step.name)
+                on_left_out(step, f"needs {', '.join(sorted(missing))}")
+                continue
+            try:
+                outcomes.append(self.run(step, force=force))
+            except NotApplicableError as error:
+                if not whole:
+                    raise
+                left_out.add(step.name)
+                on_left_out(step, f"{error.what}; {error.next_action}")
+                continue
+            on_outcome(outcomes[-1])
+        return outcomes
 
     def _input_bytes(self, step: Step, state: StepState) -> int:
         return sum(

@@ -6,19 +6,26 @@ import io
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 from rich.console import Console
 
-from sparkml.cli.main import run_steps
+from sparkml.cli.screens import show_left_out
 from sparkml.errors import NotApplicableError
 from sparkml.frame.config import load_config
 from sparkml.frame.pipeline import Step
-from sparkml.frame.runner import StepOutcome
+from sparkml.frame.progress import Progress
+from sparkml.frame.runner import Runner, StepOutcome
 
 
-class UnlabelledRunner:
+def no_session() -> SparkSession:
+    raise AssertionError("nothing here needs Spark")
+
+
+class UnlabelledRunner(Runner):
     """Runs nothing; finetune finds no labels."""
 
-    def __init__(self) -> None:
+    def __init__(self, lake: Path, pipeline: str = "default") -> None:
+        super().__init__(no_session, load_config("local", [f"lake={lake}"], pipeline=pipeline), Progress())
         self.ran: list[str] = []
 
     def run(self, step: Step, *, force: bool) -> StepOutcome:
@@ -28,17 +35,17 @@ class UnlabelledRunner:
         return StepOutcome(step, f"run-{step.name}", skipped=force)
 
 
-def run(runner: UnlabelledRunner, lake: Path, *, whole: bool, pipeline: str = "default") -> str:
+def run(runner: UnlabelledRunner, *, whole: bool) -> str:
     shown = io.StringIO()
-    config = load_config("local", [f"lake={lake}"], pipeline=pipeline)
-    steps = config.pipeline.steps
-    run_steps(runner, Console(file=shown, width=120), steps, config, force=False, whole=whole)
+    console = Console(file=shown, width=120)
+    steps = runner._config.pipeline.steps
+    runner.run_steps(steps, whole=whole, on_left_out=lambda step, why: show_left_out(console, step, why))
     return shown.getvalue()
 
 
 def test_a_whole_pipeline_goes_on_without_it_and_what_depends_on_it(tmp_path: Path) -> None:
-    runner = UnlabelledRunner()
-    shown = run(runner, tmp_path, whole=True)
+    runner = UnlabelledRunner(tmp_path)
+    shown = run(runner, whole=True)
     assert runner.ran == ["ingest", "clean", "dedupe", "shard", "train", "report"]
     assert "finetune  left out: there are no labels to learn; name the field" in shown
     assert "compress  left out: needs finetune" in shown
@@ -46,8 +53,8 @@ def test_a_whole_pipeline_goes_on_without_it_and_what_depends_on_it(tmp_path: Pa
 
 
 def test_another_pipeline_leaves_out_its_own_steps(tmp_path: Path) -> None:
-    runner = UnlabelledRunner()
-    shown = run(runner, tmp_path, whole=True, pipeline="reviews")
+    runner = UnlabelledRunner(tmp_path, "reviews")
+    shown = run(runner, whole=True)
     assert runner.ran == ["ingest", "clean", "dedupe", "shard", "encoder", "report"]
     assert "sentiment left out: there are no labels to learn" in shown
     assert "score     left out: needs sentiment" in shown
@@ -55,4 +62,4 @@ def test_another_pipeline_leaves_out_its_own_steps(tmp_path: Path) -> None:
 
 def test_a_step_asked_for_by_name_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotApplicableError):
-        run(UnlabelledRunner(), tmp_path, whole=False)
+        run(UnlabelledRunner(tmp_path), whole=False)
