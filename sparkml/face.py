@@ -115,7 +115,7 @@ def run_pipeline(
 
 
 def load_scorer(model: str, threads: int = 1) -> Scorer:
-    """A model directory (a path or URI, such as `lake.model("classifier").path`) as a scorer of texts; needs no Spark."""
+    """A model directory, by its path or URI (`lake.model("classifier").path`), as a scorer of texts; needs no Spark."""
     from sparkml.inference.scorer import load_scorer as load
 
     return load(artifacts.localise(model), threads)

@@ -44,7 +44,7 @@ def lake_lock(lake: str, command: str) -> Iterator[bool]:
         with _file_lock(Path(storage.local_path(lake)), command):
             yield True
     elif storage.scheme_of(lake) in _CONDITIONAL:
-        with Lease(lake, command):
+        with Lease(_store_of(lake), lake, command):
             yield True
     else:
         _log.warning(
@@ -68,21 +68,24 @@ def _file_lock(folder: Path, command: str) -> Iterator[None]:
         yield
 
 
+def _store_of(lake: str) -> Any:
+    from obstore.store import from_url
+
+    return from_url(
+        lake, client_options={"allow_http": storage.delta_options(lake).get("AWS_ALLOW_HTTP") == "true"}
+    )
+
+
 class Lease:
     """A lock object on a store with conditional writes, held until it is given back or runs out."""
 
-    def __init__(self, lake: str, command: str, *, seconds: float = LEASE_SECONDS) -> None:
-        from obstore.store import from_url
-
+    def __init__(self, store: Any, lake: str, command: str, *, seconds: float = LEASE_SECONDS) -> None:
+        self._store = store
         self._lake = lake
         self._seconds = seconds
         self._content = {**_holder(command), "owner": uuid.uuid4().hex}
         self._tag: str | None = None
         self._ended = threading.Event()
-        options = storage.delta_options(lake)
-        self._store: Any = from_url(
-            lake, client_options={"allow_http": options.get("AWS_ALLOW_HTTP") == "true"}
-        )
 
     def __enter__(self) -> Lease:
         from obstore.exceptions import AlreadyExistsError, BaseError
