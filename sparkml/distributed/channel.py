@@ -79,6 +79,13 @@ class Connection:
                 return
             yield message
 
+    def keep_alive(self) -> None:
+        """Notice within a minute that the other end's machine is gone: it cannot close its end."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, seconds in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, name):
+                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+
     def interrupt(self) -> None:
         """End both directions: a thread that receives sees the end, and closes."""
         with suppress(OSError):  # the other end closed first
@@ -122,16 +129,9 @@ def connect(address: str, port: int) -> Connection:
     """Open a connection to the driver; OSError where it cannot be reached."""
     connected = socket.create_connection((address, port), timeout=CONNECT_SECONDS)
     connected.settimeout(None)
-    keep_alive(connected)
-    return Connection(connected)
-
-
-def keep_alive(connected: socket.socket) -> None:
-    """Notice within a minute that the other end's machine is gone: it cannot close its end."""
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, seconds in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):
-            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
+    connection = Connection(connected)
+    connection.keep_alive()
+    return connection
 
 
 def own_address(peer: str) -> str:

@@ -123,7 +123,7 @@ def _attempt(
         rows = _collect(spark, _barrier_frame(spark, assignment, options.ranks), hub)
     except (PySparkException, Py4JError) as error:  # a stage that fails arrives as Py4J's own error
         if "SPARK-24819" in str(error) or "requires more slots" in str(error):
-            raise slots_error(spark, options.ranks, "fewer, says Spark") from error
+            raise slots_error(spark, options.ranks, "fewer, according to Spark") from error
         raise hub.wait_for_failure(_VERDICT_SECONDS) or _spark_failed(error) from error
     finally:
         hub.close()

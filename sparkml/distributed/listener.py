@@ -1,8 +1,8 @@
 """Where supervisors connect to the driver. A connection is a stranger's until its `hello` has carried the token.
 
 Anyone who reaches the port can open one, so a stranger costs little: it may send `HELLO_BYTES` within
-`HELLO_SECONDS`, and no more than `MAX_STRANGERS` are open at once. One more closes the oldest: a supervisor says hello
-as soon as it is connected, whoever has waited longest is none.
+`HELLO_SECONDS`, and no more than `SPARE_STRANGERS` beside the attempt's own ranks are open at once. One more closes the
+oldest: a supervisor says hello as soon as it is connected, so whoever has waited longest is not one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sparkml.distributed.channel import Connection, ProtocolError, keep_alive
+from sparkml.distributed.channel import Connection, ProtocolError
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
 HELLO_BYTES = 4096
 HELLO_SECONDS = 10.0
-MAX_STRANGERS = 64
+SPARE_STRANGERS = 64
 _LOGGED_REFUSALS = 10
 _ACCEPT_PAUSE_SECONDS = 0.2
 
@@ -48,6 +48,7 @@ class Listener:
         self._serve = serve
         self._lock = threading.Lock()
         self._strangers: dict[Connection, None] = {}  # the oldest first
+        self.max_strangers = ranks + SPARE_STRANGERS
         self._refused = 0
         self._closed = threading.Event()
         self._socket = socket.create_server((bind, 0))
@@ -73,16 +74,23 @@ class Listener:
                     _log.warning("the driver could not accept a connection: %s", error)
                     self._closed.wait(_ACCEPT_PAUSE_SECONDS)
                 continue
-            keep_alive(accepted)
-            connection = Connection(accepted)
-            self._make_room_for(connection)
-            threading.Thread(
-                target=self._receive, args=(connection, str(host)), daemon=True, name="hub-rank"
-            ).start()
+            self._admit(Connection(accepted), str(host))
+
+    def _admit(self, connection: Connection, address: str) -> None:
+        self._make_room_for(connection)
+        thread = threading.Thread(
+            target=self._receive, args=(connection, address), daemon=True, name="hub-rank"
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # too many threads in this process: it may pass
+            _log.warning("a connection from %s could not be served: %s", address, error)
+            self._forget(connection)
+            connection.close()
 
     def _make_room_for(self, connection: Connection) -> None:
         with self._lock:
-            while len(self._strangers) >= MAX_STRANGERS:
+            while len(self._strangers) >= self.max_strangers:
                 oldest = next(iter(self._strangers))
                 del self._strangers[oldest]
                 oldest.interrupt()
@@ -105,6 +113,7 @@ class Listener:
     def _hello(self, connection: Connection, address: str) -> Hello | None:
         """Who is there; None for a stranger, and where the other end closed first."""
         try:
+            connection.keep_alive()
             message = connection.receive(max_bytes=HELLO_BYTES, seconds=HELLO_SECONDS)
             return None if message is None else self._checked(message.get("hello"))
         except ProtocolError as error:

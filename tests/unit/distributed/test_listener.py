@@ -163,12 +163,14 @@ def test_what_is_no_hello_is_refused(driver, line):
 
 def test_a_flood_of_connections_keeps_nobody_out(driver):
     n_threads = threading.active_count()
-    flood = [driver.stranger() for _ in range(5 * listening.MAX_STRANGERS)]
-    assert driver.waits_until(lambda: threading.active_count() <= n_threads + listening.MAX_STRANGERS)
-    assert len(driver.listener._strangers) == listening.MAX_STRANGERS
+    limit = driver.listener.max_strangers
+    assert limit == 66  # two ranks, and those that are spare
+    flood = [driver.stranger() for _ in range(5 * limit)]
+    assert driver.waits_until(lambda: threading.active_count() <= n_threads + limit)
+    assert len(driver.listener._strangers) == limit
     assert driver.serves_the_true_rank()
     # The oldest had to go; the newest may still say hello.
-    assert all(ends(stranger) for stranger in flood[: 4 * listening.MAX_STRANGERS])
+    assert all(ends(stranger) for stranger in flood[: 4 * limit])
     flood[-1].sendall(hello())
     flood[-1].close()
     assert driver.waits_until(lambda: (Hello(0, "h"), []) in driver.served)
@@ -203,6 +205,21 @@ def test_too_many_open_files_end_nothing(driver, monkeypatch, caplog):
     assert driver.serves_the_true_rank()
     assert failures == []
     assert "Too many open files" in caplog.text
+
+
+def test_too_many_threads_end_nothing(driver, monkeypatch, caplog):
+    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def start_or_fail(thread: threading.Thread) -> None:
+        if failures:
+            raise failures.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    assert ends(driver.stranger())
+    assert "can't start new thread" in caplog.text
+    assert driver.serves_the_true_rank()
+    assert driver.waits_until(driver.is_idle)
 
 
 def test_a_closed_listener_lets_the_port_go(driver):
