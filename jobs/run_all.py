@@ -1,4 +1,4 @@
-"""spark-submit jobs/run_all.py --env cluster [--until STAGE] [key=value ...]: the whole way."""
+"""spark-submit jobs/run_all.py --env cluster [--pipeline NAME] [--until STEP] [key=value ...]: a whole pipeline."""
 
 import sys
 

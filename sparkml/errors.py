@@ -52,7 +52,7 @@ class UsageError(SparkmlError):
 
 
 class ConfigError(UsageError):
-    """A configuration that cannot be meant."""
+    """A configuration that is not allowed."""
 
 
 class InputError(SparkmlError):
@@ -85,6 +85,10 @@ class SlotsError(SparkmlError):
 
 class TrainingError(SparkmlError):
     """A rank died, hung or failed."""
+
+
+class ScoringError(SparkmlError):
+    """Too many documents could not be scored."""
 
 
 class MissingToolError(SparkmlError):

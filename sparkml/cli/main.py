@@ -1,26 +1,27 @@
-"""The command line: `sparkml run`, `run-all`, `plan`, `runs`, `trace`, `report`."""
+"""The command line: `sparkml run`, `run-all`, `plan`, `steps`, `runs`, `trace`, `report`, `bundle`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from pyspark.sql import SparkSession
 from rich.console import Console
 
 from sparkml import __version__
 from sparkml.cli import screens
+from sparkml.cli.databricks import job_yaml
 from sparkml.errors import NotApplicableError, SparkmlError, UsageError
-from sparkml.frame.config import ProjectConfig, load_config
+from sparkml.frame.checks import check_storage, everything_is_there, known_in_lake
+from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig, load_config
 from sparkml.frame.lineage import trace as trace_document
 from sparkml.frame.locks import lake_lock
-from sparkml.frame.pipeline import STAGES, Stage, config_types, stage_named, until, upstream
+from sparkml.frame.pipeline import Step
 from sparkml.frame.progress import Progress
-from sparkml.frame.runner import Runner, StageOutcome
-from sparkml.frame.session import opened_session
+from sparkml.frame.runner import Runner, StepOutcome
+from sparkml.frame.session import Session
 from sparkml.frame.tables import first_line
 from sparkml.log import configure_logging, get_logger
 
@@ -36,19 +37,31 @@ app = typer.Typer(
 )
 
 EPILOG = """
+A pipeline (`conf/pipelines/NAME.yaml`, or any file) names its **steps**; a step is a use of a **stage**. Steps run in
+the order that follows from what they read and write. `--pipeline default` carries documents to scores; `curate` makes
+no model; `reviews` learns from labelled short texts.
+
 **Examples**
 
-`sparkml run-all --env local` — the installed Python documentation, the whole way
+`sparkml run-all --env local` — the installed Python documentation, from source to report
 
-`sparkml run-all lake=./my-lake ingest.source.path='/data/*.jsonl.gz' ingest.source.label_field=topic`
+`sparkml run-all --pipeline reviews lake=./reviews ingest.source.path=/data/reviews.csv ingest.source.label_field=stars`
 
-`sparkml run clean dedupe --env local clean.min_words=20` — two stages with another setting
+`sparkml steps --pipeline reviews` — its steps; `sparkml steps clean` — every field of one
+
+`sparkml run clean dedupe clean.min_words=20` — two steps with another setting
 
 `sparkml plan clean.min_words=20` — every key with its value and origin, and what would run
 
 **Exit codes**: 0 done, 1 the work failed, 2 wrong use or configuration
 """
 
+PipelineName = Annotated[
+    str,
+    typer.Option(
+        "--pipeline", help="A pipeline of the configuration folder, or a YAML file.", metavar="NAME|FILE"
+    ),
+]
 Env = Annotated[str, typer.Option("--env", help="Environment: an overlay in the configuration folder.")]
 ConfDir = Annotated[str | None, typer.Option("--conf-dir", help="Configuration folder. Default: ./conf.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example clean.min_words=20.")]
@@ -59,57 +72,67 @@ LogLevel = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING
 @app.command(epilog=EPILOG)
 def run(
     words: Annotated[
-        list[str], typer.Argument(help="Stages, then key=value overrides.", metavar="STAGE... [KEY=VALUE]...")
+        list[str], typer.Argument(help="Steps, then key=value overrides.", metavar="STEP... [KEY=VALUE]...")
     ],
+    pipeline: PipelineName = DEFAULT_PIPELINE,
     env: Env = "local",
     force: Force = False,
     conf_dir: ConfDir = None,
     log_level: LogLevel = "INFO",
 ) -> None:
-    """Run some stages, in the order of the way. What is up to date is skipped."""
+    """Run some steps of a pipeline, in its order. What is up to date is skipped."""
     names = [word for word in words if "=" not in word]
+    asked = Asked(env, pipeline, tuple(word for word in words if "=" in word), conf_dir)
+    config = asked.load()
     if not names:
-        raise UsageError("no stage is named", expected=", ".join(stage.name for stage in STAGES))
-    chosen = {stage_named(name).name for name in names}
-    stages = [stage for stage in STAGES if stage.name in chosen]
-    _execute(stages, env, [word for word in words if "=" in word], force, conf_dir, log_level)
+        raise UsageError("no step is named", expected=", ".join(config.pipeline.by_name))
+    _execute(asked, config, config.pipeline.chosen(names), force, log_level)
 
 
 @app.command("run-all", epilog=EPILOG)
 def run_all(
     overrides: Overrides = None,
-    until_stage: Annotated[str | None, typer.Option("--until", help="Last stage to run.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Last step to run.")] = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
     env: Env = "local",
     force: Force = False,
     conf_dir: ConfDir = None,
     log_level: LogLevel = "INFO",
 ) -> None:
-    """Run the whole way: ingest, clean, dedupe, shard, train, finetune, compress, score, report.
+    """Run all steps of a pipeline.
 
-    Documents without labels end in the encoder: finetune, compress and score are left out.
+    A step that does not apply (learning labels, where documents have none) is left out, and what depends on it.
     """
-    _execute(until(until_stage), env, overrides or [], force, conf_dir, log_level, whole=True)
+    asked = Asked(env, pipeline, tuple(overrides or ()), conf_dir)
+    config = asked.load()
+    _execute(asked, config, config.pipeline.until(until), force, log_level, whole=True)
 
 
 @app.command(epilog=EPILOG)
-def plan(overrides: Overrides = None, env: Env = "local", conf_dir: ConfDir = None) -> None:
-    """Show the resolved configuration with each value's origin, and what would run. Nothing is run."""
-    with _opened(env, overrides or [], conf_dir, "WARNING") as opened:
+def plan(
+    overrides: Overrides = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    env: Env = "local",
+    conf_dir: ConfDir = None,
+) -> None:
+    """Show the resolved configuration with each value's origin, and which steps would run. Nothing is run."""
+    with _opened(Asked(env, pipeline, tuple(overrides or ()), conf_dir), "WARNING") as opened:
         screens.show_config(opened.console, opened.config)
-        states = [opened.runner.state(stage) for stage in STAGES]
+        states = [opened.runner.state(step) for step in opened.config.pipeline.steps]
         screens.show_plan(opened.console, states, opened.config)
 
 
 @app.command(epilog=EPILOG)
 def runs(
     overrides: Overrides = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
     env: Env = "local",
     conf_dir: ConfDir = None,
     last: Annotated[int, typer.Option("--last", min=1, help="How many runs to show.")] = 30,
 ) -> None:
-    """Show the ledger: every run of every stage with its rows, reasons, seconds and status."""
-    with _opened(env, overrides or [], conf_dir, "WARNING") as opened:
-        screens.show_runs(opened.console, opened.runner.ledger.rows()[-last:], opened.config.lake)
+    """Show the ledger: every run of every step with its rows, reasons, seconds and status."""
+    with _opened(Asked(env, pipeline, tuple(overrides or ()), conf_dir), "WARNING") as opened:
+        screens.show_runs(opened.console, opened.runner.ledger.runs()[-last:], opened.config.lake)
 
 
 @app.command(epilog=EPILOG)
@@ -119,19 +142,49 @@ def trace(
     ],
     doc_id: Annotated[str, typer.Argument(help="The document.")],
     overrides: Overrides = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
     env: Env = "local",
     conf_dir: ConfDir = None,
 ) -> None:
-    """Walk from a row back to its model, shard manifest, dedupe and clean decisions, and source."""
-    with _opened(env, overrides or [], conf_dir, "WARNING") as opened:
-        steps = trace_document(opened.runner.tables, opened.runner.ledger, opened.config, table, doc_id)
-        screens.show_trace(opened.console, table, doc_id, steps)
+    """Walk from a row back over models, manifests, decisions and versions to its source."""
+    with _opened(Asked(env, pipeline, tuple(overrides or ()), conf_dir), "WARNING") as opened:
+        stations = trace_document(opened.runner.tables, opened.runner.ledger, table, doc_id)
+        screens.show_trace(opened.console, table, doc_id, stations)
 
 
 @app.command(epilog=EPILOG)
-def report(overrides: Overrides = None, env: Env = "local", conf_dir: ConfDir = None) -> None:
+def steps(
+    step: Annotated[str | None, typer.Argument(help="A step: shows its fields with their meaning.")] = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    env: Env = "local",
+    conf_dir: ConfDir = None,
+) -> None:
+    """Show a pipeline's steps in their order, with what each reads and makes, or every field of one step."""
+    config = Asked(env, pipeline, (), conf_dir).load(known=everything_is_there)
+    console = screens.open_console()
+    if step is None:
+        screens.show_steps(console, config)
+    else:
+        screens.show_step(console, config, config.pipeline.step(step))
+
+
+@app.command(epilog=EPILOG)
+def report(
+    overrides: Overrides = None,
+    pipeline: PipelineName = DEFAULT_PIPELINE,
+    env: Env = "local",
+    conf_dir: ConfDir = None,
+) -> None:
     """Write the HTML report of the lake as it stands, and print its path."""
-    _execute([stage_named("report")], env, overrides or [], True, conf_dir, "INFO")
+    asked = Asked(env, pipeline, tuple(overrides or ()), conf_dir)
+    config = asked.load()
+    _execute(asked, config, [step for step in config.pipeline.steps if step.stage.last], True, "INFO")
+
+
+@app.command(epilog=EPILOG)
+def bundle(pipeline: PipelineName = DEFAULT_PIPELINE, conf_dir: ConfDir = None) -> None:
+    """Print the Databricks job of a pipeline: a task a step, each after those whose outputs it takes."""
+    print(job_yaml(Asked("databricks", pipeline, (), conf_dir).load(known=everything_is_there)), end="")
 
 
 @app.callback(invoke_without_command=True)
@@ -144,70 +197,86 @@ def _root(
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the command line says of the configuration."""
+
+    env: str
+    pipeline: str
+    overrides: tuple[str, ...]
+    conf_dir: str | None
+
+    def load(self, known: Callable[[str], Callable[[str], bool]] | None = None) -> ProjectConfig:
+        """The resolved configuration; a pipeline may read what the lake has already."""
+        return load_config(
+            self.env,
+            self.overrides,
+            pipeline=self.pipeline,
+            conf_dir=self.conf_dir,
+            known=known or known_in_lake,
+        )
+
+
+@dataclass(frozen=True)
 class _Opened:
     config: ProjectConfig
-    spark: SparkSession
     runner: Runner
     console: Console
 
 
 @contextmanager
-def _opened(env: str, overrides: Sequence[str], conf_dir: str | None, log_level: str) -> Iterator[_Opened]:
-    """A resolved configuration, a session on it and a runner; the session ends with the block."""
+def _opened(asked: Asked, log_level: str, config: ProjectConfig | None = None) -> Iterator[_Opened]:
+    """A resolved configuration and a runner; a session starts when something needs it, and ends with the block."""
     console = screens.open_console()
     configure_logging(log_level, terminal=console.is_terminal)
-    config = load_config(env, overrides, stages=config_types(), conf_dir=conf_dir)
-    with Progress(console) as progress, ExitStack() as stack:
-        with progress.task("starting Spark", unit=""):
-            spark = stack.enter_context(opened_session(config.spark))
-        yield _Opened(config, spark, Runner(spark, config, progress), console)
+    config = config or asked.load()
+    with Progress(console) as progress, Session(config.spark, progress) as session:
+        yield _Opened(config, Runner(session, config, progress), console)
 
 
 def _execute(
-    stages: Sequence[Stage],
-    env: str,
-    overrides: Sequence[str],
+    asked: Asked,
+    config: ProjectConfig,
+    steps: Sequence[Step],
     force: bool,
-    conf_dir: str | None,
     log_level: str,
     *,
     whole: bool = False,
 ) -> None:
-    # The configuration is checked, and the lake taken, before the seconds that a session takes.
-    lake = load_config(env, overrides, stages=config_types(), conf_dir=conf_dir).lake
-    command = "sparkml " + " ".join(stage.name for stage in stages)
-    with lake_lock(lake, command) as locked, _opened(env, overrides, conf_dir, log_level) as opened:
+    # What cannot work is refused, and the lake taken, before the seconds that a session takes.
+    check_storage(config)
+    command = "sparkml " + " ".join(step.name for step in steps)
+    with lake_lock(config.lake, command) as locked, _opened(asked, log_level, config) as opened:
         if locked:
             opened.runner.ledger.abandon_started()
-        outcomes = run_stages(opened.runner, opened.console, stages, opened.config, force=force, whole=whole)
-        screens.show_closing(opened.console, outcomes, opened.config)
+        outcomes = run_steps(opened.runner, opened.console, steps, config, force=force, whole=whole)
+        screens.show_closing(opened.console, outcomes, config)
 
 
-def run_stages(
+def run_steps(
     runner: Runner,
     console: Console,
-    stages: Sequence[Stage],
+    steps: Sequence[Step],
     config: ProjectConfig,
     *,
     force: bool,
     whole: bool,
-) -> list[StageOutcome]:
-    """Run stages in order. On the `whole` way, one that does not apply is left out, and what depends on it."""
-    outcomes: list[StageOutcome] = []
+) -> list[StepOutcome]:
+    """Run steps in order. In a `whole` pipeline, one that does not apply is left out, and what depends on it."""
+    outcomes: list[StepOutcome] = []
     left_out: set[str] = set()
-    for stage in stages:
-        missing = left_out.intersection(upstream(stage, config.stages))
-        if missing and not stage.always:
-            left_out.add(stage.name)
-            screens.show_left_out(console, stage, f"needs {', '.join(sorted(missing))}")
+    for step in steps:
+        missing = left_out.intersection(config.pipeline.upstream(step))
+        if missing and not step.stage.last:
+            left_out.add(step.name)
+            screens.show_left_out(console, step, f"needs {', '.join(sorted(missing))}")
             continue
         try:
-            outcome = runner.run(stage, force=force)
+            outcome = runner.run(step, force=force)
         except NotApplicableError as error:
             if not whole:
                 raise
-            left_out.add(stage.name)
-            screens.show_left_out(console, stage, f"{error.what}; {error.next_action}")
+            left_out.add(step.name)
+            screens.show_left_out(console, step, f"{error.what}; {error.next_action}")
             continue
         outcomes.append(outcome)
         screens.show_outcome(console, outcome)

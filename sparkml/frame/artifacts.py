@@ -125,7 +125,9 @@ def check(folder: Path, sums: dict[str, FileSum]) -> None:
             raise InputError(
                 "a file of an artifact is not as it was written",
                 where=str(file),
-                got="missing" if found is None else f"{found} bytes" + (", altered" if found == entry.bytes else ""),
+                got="missing"
+                if found is None
+                else f"{found} bytes" + (", altered" if found == entry.bytes else ""),
                 expected=f"{entry.bytes} bytes with sha256 {entry.sha256}",
                 next_action="restore the file, or run the step that made it again with --force",
             )
@@ -214,3 +216,33 @@ def _download(location: str, folder: Path, sums: dict[str, FileSum] | None) -> N
         raise InputError("a file of an artifact is missing", where=location, got=str(error)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+class Mirror:
+    """A folder that grows while work goes on (curves, events): at its place where that is local, else copied there.
+
+    What lies at the place already is fetched first, so that a run that goes on appends to it.
+    """
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+        self._pushed: dict[str, tuple[int, int]] = {}
+        if not storage.is_remote(location):
+            self.folder = Path(storage.local_path(location))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return
+        self.folder = Path(tempfile.mkdtemp(prefix="sparkml-mirror-"))
+        for name in storage.files_below(location):
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(storage.read_bytes(storage.join(location, name)))
+
+    def push(self) -> None:
+        """Copy what has changed since the last time."""
+        if not storage.is_remote(self._location):
+            return
+        for file in sorted(file for file in self.folder.rglob("*") if file.is_file()):
+            name, status = file.relative_to(self.folder).as_posix(), file.stat()
+            if self._pushed.get(name) != (status.st_size, status.st_mtime_ns):
+                upload_file(file, storage.join(self._location, name))
+                self._pushed[name] = (status.st_size, status.st_mtime_ns)

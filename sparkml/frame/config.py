@@ -1,87 +1,63 @@
-"""Configuration: base YAML, an overlay per environment, `key=value` overrides; typed, frozen, with origins.
+"""Configuration: a pipeline's steps, each from base YAML, an overlay, the pipeline file and the command line.
 
     conf/base/project.yaml        lake, artifacts, seed
     conf/base/<stage>.yaml        every field of a stage with its meaning and a safe default
-    conf/<env>.yaml               only what differs in that environment
+    conf/<env>.yaml               what differs in that environment: by stage, or by step
+    conf/pipelines/<name>.yaml    the steps of a pipeline, and what each says of itself
     conf/spark/<env>.conf         Spark properties, in the format of spark-defaults.conf
-    key=value                     from the command line; the last word
+    key=value                     from the command line (`step.field=value`); the last word
 
-A value `${shard.validation_fraction}` takes the value of another key. Unknown keys are errors.
+A value `${shard.validation_fraction}` takes the value of another step's field. Unknown keys are errors.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sparkml.errors import ConfigError
+from sparkml.frame import storage
 from sparkml.frame.config_layers import (
-    ROOT_KEYS,
-    apply_override,
-    compose,
+    Layers,
     did_you_mean,
     flatten,
-    resolve_references,
-    spark_properties,
 )
+from sparkml.frame.pipeline import Pipeline, Step
+from sparkml.frame.stage import Stage, StageConfig, load_stage
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-TableRef = Annotated[
-    str,
-    Field(
-        min_length=1,
-        description="A table of the lake by its bare name, or a path, URI or catalog.schema.table",
-    ),
-]
-
-
-class StageConfig(BaseModel):
-    """Base of every stage's configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def semantic(self) -> dict[str, Any]:
-        """The fields that decide the result; where work runs or logs is left out of the fingerprint."""
-        dumped = self.model_dump(mode="json")
-        return {name: value for name, value in dumped.items() if _is_semantic(type(self), name)}
-
-
-def _is_semantic(model: type[BaseModel], name: str) -> bool:
-    extra = model.model_fields[name].json_schema_extra
-    return not (isinstance(extra, dict) and extra.get("semantic") is False)
+DEFAULT_PIPELINE = "default"
 
 
 @dataclass(frozen=True)
 class ProjectConfig:
-    """Everything resolved: the lake, the stages' configurations, and where each value came from."""
+    """Everything resolved: the lake, the pipeline's steps, and where each value came from."""
 
     env: str
     lake: str
     artifacts: str
     seed: int
     spark: Mapping[str, str]
-    stages: Mapping[str, StageConfig]
+    pipeline: Pipeline
     origins: Mapping[str, str]
 
     def flat(self) -> Iterator[tuple[str, Any, str]]:
-        """Every key with its value and its origin, in the order of the stages."""
+        """Every key with its value and its origin, in the order of the steps; secrets and credentials hidden."""
         head = {"lake": self.lake, "artifacts": self.artifacts, "seed": self.seed}
         for key, value in head.items():
             yield key, value, self.origins.get(key, "default")
-        for stage, config in self.stages.items():
-            for key, value in flatten(config.model_dump(mode="json"), stage):
-                yield key, value, self.origins.get(key, "default")
-        for key, value in sorted(self.spark.items()):
+        for step in self.pipeline.steps:
+            for key, value in flatten(step.config.model_dump(mode="json"), step.name):
+                shown = storage.redacted(value) if isinstance(value, str) else value
+                yield key, shown, self.origins.get(key, "default")
+        for key, value in sorted(storage.describe(self.spark).items()):
             yield key, value, self.origins.get(key, "default")
 
 
@@ -89,28 +65,38 @@ def load_config(
     env: str,
     overrides: Sequence[str] = (),
     *,
-    stages: Mapping[str, type[StageConfig]],
+    pipeline: str = DEFAULT_PIPELINE,
     conf_dir: str | None = None,
+    known: Callable[[str], Callable[[str], bool]] = lambda lake: lambda ref: False,
 ) -> ProjectConfig:
-    """Compose the configuration of an environment; ConfigError for anything that cannot be meant."""
-    root = find_conf(conf_dir)
-    tree, origins = compose(root, env, stages)
-    spark = spark_properties(root, env, origins)
+    """Compose the configuration of a pipeline in an environment; ConfigError for anything that is not allowed.
+
+    `known(lake)(ref)` says which tables and models a lake has already: a pipeline may read them.
+    """
+    layers = Layers(find_conf(conf_dir), env, pipeline)
     for override in overrides:
-        apply_override(tree, spark, origins, override, stages)
-    _check_top_level(tree, stages)
-    resolve_references(tree, origins)
-    built = {name: _build(model, name, tree.get(name) or {}, origins) for name, model in stages.items()}
-    lake = _lake(tree.get("lake"))
+        layers.override(override)
+    layers.resolve_references()
+    lake = _lake(layers.root.get("lake"))
+    steps = [_step(name, layers) for name in layers.steps]
     return ProjectConfig(
         env=env,
         lake=lake,
-        artifacts=_artifacts(tree.get("artifacts"), lake),
-        seed=_seed(tree.get("seed", 17)),
-        spark=spark,
-        stages=built,
-        origins=origins,
+        artifacts=_artifacts(layers.root.get("artifacts"), lake),
+        seed=_seed(layers.root.get("seed", 17)),
+        spark=layers.spark,
+        pipeline=Pipeline.of(layers.pipeline_name, steps, known(lake)),
+        origins=layers.origins,
     )
+
+
+def _step(name: str, layers: Layers) -> Step:
+    stage = load_stage(layers.stage_of(name))
+    values = dict(layers.steps[name])
+    for field in stage.fields("makes"):
+        if not values.get(field):
+            values[field] = name
+    return Step(name, stage, _build(stage, name, values, layers.origins))
 
 
 def find_conf(conf_dir: str | None = None) -> Traversable:
@@ -134,36 +120,15 @@ def find_conf(conf_dir: str | None = None) -> Traversable:
     )
 
 
-def digest(value: object) -> str:
-    """A stable hash of a JSON value: 16 lower-case hex digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _check_top_level(tree: Mapping[str, Any], stages: Mapping[str, type[StageConfig]]) -> None:
-    known = [*stages, *ROOT_KEYS]
-    for key, value in tree.items():
-        if key not in known:
-            raise ConfigError(
-                f"unknown configuration key `{key}`", next_action=did_you_mean(key, [*known, "spark"])
-            )
-        if key in stages and not isinstance(value, dict):
-            raise ConfigError(
-                f"`{key}` is a group of keys, not one value", got=repr(value), expected=f"{key}.FIELD=VALUE"
-            )
-
-
-def _build(
-    model: type[StageConfig], stage: str, values: Mapping[str, Any], origins: Mapping[str, str]
-) -> StageConfig:
+def _build(stage: Stage, step: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> StageConfig:
     try:
-        return model(**values)
+        return stage.config(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(part) for part in (stage, *first["loc"]))
+        path = ".".join(str(part) for part in (step, *first["loc"]))
         origin = origins.get(path, "default")
         if first["type"] == "extra_forbidden":
-            known = [key for key, _ in _model_keys(model, stage)]
+            known = [key for key, _ in model_keys(stage.config, step)]
             raise ConfigError(
                 f"unknown configuration key `{path}`", where=origin, next_action=did_you_mean(path, known)
             ) from error
@@ -172,7 +137,7 @@ def _build(
         ) from error
 
 
-def _model_keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+def model_keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
     """Every dotted key of a configuration model with its description."""
     for name, field in model.model_fields.items():
         nested = [
@@ -181,7 +146,7 @@ def _model_keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]
             if isinstance(kind, type) and issubclass(kind, BaseModel)
         ]
         if nested:
-            yield from _model_keys(nested[0], f"{prefix}.{name}")
+            yield from model_keys(nested[0], f"{prefix}.{name}")
         else:
             yield f"{prefix}.{name}", field.description or ""
 
@@ -189,25 +154,19 @@ def _model_keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]
 def _lake(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError("no lake is given", expected="lake=DIR, lake=URI or lake=catalog.schema")
-    return value if is_remote(value) else str(Path(value).expanduser().resolve())
-
-
-def is_remote(location: str) -> bool:
-    """True for a URI or a `catalog.schema`; False for a folder of this machine."""
-    return "://" in location or re.fullmatch(r"\w+\.\w+", location) is not None
+    return value if storage.is_catalog(value) else storage.normalise(value)
 
 
 def _artifacts(value: object, lake: str) -> str:
+    """Folder or URI of models and reports; by default one that no other lake has."""
     if value is None:
-        if re.fullmatch(r"\w+\.\w+", lake):
-            raise ConfigError(
-                "a lake of catalog tables needs a folder for models and reports",
-                expected="artifacts=/Volumes/CATALOG/SCHEMA/VOLUME/sparkml",
-            )
-        return f"{lake.rstrip('/')}/_artifacts"
-    if not isinstance(value, str):
+        if storage.is_catalog(lake):
+            # A catalog's tables have no folder that we may write to: the schema's Volume named `sparkml` is it.
+            return "/Volumes/{}/{}/sparkml".format(*lake.split("."))
+        return storage.join(lake, "_artifacts")
+    if not isinstance(value, str) or storage.is_catalog(value):
         raise ConfigError("`artifacts` must be a folder or a URI", got=repr(value))
-    return value if is_remote(value) else str(Path(value).expanduser().resolve())
+    return storage.normalise(value)
 
 
 def _seed(value: object) -> int:

@@ -1,13 +1,13 @@
-"""The layers of a configuration: YAML files, an environment's overlay, `key=value` words, merged into one tree of keys.
+"""The layers of a configuration: YAML files, an overlay, the pipeline file and `key=value` words, merged step by step.
 
-Beside the tree goes the origin of every dotted key: the file or the command line that had the last word on it.
+Beside the values goes the origin of every dotted key: the file or the command line that had the last word on it.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,35 +19,188 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 ROOT_KEYS = ("lake", "artifacts", "seed")
-_REFERENCE = re.compile(r"^\$\{([a-z_0-9.]+)\}$")
+_REFERENCE = re.compile(r"^\$\{([A-Za-z_0-9.-]+)\}$")
+_STEP_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*$")
 
 
-def environments(root: Traversable) -> list[str]:
+class Layers:
+    """The values of the project (`root`), of each step (`steps`) and of Spark, with their origins."""
+
+    def __init__(self, conf: Traversable, env: str, pipeline: str) -> None:
+        if env not in environments(conf):
+            known = environments(conf)
+            raise ConfigError(
+                f"there is no environment `{env}`",
+                expected=", ".join(known),
+                next_action="choose one with --env NAME",
+            )
+        self._conf = conf
+        self.origins: dict[str, str] = {}
+        self.root: dict[str, Any] = {}
+        self.steps: dict[str, dict[str, Any]] = {}
+        self._stages: dict[str, str] = {}
+        self._overlay = load_yaml(conf.joinpath(f"{env}.yaml"))
+        self.pipeline_name, content = read_pipeline(conf, pipeline)
+        for key in ROOT_KEYS:
+            for origin, layer in (
+                ("base/project.yaml", load_yaml(conf.joinpath("base", "project.yaml"))),
+                (f"{env}.yaml", self._overlay),
+            ):
+                if key in layer:
+                    self.root[key], self.origins[key] = layer[key], origin
+        for name, given in _declared_steps(self.pipeline_name, content).items():
+            self._add_step(name, given, env)
+        self._check_overlay(env)
+        self.spark = spark_properties(conf, env, self.origins)
+
+    def stage_of(self, step: str) -> str:
+        """The stage that a step uses."""
+        return self._stages[step]
+
+    def _add_step(self, name: str, given: Mapping[str, Any], env: str) -> None:
+        own = dict(given)
+        stage = own.pop("stage", name)
+        values: dict[str, Any] = {}
+        layers = [
+            (f"base/{stage}.yaml", self._base(stage)),
+            (f"{env}.yaml", self._overlay.get(stage) or {}),
+            (f"pipelines/{self.pipeline_name}.yaml", own),
+        ]
+        if name != stage:  # what the environment says of this step alone
+            layers.insert(2, (f"{env}.yaml", self._overlay.get(name) or {}))
+        for origin, layer in layers:
+            if not isinstance(layer, dict):
+                raise ConfigError(
+                    f"`{name}` is a group of keys, not one value", where=origin, got=repr(layer)
+                )
+            _merge(values, layer, origin, self.origins, f"{name}.")
+        self.steps[name], self._stages[name] = values, str(stage)
+
+    def _base(self, stage: object) -> dict[str, Any]:
+        file = self._conf.joinpath("base", f"{stage}.yaml")
+        return load_yaml(file) if file.is_file() else {}
+
+    def _check_overlay(self, env: str) -> None:
+        # An overlay may speak of stages that this pipeline does not use, but only of stages.
+        files = [entry.name for entry in self._conf.joinpath("base").iterdir()]
+        known = {*self.steps, *self._stages.values(), *(name[: -len(".yaml")] for name in files), *ROOT_KEYS}
+        for key in self._overlay:
+            if key not in known:
+                raise ConfigError(
+                    f"unknown configuration key `{key}`",
+                    where=f"{env}.yaml",
+                    next_action=did_you_mean(key, sorted(known)),
+                )
+
+    def override(self, word: str) -> None:
+        """Give a key the value of a `key=value` word."""
+        key, equals, text = word.partition("=")
+        known = [*self.steps, *ROOT_KEYS, "spark"]
+        if not equals or not key:
+            raise ConfigError(
+                "an override must have the form key=value",
+                got=word,
+                expected="for example clean.min_words=20",
+                next_action=did_you_mean(word, known),
+            )
+        head, dot, rest = key.partition(".")
+        self.origins[key] = "command line"
+        if key.startswith("spark."):
+            self.spark[key] = text
+        elif key in ROOT_KEYS:
+            self.root[key] = parse_value(text)
+        elif head not in self.steps:
+            raise ConfigError(
+                f"unknown configuration key `{head}`",
+                where=f"pipeline `{self.pipeline_name}`",
+                next_action=did_you_mean(head, known),
+            )
+        elif not dot:
+            raise ConfigError(
+                f"`{key}` is a group of keys, not one value", got=repr(text), expected=f"{key}.FIELD=VALUE"
+            )
+        else:
+            _place(self.steps[head], rest.split("."), parse_value(text))
+
+    def resolve_references(self) -> None:
+        """Replace each `${step.field}` by the value of that field; of a stage that has no step, by its default."""
+        values = {key: value for name, tree in self.steps.items() for key, value in flatten(tree, name)}
+        values |= {key: self.root.get(key) for key in ROOT_KEYS}
+        for dotted, value in list(values.items()):
+            match = _REFERENCE.match(value) if isinstance(value, str) else None
+            if match is None:
+                continue
+            if match[1] not in values:
+                stage = match[1].partition(".")[0]
+                values |= {k: v for k, v in flatten(self._base(stage), stage) if k not in values}
+            if match[1] not in values:
+                raise ConfigError(
+                    f"`{dotted}` refers to a key that is not there",
+                    got=value,
+                    next_action=did_you_mean(match[1], list(values)),
+                )
+            step, _, rest = dotted.partition(".")
+            _place(self.steps[step], rest.split("."), values[match[1]])
+            self.origins[dotted] = f"{self.origins.get(match[1], 'default')} ({match[1]})"
+
+
+def environments(conf: Traversable) -> list[str]:
     """The environments that have an overlay."""
-    return sorted(entry.name[: -len(".yaml")] for entry in root.iterdir() if entry.name.endswith(".yaml"))
+    return _yaml_names(conf)
 
 
-def compose(root: Traversable, env: str, stages: Collection[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The tree of an environment from its files, and the origin of every key."""
-    if env not in environments(root):
+def pipelines(conf: Traversable) -> list[str]:
+    """The pipelines of a configuration folder."""
+    folder = conf.joinpath("pipelines")
+    return _yaml_names(folder) if folder.is_dir() else []
+
+
+def _yaml_names(folder: Traversable) -> list[str]:
+    return sorted(entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_pipeline(conf: Traversable, name: str) -> tuple[str, dict[str, Any]]:
+    """A pipeline of the configuration folder by its name, or any file by its path."""
+    file = conf.joinpath("pipelines", f"{name}.yaml")
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        file = Path(name)
+    if not file.is_file():
+        known = pipelines(conf)
         raise ConfigError(
-            f"there is no environment `{env}`",
-            expected=", ".join(environments(root)),
-            next_action="choose one with --env NAME",
+            f"there is no pipeline `{name}`",
+            expected=f"{', '.join(known)}, or a path to a YAML file",
+            next_action=did_you_mean(name, known),
         )
-    tree: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    base = root.joinpath("base")
-    for name in ("project", *stages):
-        file = base.joinpath(f"{name}.yaml")
-        if file.is_file():
-            content = _load_yaml(file)
-            _merge(tree, content if name == "project" else {name: content}, f"base/{name}.yaml", origins)
-    _merge(tree, _load_yaml(root.joinpath(f"{env}.yaml")), f"{env}.yaml", origins)
-    return tree, origins
+    return file.name.rpartition(".")[0], load_yaml(file)
 
 
-def _load_yaml(file: Traversable) -> dict[str, Any]:
+def _declared_steps(name: str, content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    where = f"pipeline `{name}`"
+    for key in content:
+        if key not in ("description", "steps"):
+            raise ConfigError(
+                f"unknown key `{key}`", where=where, next_action=did_you_mean(key, ["description", "steps"])
+            )
+    steps = content.get("steps")
+    if not isinstance(steps, dict) or not steps:
+        raise ConfigError(
+            "a pipeline has no steps", where=where, expected="steps: {NAME: {stage: STAGE, ...}}"
+        )
+    for step, given in steps.items():
+        if not isinstance(step, str) or not _STEP_NAME.match(step) or step in (*ROOT_KEYS, "spark"):
+            raise ConfigError(
+                "a step cannot have this name",
+                where=where,
+                got=repr(step),
+                expected="letters, digits, _ and -",
+            )
+        if not isinstance(given or {}, dict):
+            raise ConfigError(f"step `{step}` must be a mapping", where=where, got=repr(given))
+    return {step: dict(given or {}) for step, given in steps.items()}
+
+
+def load_yaml(file: Traversable) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -64,7 +217,7 @@ def _load_yaml(file: Traversable) -> dict[str, Any]:
 
 
 def _merge(
-    tree: dict[str, Any], content: Mapping[str, Any], origin: str, origins: dict[str, str], prefix: str = ""
+    tree: dict[str, Any], content: Mapping[str, Any], origin: str, origins: dict[str, str], prefix: str
 ) -> None:
     for key, value in content.items():
         dotted = f"{prefix}{key}"
@@ -76,6 +229,15 @@ def _merge(
             origins[leaf] = origin
 
 
+def _place(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *parents, leaf = path
+    for parent in parents:
+        if not isinstance(tree.get(parent), dict):
+            tree[parent] = {}
+        tree = tree[parent]
+    tree[leaf] = value
+
+
 def flatten(value: object, prefix: str) -> Iterator[tuple[str, Any]]:
     """Every dotted key below `prefix` with its value."""
     if isinstance(value, dict) and value:
@@ -85,9 +247,9 @@ def flatten(value: object, prefix: str) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def spark_properties(root: Traversable, env: str, origins: dict[str, str]) -> dict[str, str]:
+def spark_properties(conf: Traversable, env: str, origins: dict[str, str]) -> dict[str, str]:
     """Lines `key value`, as in spark-defaults.conf; `#` begins a comment."""
-    file = root.joinpath("spark", f"{env}.conf")
+    file = conf.joinpath("spark", f"{env}.conf")
     properties: dict[str, str] = {}
     if not file.is_file():
         return properties
@@ -97,7 +259,7 @@ def spark_properties(root: Traversable, env: str, origins: dict[str, str]) -> di
             key, _, value = stripped.partition(" ")
             properties[key] = value.strip()
             origins[key] = f"spark/{env}.conf"
-    logging_file = root.joinpath("spark", "log4j2.properties")
+    logging_file = conf.joinpath("spark", "log4j2.properties")
     if properties.get("spark.master", "").startswith("local") and isinstance(logging_file, Path):
         key = "spark.driver.extraJavaOptions"
         option = f"-Dlog4j2.configurationFile={logging_file.resolve().as_uri()}"
@@ -106,64 +268,13 @@ def spark_properties(root: Traversable, env: str, origins: dict[str, str]) -> di
     return properties
 
 
-def apply_override(
-    tree: dict[str, Any],
-    spark: dict[str, str],
-    origins: dict[str, str],
-    override: str,
-    stages: Collection[str],
-) -> None:
-    """Give a key the value of a `key=value` word."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(
-            "an override must have the form key=value",
-            got=override,
-            expected="for example clean.min_words=20",
-            next_action=did_you_mean(override, [*stages, *ROOT_KEYS]),
-        )
-    origins[key] = "command line"
-    if key.startswith("spark."):
-        spark[key] = text
-        return
-    *parents, leaf = key.split(".")
-    node = tree
-    for parent in parents:
-        if not isinstance(node.get(parent), dict):
-            node[parent] = {}
-        node = node[parent]
-    node[leaf] = _parse_value(text)
-
-
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """A value as YAML reads it; what it takes for a date or a mapping stays the text that it is."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    # A date or a mapping written on the command line is meant as the text it is.
     return value if isinstance(value, (str, int, float, bool, list, type(None))) else text
-
-
-def resolve_references(tree: dict[str, Any], origins: dict[str, str]) -> None:
-    """Replace each `${group.key}` by the value of that key."""
-    flat = dict(flatten(tree, "")) if tree else {}
-    values = {key.lstrip("."): value for key, value in flat.items()}
-    for dotted, value in values.items():
-        match = _REFERENCE.match(value) if isinstance(value, str) else None
-        if match is None:
-            continue
-        if match[1] not in values:
-            raise ConfigError(
-                f"`{dotted}` refers to a key that is not there",
-                got=value,
-                next_action=did_you_mean(match[1], list(values)),
-            )
-        node = tree
-        *parents, leaf = dotted.split(".")
-        for parent in parents:
-            node = node[parent]
-        node[leaf] = values[match[1]]
-        origins[dotted] = f"{origins.get(match[1], 'default')} ({match[1]})"
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -1,218 +1,172 @@
-"""Lineage of one document: from a score back to model, manifest, dedupe and clean decisions, and source."""
+"""Lineage of one document: from a row back over the runs and versions that the ledger names, to its source.
+
+A trace starts at the run that wrote the row. Of every run on the way it shows what the run's tables say of the
+document, at the version that the run left, and goes on with the versions that the run read, whatever the tables hold
+today.
+Needs no JVM where the lake is a folder or URI.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pyspark.sql import Column, Row
-from pyspark.sql import functions as F
-
-from sparkml.errors import InputError
-from sparkml.frame.config import ProjectConfig
-from sparkml.frame.runs import RunLedger
+from sparkml.errors import ConfigError, InputError
+from sparkml.frame import storage
+from sparkml.frame.ledger import Ledger, Run
+from sparkml.frame.pipeline import MODEL_MARK
+from sparkml.frame.registry import ModelRecord, Registry
+from sparkml.frame.stage import load_stage
 from sparkml.frame.tables import Tables
 
 _TEXT_SHOWN = 160
 _ROWS_SHOWN = 20
+_HIDDEN = ("run_id", "step", "stage", "media", "embedding")
 
 
 @dataclass(frozen=True)
-class Step:
-    """One station on the way back: a title and its facts."""
+class Station:
+    """One place on the way back: a title and its facts."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
 
 
-def trace(tables: Tables, ledger: RunLedger, config: ProjectConfig, table: str, doc_id: str) -> list[Step]:
+@dataclass(frozen=True)
+class TracedRun:
+    """A run on the way of a document: what a stage's `trace` is given."""
+
+    run: Run
+    doc_id: str
+    tables: Tables
+
+    def rows(self, ref: str, column: str = "doc_id", value: str | None = None) -> list[dict[str, Any]]:
+        """A few rows of a table as this run left it (or read it) whose `column` holds the document's id."""
+        version = self.run.outputs.get(ref, self.run.inputs.get(ref))
+        if version is None:
+            return []
+        found = self.tables.log(ref).find(column, value or self.doc_id, version, _ROWS_SHOWN)
+        return [row for row in found if row.get("step") in (None, self.run.step)]
+
+    def outputs(self) -> list[str]:
+        """The tables that the run wrote."""
+        return [ref for ref in self.run.outputs if not ref.startswith(MODEL_MARK)]
+
+
+def trace(tables: Tables, ledger: Ledger, table: str, doc_id: str) -> list[Station]:
     """Every station of `doc_id`, from `table` to its source; InputError where the table lacks it."""
-    column = "doc_ids" if table == "samples" else "doc_id"
-    if column not in tables.read(table).columns:
-        raise InputError(f"table `{table}` has no `doc_id`", expected="a table of documents, such as scores")
-    if not _rows(tables, table, _holds(column, doc_id), limit=1):
+    version = tables.published(table, ledger.unfinished())
+    if version is None:
+        raise InputError(f"there is no table `{table}`", where=storage.redacted(tables.lake))
+    log = tables.log(table)
+    rows = log.find("doc_id", doc_id, version, _ROWS_SHOWN) or log.find(
+        "doc_ids", doc_id, version, _ROWS_SHOWN
+    )
+    if not rows:
         raise InputError(
             f"table `{table}` has no document `{doc_id}`",
-            where=config.lake,
+            where=storage.redacted(tables.lake),
             next_action="`sparkml trace rejects DOC_ID` or `sparkml trace duplicates DOC_ID` may know it",
         )
     walker = _Walker(tables, ledger, doc_id)
-    return [
-        *walker.scores(),
-        *walker.samples(),
-        *walker.dedupe(),
-        *walker.clean(),
-        *walker.rejects(),
-        *walker.source(),
-        *walker.runs(),
+    stations = [
+        station for run_id in dict.fromkeys(row["run_id"] for row in rows) for station in walker.walk(run_id)
     ]
-
-
-def _holds(column: str, doc_id: str) -> Column:
-    return F.array_contains(column, doc_id) if column == "doc_ids" else F.col(column) == doc_id
-
-
-def _rows(tables: Tables, table: str, condition: Column, limit: int = _ROWS_SHOWN) -> list[Row]:
-    """A few rows of one document: bounded, so that a driver never collects a corpus."""
-    return tables.read(table).where(condition).limit(limit).collect() if tables.exists(table) else []
+    if not stations:  # rows of another program: all that is known of them
+        stations = [Station(table, facts(row)) for row in rows]
+    return [*stations, *walker.runs()]
 
 
 class _Walker:
-    def __init__(self, tables: Tables, ledger: RunLedger, doc_id: str) -> None:
+    def __init__(self, tables: Tables, ledger: Ledger, doc_id: str) -> None:
         self._tables = tables
         self._ledger = ledger
+        self._models = Registry(tables, ledger).models()
         self._doc_id = doc_id
-        self._run_ids: list[str] = []
+        self._seen: dict[str, Run] = {}
 
-    def _find(self, table: str, condition: Column | None = None) -> list[Row]:
-        found = _rows(
-            self._tables, table, F.col("doc_id") == self._doc_id if condition is None else condition
-        )
-        self._run_ids += [row["run_id"] for row in found]
-        return found
+    def walk(self, run_id: str | None) -> Iterator[Station]:
+        run = self._ledger.run(run_id) if run_id else None
+        if run is None or run.run_id in self._seen:
+            return
+        self._seen[run.run_id] = run
+        yield from self._of(run)
+        for ref, version in sorted(run.inputs.items(), key=lambda pair: not pair[0].startswith(MODEL_MARK)):
+            if ref.startswith(MODEL_MARK):
+                record = self._record(ref, version)
+                yield from self.walk(record.stage_run if record else None)
+            else:
+                writer = self._ledger.writer_of(ref, version)
+                yield from self.walk(writer.run_id if writer else None)
 
-    def scores(self) -> list[Step]:
-        steps = []
-        for row in self._find("scores"):
-            shown = _facts(
-                row,
-                "prediction",
-                "score",
-                "error",
-                "model_id",
-                "model_version",
-                "input_table",
-                "input_version",
-                "run_id",
-            )
-            steps.append(Step("score", shown))
-            steps += self._model(row["model_id"], row["model_version"])
-        return steps
+    def _of(self, run: Run) -> Iterator[Station]:
+        traced = TracedRun(run, self._doc_id, self._tables)
+        try:
+            own = load_stage(run.stage).trace
+        except ConfigError:  # a stage that is no longer installed
+            own = None
+        yield from (own or rows_of_document)(traced)
+        for ref, version in run.outputs.items():
+            record = self._record(ref, version)
+            if record is not None:
+                yield Station(f"model {record.model_id} version {record.version}", _model_facts(record))
 
-    def _model(self, model_id: str, version: int) -> list[Step]:
-        """A model and its ancestors, each with what it was trained on."""
-        found = self._find("models", (F.col("model_id") == model_id) & (F.col("version") == version))
-        steps = []
-        for row in found:
-            metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(row["metrics"].items()))
-            fields = (
-                "path",
-                "kind",
-                "parent",
-                "manifest_id",
-                "trained_table",
-                "trained_version",
-                "stage_run",
-            )
-            steps.append(
-                Step(f"model {model_id} version {version}", (*_facts(row, *fields), ("metrics", metrics)))
-            )
-            if row["manifest_id"]:
-                steps += self._manifest(row["manifest_id"])
-            if row["parent"]:
-                parent, _, parent_version = row["parent"].rpartition("/v")
-                steps += self._model(parent, int(parent_version))
-        return steps
+    def _record(self, ref: str, version: int) -> ModelRecord | None:
+        wanted = (ref.removeprefix(MODEL_MARK), version)
+        return next((record for record in self._models if (record.model_id, record.version) == wanted), None)
 
-    def _manifest(self, manifest_id: str) -> list[Step]:
-        steps = []
-        for row in self._find("manifests", F.col("manifest_id") == manifest_id):
-            facts = _facts(
-                row,
-                "table",
-                "version",
-                "split",
-                "rows",
-                "sequence_length",
-                "tokenizer_hash",
-                "seed",
-                "run_id",
-            )
-            steps.append(Step(f"manifest {manifest_id}", (*facts, ("files", str(len(row["files"]))))))
-        return steps
-
-    def samples(self) -> list[Step]:
-        found = self._find("samples", F.array_contains("doc_ids", self._doc_id))
-        if not found:
-            return []
-        ids = ", ".join(str(row["sample_id"]) for row in sorted(found, key=lambda row: row["sample_id"]))
-        more = f" (the first {_ROWS_SHOWN})" if len(found) == _ROWS_SHOWN else ""
-        return [Step("training samples", (("split", found[0]["split"]), ("sample_id", ids + more)))]
-
-    def dedupe(self) -> list[Step]:
-        own = self._find("duplicates")
-        steps = [
-            Step(
-                "duplicate, dropped",
-                _facts(row, "kind", "similarity", "partner_id", "kept_id", "cluster_id", "run_id"),
-            )
-            for row in own
-        ]
-        copies = self._find("duplicates", F.col("kept_id") == self._doc_id)
-        if copies:
-            listed = tuple(
-                (row["doc_id"], f"{row['kind']}, similarity {row['similarity']:.3f}") for row in copies
-            )
-            steps.append(Step(f"kept for its cluster {copies[0]['cluster_id']}; dropped instead", listed))
-        elif not own and self._find("kept"):
-            steps.append(Step("kept: it has no duplicate", ()))
-        return steps
-
-    def clean(self) -> list[Step]:
-        steps = []
-        for row in self._find("clean"):
-            signals = row["signals"].asDict(recursive=True) if row["signals"] is not None else {}
-            measured = ", ".join(f"{name} {_short(value)}" for name, value in signals.items())
-            facts = _facts(row, "lang", "n_words", "label", "run_id")
-            steps.append(Step("clean", (*facts, ("signals", measured), ("text", _excerpt(row["text"])))))
-        return steps
-
-    def rejects(self) -> list[Step]:
-        fields = ("drop_reason", "value", "threshold", "detail", "source", "locator", "run_id")
-        return [Step(f"rejected by {row['stage']}", _facts(row, *fields)) for row in self._find("rejects")]
-
-    def source(self) -> list[Step]:
-        fields = (
-            "dataset",
-            "source",
-            "locator",
-            "content_hash",
-            "label",
-            "url",
-            "title",
-            "ingested_at",
-            "run_id",
-        )
-        return [Step("source", _facts(row, *fields)) for row in self._find("bronze")]
-
-    def runs(self) -> list[Step]:
-        """The runs met on the way, and the runs that fed them."""
-        rows = {row["run_id"]: row for row in self._ledger.rows()}
-        wanted = {run_id for run_id in self._run_ids if run_id in rows}
-        queue = list(wanted)
-        while queue:
-            parents = [run for run in rows[queue.pop()]["parent_run_ids"] or [] if run in rows]
-            queue += [run for run in parents if run not in wanted]
-            wanted.update(parents)
-        listed = tuple((run_id, _run_line(rows[run_id])) for run_id in sorted(wanted))
-        return [Step("runs", listed)] if listed else []
+    def runs(self) -> list[Station]:
+        """The runs that were met on the way."""
+        listed = tuple((run_id, _run_line(run)) for run_id, run in sorted(self._seen.items()))
+        return [Station("runs", listed)] if listed else []
 
 
-def _run_line(row: Row) -> str:
-    inputs = ", ".join(f"{item['table']}@{item['version']}" for item in row["inputs"] or []) or "files"
-    commit = (row["git_commit"] or "")[:10]
-    config = json.loads(row["config"]) if row["config"] else {}
-    return f"{row['status']}, from {inputs}, code {row['code_version']} {commit}, {len(config)} settings"
+def rows_of_document(traced: TracedRun) -> Sequence[Station]:
+    """What every table that the run wrote says of the document."""
+    return [Station(_title(ref, row), facts(row)) for ref in traced.outputs() for row in traced.rows(ref)]
 
 
-def _facts(row: Row, *fields: str) -> tuple[tuple[str, str], ...]:
-    return tuple((name, _short(row[name])) for name in fields if row[name] is not None)
+def _title(ref: str, row: Mapping[str, Any]) -> str:
+    return f"rejected by {row['step'] or row['stage']}" if ref == "rejects" else ref
 
 
-def _short(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def facts(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The columns of a row that say something, in short."""
+    shown = ((name, _short(name, value)) for name, value in row.items() if name not in _HIDDEN)
+    run = [("run_id", str(row["run_id"]))] if row.get("run_id") else []
+    return (*((name, text) for name, text in shown if text), *run)
 
 
-def _excerpt(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= _TEXT_SHOWN else f"{flat[:_TEXT_SHOWN]}…"
+def _short(name: str, value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(key, inner)}" for key, inner in value.items() if inner is not None)
+    if isinstance(value, list) and all(isinstance(pair, tuple) for pair in value):
+        return _short(name, dict(value))
+    text = "" if value is None else " ".join(str(value).split())
+    return text if len(text) <= _TEXT_SHOWN else f"{text[:_TEXT_SHOWN]}…"
+
+
+def _model_facts(record: ModelRecord) -> tuple[tuple[str, str], ...]:
+    on = record.trained_on
+    table = f"{on.table}@{on.version}" if on.table else ""
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(record.metrics.items()))
+    named = (
+        ("path", record.path),
+        ("kind", record.kind),
+        ("parent", record.parent or ""),
+        ("manifest", on.manifest_id or ""),
+        ("trained on", table),
+        ("metrics", metrics),
+        ("run_id", record.stage_run),
+    )
+    return tuple((name, value) for name, value in named if value)
+
+
+def _run_line(run: Run) -> str:
+    inputs = ", ".join(f"{ref}@{version}" for ref, version in run.inputs.items()) or "files"
+    return (
+        f"{run.status}, step {run.step}, from {inputs}, code {run.code_version} {(run.git_commit or '')[:10]}"
+    )

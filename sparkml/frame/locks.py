@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from sparkml.errors import LockedError, StorageError
-from sparkml.frame.config import is_remote
+from sparkml.frame.storage import is_remote
 
 LOCK_FILE = "_sparkml.lock"
 MIN_FREE_BYTES = 64 * 1024 * 1024

@@ -1,171 +1,231 @@
-"""The whole way as one tuple: every stage, what it reads and what it writes."""
+"""A pipeline: named steps, each a use of a stage. Their order follows from what they read and write.
+
+steps:                                    # conf/pipelines/reviews.yaml
+  ingest: {}
+  clean: {rules: []}
+  sentiment: {stage: finetune, source: clean, model: encoder}
+  scores: {stage: score, source: clean, model: sentiment}
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
-from sparkml.errors import UsageError
-from sparkml.frame.config import StageConfig
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.errors import ConfigError, UsageError
+from sparkml.frame import storage
+from sparkml.frame.config_layers import did_you_mean
+from sparkml.frame.stage import Role, Stage, StageConfig
 
-
-class StageModule(Protocol):
-    """What a stage's module offers to the runner."""
-
-    def run(self, job: StageRun, config: StageConfig) -> RunReport:
-        """Read, transform, write kept and rejects, and report."""
-        ...
+MODEL_MARK = "models:"
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage. `reads`, `writes`, `models` and `makes` name fields of its configuration."""
+class Step:
+    """A named use of a stage: what the ledger, rejects, models and re-runs belong to."""
 
     name: str
-    summary: str
-    config_class: str
-    reads: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()  # models that it starts from
-    makes: str = ""  # the model that it registers
-    code: tuple[str, ...] = ()  # packages besides its own whose code decides the result
-    always: bool = False  # runs whenever asked: cheap, and its inputs are everything
+    stage: Stage
+    config: StageConfig
+
+    def refs(self, *roles: Role) -> dict[str, str]:
+        """Field -> the table or model that it names."""
+        named = ((field, getattr(self.config, field)) for field in self.stage.fields(*roles))
+        return {field: str(value) for field, value in named if value is not None}
 
     @property
-    def module(self) -> str:
-        """Where the stage lives."""
-        package = f"sparkml.stages.{self.name}"
-        found = importlib.util.find_spec(package)
-        return package if found is None or found.submodule_search_locations is None else f"{package}.stage"
+    def reads(self) -> list[str]:
+        """Tables that go in."""
+        return list(self.refs("reads").values())
 
-    def config_type(self) -> type[StageConfig]:
-        """The class of its configuration."""
-        found = getattr(importlib.import_module(self.module), self.config_class)
-        if not (isinstance(found, type) and issubclass(found, StageConfig)):
-            raise UsageError(f"{self.module}.{self.config_class} is no StageConfig")
-        return found
+    @property
+    def writes(self) -> list[str]:
+        """Tables that come out, those shared with other steps included."""
+        return list(self.refs("writes", "shares").values())
 
-    def entry(self) -> Callable[[StageRun, StageConfig], RunReport]:
-        """Its `run` function."""
-        module: StageModule = importlib.import_module(self.module)
-        return module.run
+    @property
+    def uses(self) -> list[str]:
+        """Models that go in, by the names that the configuration gives them."""
+        return list(self.refs("uses").values())
 
-    def source_state(self) -> Callable[[StageConfig], str] | None:
-        """For a stage that reads files, not tables: a hash that changes when the files do."""
-        found: Callable[[StageConfig], str] | None = getattr(
-            importlib.import_module(self.module), "source_state", None
+    @property
+    def makes(self) -> str | None:
+        """The model that comes out."""
+        return next(iter(self.refs("makes").values()), None)
+
+    def inputs(self) -> Iterator[tuple[str, str]]:
+        """Every field that names an input, and what it names; models are marked."""
+        yield from self.refs("reads").items()
+        for field, model in self.refs("uses").items():
+            yield field, model_ref(model_name(model))
+
+    def outputs(self) -> Iterator[tuple[str, str]]:
+        """Every field that names an output, and what it names; models are marked."""
+        yield from self.refs("writes", "shares").items()
+        for field, model in self.refs("makes").items():
+            yield field, model_ref(model)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Steps in an order in which each comes after those that make what it reads."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def of(
+        cls, name: str, steps: Sequence[Step], known: Callable[[str], bool] = lambda ref: False
+    ) -> Pipeline:
+        """Order the steps; ConfigError for a cycle, two writers of a table, or an input that nothing makes.
+
+        `known(ref)` says whether a table or model (`models:NAME`) is in the lake already, made by another pipeline.
+        """
+        writers = _writers(name, steps)
+        needs = {step.name: set[str]() for step in steps}
+        for step in steps:
+            for field, ref in step.inputs():
+                makers = {maker for maker in writers.get(ref, ()) if maker != step.name}
+                if not makers and not _is_outside(ref) and not known(ref):
+                    raise _unknown_reference(name, step, field, ref, sorted(writers))
+                needs[step.name] |= makers
+            if step.stage.last:
+                needs[step.name] |= {other.name for other in steps if not other.stage.last}
+        return cls(name, _ordered(name, steps, needs))
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Step]:
+        """The steps by their names."""
+        return {step.name: step for step in self.steps}
+
+    def step(self, name: str) -> Step:
+        """The step of that name; UsageError lists those there are."""
+        if name not in self.by_name:
+            known = list(self.by_name)
+            raise UsageError(
+                f"pipeline `{self.name}` has no step `{name}`",
+                expected=", ".join(known),
+                next_action=did_you_mean(name, known),
+            )
+        return self.by_name[name]
+
+    def chosen(self, names: Sequence[str]) -> tuple[Step, ...]:
+        """The named steps in the order of the pipeline."""
+        wanted = {self.step(name).name for name in names}
+        return tuple(step for step in self.steps if step.name in wanted)
+
+    def until(self, name: str | None) -> tuple[Step, ...]:
+        """The steps up to and including `name`; all for None."""
+        if name is None:
+            return self.steps
+        return self.steps[: self.steps.index(self.step(name)) + 1]
+
+    def upstream(self, step: Step) -> tuple[str, ...]:
+        """The steps whose outputs `step` takes; for one that runs last, all others."""
+        if step.stage.last:
+            return tuple(other.name for other in self.steps if not other.stage.last)
+        wanted = {ref for _, ref in step.inputs()}
+        return tuple(
+            other.name
+            for other in self.steps
+            if other.name != step.name and wanted & {ref for _, ref in other.outputs()}
         )
-        return found
-
-    def refs(self, config: StageConfig, fields: tuple[str, ...]) -> list[str]:
-        """The tables or models that the configuration names in `fields`."""
-        return [str(getattr(config, field)) for field in fields]
 
 
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        "ingest",
-        "files or the installed documentation -> bronze",
-        "IngestConfig",
-        writes=("target",),
-        code=("kernels",),
-    ),
-    Stage(
-        "clean",
-        "normalise, Gopher repetition and quality rules -> clean",
-        "CleanConfig",
-        reads=("source",),
-        writes=("target",),
-        code=("kernels",),
-    ),
-    Stage(
-        "dedupe",
-        "exact and near duplicates, one document a cluster -> kept",
-        "DedupeConfig",
-        reads=("source",),
-        writes=("target", "duplicates"),
-        code=("kernels",),
-    ),
-    Stage(
-        "shard",
-        "tokenizer, packing, split, equal row groups -> samples, manifests",
-        "ShardConfig",
-        reads=("source", "duplicates"),
-        writes=("target", "manifests"),
-        code=("kernels", "feed"),
-    ),
-    Stage(
-        "train",
-        "masked-LM pretraining: Horovod ranks in a barrier stage -> model `encoder`",
-        "TrainConfig",
-        reads=("manifests",),
-        makes="model_id",
-        code=("feed", "distributed", "models", "compat"),
-    ),
-    Stage(
-        "finetune",
-        "classify documents by label, from the encoder -> model `classifier`",
-        "FinetuneConfig",
-        reads=("source", "duplicates"),
-        models=("encoder_id",),
-        makes="model_id",
-        code=("models",),
-    ),
-    Stage(
-        "compress",
-        "dynamic int8 of the classifier -> model `classifier-int8`",
-        "CompressConfig",
-        models=("source_id",),
-        makes="model_id",
-        code=("models",),
-    ),
-    Stage(
-        "score",
-        "every kept document, once per model version -> scores",
-        "ScoreConfig",
-        reads=("source",),
-        writes=("target",),
-        models=("model_id",),
-        code=("models",),
-    ),
-    Stage("report", "one HTML file of the whole run", "ReportConfig", always=True),
-)
+def model_ref(model_id: str) -> str:
+    """How the ledger names a model among the tables that a run reads and writes."""
+    return f"{MODEL_MARK}{model_id}"
 
 
-def stage_named(name: str) -> Stage:
-    """The stage of that name; UsageError lists those there are."""
-    for stage in STAGES:
-        if stage.name == name:
-            return stage
-    raise UsageError(f"there is no stage `{name}`", expected=", ".join(stage.name for stage in STAGES))
+def model_name(model: str) -> str:
+    """The registry's name in `name` or `name/v3`; a directory or URI stays what it is."""
+    name, slash, version = model.rpartition("/v")
+    return name if slash and version.isdigit() and "/" not in name else model
 
 
-def config_types() -> Mapping[str, type[StageConfig]]:
-    """Every stage's configuration class, in the order of the way."""
-    return {stage.name: stage.config_type() for stage in STAGES}
+def is_directory(model: str) -> bool:
+    """True where a model field names a directory or URI, not a model of the registry."""
+    return "/" in model_name(model) or "://" in model
 
 
-def until(name: str | None) -> tuple[Stage, ...]:
-    """The way up to and including stage `name`; the whole way for None."""
-    if name is None:
-        return STAGES
-    last = STAGES.index(stage_named(name))
-    return STAGES[: last + 1]
+def _is_outside(ref: str) -> bool:
+    """A path, URI or catalog name: no step of a pipeline makes it."""
+    name = ref.removeprefix(MODEL_MARK)
+    return "/" in name or (not ref.startswith(MODEL_MARK) and "." in name) or storage.is_catalog(ref)
 
 
-def upstream(stage: Stage, configs: Mapping[str, StageConfig]) -> tuple[str, ...]:
-    """The stages that write what `stage` reads; for a stage that reads everything, all before it."""
-    earlier = STAGES[: STAGES.index(stage)]
-    if stage.always:
-        return tuple(other.name for other in earlier)
-    wanted = set(stage.refs(configs[stage.name], (*stage.reads, *stage.models)))
-    return tuple(
-        other.name
-        for other in earlier
-        if wanted
-        & set(other.refs(configs[other.name], (*other.writes, *((other.makes,) if other.makes else ()))))
+def _writers(pipeline: str, steps: Sequence[Step]) -> dict[str, list[str]]:
+    writers: dict[str, list[str]] = {}
+    owners: dict[str, tuple[str, str]] = {}
+    for step in steps:
+        own = {*step.refs("writes").values(), *(model_ref(model) for model in step.refs("makes").values())}
+        for field, ref in step.outputs():
+            writers.setdefault(ref, []).append(step.name)
+            first = owners.get(ref)
+            if first is not None and (ref in own or first[1] == "own"):
+                raise ConfigError(
+                    f"two steps write `{ref}`",
+                    where=f"pipeline `{pipeline}`, steps `{first[0]}` and `{step.name}`",
+                    next_action=f"give one of them another name: {step.name}.{field}=NAME",
+                )
+            owners[ref] = (step.name, "own" if ref in own else "shared")
+    return writers
+
+
+def _unknown_reference(pipeline: str, step: Step, field: str, ref: str, made: list[str]) -> ConfigError:
+    kind = "model" if ref.startswith(MODEL_MARK) else "table"
+    name = ref.removeprefix(MODEL_MARK)
+    same = [
+        other.removeprefix(MODEL_MARK) for other in made if other.startswith(MODEL_MARK) == (kind == "model")
+    ]
+    return ConfigError(
+        f"step `{step.name}` takes {kind} `{name}`, which no step makes and which is not in the lake",
+        where=f"pipeline `{pipeline}`, {step.name}.{field}",
+        got=name,
+        expected=", ".join(same) or f"a {kind} that a step makes",
+        next_action=did_you_mean(name, same) if same else "",
+    )
+
+
+def _ordered(pipeline: str, steps: Sequence[Step], needs: Mapping[str, set[str]]) -> tuple[Step, ...]:
+    """Kahn's algorithm; of the steps that are free, the one that the file names first."""
+    place = {step.name: number for number, step in enumerate(steps)}
+    left = {name: set(before) for name, before in needs.items()}
+    free = [place[name] for name, before in left.items() if not before]
+    heapify(free)
+    order: list[Step] = []
+    while free:
+        step = steps[heappop(free)]
+        order.append(step)
+        del left[step.name]
+        for name, before in left.items():
+            if step.name in before:
+                before.remove(step.name)
+                if not before:
+                    heappush(free, place[name])
+    if left:
+        raise _cycle(pipeline, steps, left)
+    return tuple(order)
+
+
+def _cycle(pipeline: str, steps: Sequence[Step], left: Mapping[str, set[str]]) -> ConfigError:
+    name = min(left)
+    path = [name]
+    while path[-1] not in path[:-1]:
+        path.append(min(left[path[-1]]))
+    path = path[path.index(path[-1]) :]
+    by_name = {step.name: step for step in steps}
+    ends = []
+    for reader, maker in pairwise(path):
+        made = {ref for _, ref in by_name[maker].outputs()}
+        field, ref = next((field, ref) for field, ref in by_name[reader].inputs() if ref in made)
+        ends.append(f"{reader}.{field} = {ref.removeprefix(MODEL_MARK)}, made by {maker}")
+    return ConfigError(
+        "the steps wait for each other in a circle",
+        where=f"pipeline `{pipeline}`",
+        got="; ".join(ends),
+        next_action="let one of them read another table",
     )

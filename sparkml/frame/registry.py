@@ -1,31 +1,25 @@
-"""The registry: table `models`, one row a version of a model, beside the folders that hold the weights.
+"""The registry: table `models`, one row a version of a model, beside the artifacts that hold the weights.
 
-A version is decided before the folder is written and the row follows the folder, so a row never names a
-folder that is not there. What a run that died left behind (a folder, a row, or both) keeps its version number
-and is replaced when the same work is repeated; work that succeeded is never replaced.
+A version is decided before the artifact is written and the row follows the artifact, so a row never names one that is
+not there. What a run that died left behind (files, a row, or both) keeps its version number and is replaced when the
+same work is repeated; the row of work that succeeded is never replaced. Needs no JVM where the lake is a folder or URI.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from pyspark.sql import functions as F
+from dataclasses import dataclass, field
+from typing import Any
 
 from sparkml.errors import InputError
-from sparkml.frame.runs import model_ref
+from sparkml.frame import artifacts, storage
+from sparkml.frame.ledger import Ledger
+from sparkml.frame.pipeline import is_directory, model_name
 from sparkml.frame.schemas import MODELS
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
-
-    from sparkml.frame.runs import StageRun
+from sparkml.frame.tables import Tables, arrow_rows, slice_of
 
 TABLE = "models"
-ENCODER, CLASSIFIER, CLASSIFIER_INT8 = "encoder", "classifier", "classifier-int8"
-KINDS = ("pretrained", "finetuned", "int8", "pruned", "distilled", "onnx")
-_LEDGER = "_runs"
+KINDS = ("pretrained", "finetuned", "int8", "pruned", "distilled", "onnx", "external")
 
 
 @dataclass(frozen=True)
@@ -39,139 +33,124 @@ class TrainedOn:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """One row of `models`."""
+    """One row of `models`, or a directory of the user's own (`external`; its version is a hash of its content)."""
 
     model_id: str
     version: int
     path: str
     kind: str
-    parent: str | None
-    trained_on: TrainedOn
-    metrics: Mapping[str, float]
-    stage_run: str
-    fingerprint: str
+    parent: str | None = None
+    trained_on: TrainedOn = field(default_factory=TrainedOn)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    stage_run: str = ""
+    fingerprint: str = ""
 
     @property
     def name(self) -> str:
         """`model_id/vN`: how a child names its parent."""
-        return f"{self.model_id}/v{self.version}"
+        return f"{self.model_id}/v{self.version}" if self.kind != "external" else self.model_id
+
+    def record(self, run_id: str) -> dict[str, Any]:
+        """The columns of `models`."""
+        return {
+            **vars(self),
+            "manifest_id": self.trained_on.manifest_id,
+            "trained_table": self.trained_on.table,
+            "trained_version": self.trained_on.version,
+            "metrics": [(name, float(value)) for name, value in self.metrics.items()],
+            "run_id": run_id,
+        }
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> ModelRecord:
+        """A row as Arrow gives it."""
+        return cls(
+            model_id=row["model_id"],
+            version=row["version"],
+            path=row["path"],
+            kind=row["kind"],
+            parent=row["parent"],
+            trained_on=TrainedOn(row["manifest_id"], row["trained_table"], row["trained_version"]),
+            metrics=dict(row["metrics"] or ()),
+            stage_run=row["stage_run"],
+            fingerprint=row["fingerprint"],
+        )
 
 
-def model_folder(artifacts: str, model_id: str, version: int) -> str:
+class Registry:
+    """The models of a lake."""
+
+    def __init__(self, tables: Tables, ledger: Ledger) -> None:
+        self._tables = tables
+        self._ledger = ledger
+
+    def models(self) -> list[ModelRecord]:
+        """Every version that a succeeded run made, by name and version."""
+        unfinished = self._ledger.unfinished()
+        found = [record for record in self._all() if record.stage_run not in unfinished]
+        return sorted(found, key=lambda record: (record.model_id, record.version))
+
+    def find(self, model: str, version: int | None = None) -> ModelRecord | None:
+        """`name` (its newest version), `name/vN`, or a directory; None where the registry does not know it."""
+        if is_directory(model):
+            path = storage.normalise(model)
+            # The version of a directory follows its content: other files are another model.
+            content = artifacts.identity(path)
+            return ModelRecord(path, 0 if content == "missing" else int(content[:7], 16), path, "external")
+        name = model_name(model)
+        wanted = int(model.rpartition("/v")[2]) if name != model else version
+        mine = [record for record in self.models() if record.model_id == name]
+        if wanted is not None:
+            mine = [record for record in mine if record.version == wanted]
+        return mine[-1] if mine else None
+
+    def require(self, model: str, version: int | None = None) -> ModelRecord:
+        """As `find`; InputError that says what to run."""
+        found = self.find(model, version)
+        if found is None:
+            known = sorted({record.name for record in self.models()})
+            raise InputError(
+                f"there is no model `{model}`",
+                where=f"table `{TABLE}` of {storage.redacted(self._tables.lake)}",
+                expected=f"a model of the registry ({', '.join(known)})"
+                if known
+                else "a model of the registry",
+                next_action="run the step that makes it first: `sparkml plan` shows the order",
+            )
+        return found
+
+    def next_version(self, model_id: str, fingerprint: str) -> int:
+        """The version that a run writes: that of the same work when it died half-way, else one more."""
+        mine = [record for record in self._all() if record.model_id == model_id]
+        unfinished = self._ledger.unfinished()
+        for record in mine:
+            if record.fingerprint == fingerprint and record.stage_run in unfinished:
+                return record.version
+        return max((record.version for record in mine), default=0) + 1
+
+    def register(self, record: ModelRecord, run_id: str) -> None:
+        """Add the row of a finished artifact; a repeat of work that died replaces the row that it left."""
+        if record.kind not in KINDS:
+            raise InputError(
+                "unknown kind of model", where=record.model_id, got=record.kind, expected=", ".join(KINDS)
+            )
+        log, info = self._tables.log(TABLE), {"run_id": run_id}
+        rows = arrow_rows(MODELS, [record.record(run_id)])
+        if any((known.model_id, known.version) == (record.model_id, record.version) for known in self._all()):
+            log.replace(rows, slice_of(model_id=record.model_id, version=record.version), info)
+        else:
+            log.append(rows, info)
+
+    def _all(self) -> list[ModelRecord]:
+        log = self._tables.log(TABLE)
+        return [ModelRecord.of(row) for row in log.read().to_pylist()] if log.version() is not None else []
+
+
+def model_location(artifacts_root: str, model_id: str, version: int) -> str:
     """Where the files of a model version lie."""
-    return f"{artifacts.rstrip('/')}/models/{model_id}/v{version}"
+    return storage.join(artifacts_root, "models", model_id, f"v{version}")
 
 
-def next_version(job: StageRun, model_id: str) -> int:
-    """The version that this run writes: that of the same work when it died half-way, else one more."""
-    records = _records(job)
-    unfinished = _unfinished_runs(job)
-    mine = [record for record in records if record.model_id == model_id]
-    for record in mine:
-        if record.fingerprint == job.fingerprint and record.stage_run in unfinished:
-            return record.version
-    return max((record.version for record in mine), default=0) + 1
-
-
-def register(
-    job: StageRun,
-    *,
-    model_id: str,
-    kind: str,
-    folder: str,
-    parent: str | None,
-    trained_on: TrainedOn,
-    metrics: Mapping[str, float],
-) -> int:
-    """Write the row of a finished model folder and return its version; a repeat of the work replaces it."""
-    if kind not in KINDS:
-        raise InputError("unknown kind of model", where=model_id, got=kind, expected=", ".join(KINDS))
-    version = next_version(job, model_id)
-    expected = model_folder(job.artifacts, model_id, version)
-    if folder.rstrip("/") != expected:
-        raise InputError(
-            "the model folder is not where its version belongs",
-            where=model_id,
-            got=folder,
-            expected=expected,
-            next_action="write it to model_folder(job.artifacts, model_id, next_version(job, model_id))",
-        )
-    values = {
-        "model_id": model_id,
-        "version": version,
-        "path": folder.rstrip("/"),
-        "kind": kind,
-        "parent": parent,
-        "manifest_id": trained_on.manifest_id,
-        "trained_table": trained_on.table,
-        "trained_version": trained_on.version,
-        "metrics": {name: float(value) for name, value in metrics.items()},
-        "stage_run": job.run_id,
-        "fingerprint": job.fingerprint,
-    }
-    columns = [field for field in MODELS.fields if field.name != "run_id"]
-    schema = type(MODELS)(columns)
-    row = tuple(values[field.name] for field in columns)
-    frame = job.spark.createDataFrame([row], schema).coalesce(1)
-    job.replace_slice(frame, TABLE, f"model_id = '{model_id}' AND version = {version}")
-    job.record_output(model_ref(model_id), version)
-    return version
-
-
-def latest(job: StageRun, model_id: str) -> ModelRecord | None:
-    """The version pinned by this run, else the newest whose run did not die or fail; recorded as input."""
-    unfinished = _unfinished_runs(job)
-    pinned = job.inputs.get(model_ref(model_id))
-    mine = [
-        record
-        for record in _records(job)
-        if record.model_id == model_id
-        and (record.version == pinned if pinned is not None else record.stage_run not in unfinished)
-    ]
-    if not mine:
-        return None
-    newest = max(mine, key=lambda record: record.version)
-    job.inputs[model_ref(model_id)] = newest.version
-    return newest
-
-
-def require(job: StageRun, model_id: str, *, stage: str) -> ModelRecord:
-    """As `latest`, or an `InputError` that names the stage which makes the model."""
-    record = latest(job, model_id)
-    if record is None:
-        raise InputError(
-            f"there is no model `{model_id}`",
-            where=f"table `{TABLE}` of {job.lake}",
-            expected=f"a version of it, written by stage `{stage}`",
-            next_action=f"run `sparkml run {stage}` first",
-        )
-    return record
-
-
-def _records(job: StageRun) -> list[ModelRecord]:
-    # Read without pinning: a stage depends on the model it takes, not on every change of the registry.
-    if not job.tables.exists(TABLE):
-        return []
-    return [_record(row) for row in job.tables.read(TABLE).collect()]
-
-
-def _record(row: Row) -> ModelRecord:
-    return ModelRecord(
-        model_id=row["model_id"],
-        version=row["version"],
-        path=row["path"],
-        kind=row["kind"],
-        parent=row["parent"],
-        trained_on=TrainedOn(row["manifest_id"], row["trained_table"], row["trained_version"]),
-        metrics=dict(row["metrics"] or {}),
-        stage_run=row["stage_run"],
-        fingerprint=row["fingerprint"],
-    )
-
-
-def _unfinished_runs(job: StageRun) -> set[str]:
-    """Runs in the ledger that have not succeeded. A run that the ledger does not know counts as finished."""
-    if not job.tables.exists(_LEDGER):
-        return set()
-    ledger: DataFrame = job.tables.read(_LEDGER).where(F.col("status") != "succeeded")
-    return {row["run_id"] for row in ledger.select("run_id").collect()}
+def model_identity(record: ModelRecord) -> str:
+    """A hash that changes when the model's files do; `missing` where some are gone."""
+    return artifacts.identity(record.path)

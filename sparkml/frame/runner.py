@@ -1,262 +1,249 @@
-"""Runs stages: pins inputs, skips what is up to date, keeps the ledger, checks the accounting."""
+"""Runs steps: pins inputs, skips what is up to date, keeps the ledger, checks the accounting."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.resources
-import os
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pyspark.sql import Row, SparkSession
+from typing import TYPE_CHECKING
 
 from sparkml import __version__
 from sparkml.errors import SparkmlError
-from sparkml.frame.config import ProjectConfig, StageConfig, digest
-from sparkml.frame.pipeline import Stage
+from sparkml.frame.config import ProjectConfig
+from sparkml.frame.fingerprint import code_of, digest, git_commit, versions_of
+from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger, Run, as_json, ended, error_text
+from sparkml.frame.pipeline import MODEL_MARK, Step, model_ref
 from sparkml.frame.progress import Progress
-from sparkml.frame.runs import RunLedger, RunReport, StageRun, model_ref, resolved_config_json, utc_now
-from sparkml.frame.session import watched
+from sparkml.frame.registry import Registry, model_identity
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
 from sparkml.log import get_logger, run_id_in_logs
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
+    from pyspark.sql import SparkSession
 
 _log = get_logger(__name__)
-_PACKAGES = (
-    "pyspark",
-    "delta-spark",
-    "pyarrow",
-    "numpy",
-    "torch",
-    "transformers",
-    "petastorm",
-    "horovod",
-    "numba",
-)
+# What stands around every stage decides with it: how tables are read and written, what is pinned, what is recorded.
+_FRAME = "sparkml.frame.run"
 
 
 @dataclass(frozen=True)
-class StageState:
-    """Whether a stage would run, and why."""
+class Inputs:
+    """What goes into a run: versions by table and model, and an identity of each beyond its number."""
 
-    stage: Stage
+    versions: Mapping[str, int]
+    identities: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StepState:
+    """Whether a step would run, and why."""
+
+    step: Step
     fingerprint: str
-    inputs: Mapping[str, int]
+    inputs: Inputs
     up_to_date: bool
     reason: str
-    last: Row | None = None
+    last: Run | None = None
 
 
 @dataclass(frozen=True)
-class StageOutcome:
-    """What became of a stage in this call."""
+class StepOutcome:
+    """What became of a step in this call."""
 
-    stage: Stage
+    step: Step
     run_id: str
     skipped: bool
     seconds: float = 0.0
-    report: RunReport = field(default_factory=lambda: RunReport(0, 0))
+    report: RunReport = field(default_factory=RunReport)
 
 
 class Runner:
-    """Runs stages on one lake with one session."""
+    """Runs the steps of a pipeline on one lake; asks for a session only when a step runs (or the lake is a catalog)."""
 
-    def __init__(self, spark: SparkSession, config: ProjectConfig, progress: Progress) -> None:
-        self._spark = spark
+    def __init__(
+        self, session: Callable[[], SparkSession], config: ProjectConfig, progress: Progress
+    ) -> None:
         self._config = config
         self._progress = progress
-        self.tables = Tables(spark, config.lake)
-        self.ledger = RunLedger(spark, self.tables)
+        self.tables = Tables(config.lake, session)
+        self.ledger = Ledger(self.tables)
+        self.registry = Registry(self.tables, self.ledger)
 
-    def state(self, stage: Stage) -> StageState:
-        """Would this stage run now? Compares with its last run that succeeded."""
-        config = self._config.stages[stage.name]
-        inputs = self._pin_inputs(stage, config)
-        fingerprint = self._fingerprint(stage, config, inputs)
-        last = self.ledger.last_succeeded(stage.name)
-        reason = self._stale_because(stage, config, inputs, fingerprint, last)
-        return StageState(stage, fingerprint, inputs, not reason, reason or "up to date", last)
+    def state(self, step: Step) -> StepState:
+        """Would this step run now? Compares with its last run that succeeded. Needs no session on a folder or URI."""
+        inputs = self._pin(step)
+        fingerprint = self._fingerprint(step, inputs)
+        last = self.ledger.last_succeeded(step.name)
+        reason = self._stale_because(step, inputs, fingerprint, last)
+        return StepState(step, fingerprint, inputs, not reason, reason or "up to date", last)
 
-    def run(self, stage: Stage, *, force: bool = False) -> StageOutcome:
-        """Run a stage, or skip it where it is up to date; the ledger's `succeeded` row comes last."""
-        state = self.state(stage)
+    def run(self, step: Step, *, force: bool = False) -> StepOutcome:
+        """Run a step, or skip it where it is up to date; the ledger's `succeeded` row comes last."""
+        from sparkml.frame.session import watched
+
+        state = self.state(step)
         if state.up_to_date and not force and state.last is not None:
-            _log.info("%s: up to date since run %s", stage.name, state.last["run_id"])
-            return StageOutcome(stage, state.last["run_id"], True, 0.0, _report_of(state.last))
-        config = self._config.stages[stage.name]
-        job = self._job(stage, state)
-        context = self._ledger_context(config)
+            _log.info("%s: up to date since run %s", step.name, state.last.run_id)
+            return StepOutcome(step, state.last.run_id, True, 0.0, state.last.report)
+        job = self._job(step, state)
         with run_id_in_logs(job.run_id):
-            _log.info("%s: starts (%s)", stage.name, "forced" if state.up_to_date else state.reason)
-            self.ledger.start(job, context)
+            _log.info("%s: starts (%s)", step.name, "forced" if state.up_to_date else state.reason)
+            row = self._started(step, state, job)
             try:
-                with watched(self._spark, self._progress, stage.name):
-                    report = stage.entry()(job, config)
-                report.check(stage.name)
+                with watched(self.tables.spark, self._progress, step.name):
+                    report = step.stage.run(job, step.config)
+                report.check(step.name)  # before the row that makes what was written count
             except BaseException as error:
-                self._record_failure(job, context, error)
+                self._record_failure(row, job, error)
                 raise
-            self.ledger.finish(job, context, report)
-            seconds = (utc_now() - job.started_at).total_seconds()
-            _log.info(
-                "%s: done in %.1f s: %d in, %d kept, %d rejected",
-                stage.name,
-                seconds,
-                report.rows_in,
-                report.rows_kept,
-                report.rows_rejected,
+            done = ended(
+                row,
+                SUCCEEDED,
+                report=report,
+                inputs=job.inputs,
+                outputs=job.outputs,
+                parents=self._parents(job),
             )
-        return StageOutcome(stage, job.run_id, False, seconds, report)
+            self.ledger.put(done)
+            _log.info("%s: done in %.1f s: %s", step.name, done.seconds, told(report))
+        return StepOutcome(step, job.run_id, False, done.seconds or 0.0, report)
 
-    def _job(self, stage: Stage, state: StageState) -> StageRun:
+    def _job(self, step: Step, state: StepState) -> StageRun:
         return StageRun(
-            spark=self._spark,
             tables=self.tables,
-            stage=stage.name,
+            ledger=self.ledger,
+            step=step.name,
+            stage=step.stage.name,
             fingerprint=state.fingerprint,
             artifacts=self._config.artifacts,
             seed=self._config.seed,
             progress=self._progress,
-            inputs=state.inputs,
+            inputs=state.inputs.versions,
         )
 
-    def _record_failure(self, job: StageRun, context: Mapping[str, Any], error: BaseException) -> None:
+    def _started(self, step: Step, state: StepState, job: StageRun) -> Run:
+        """Write the `started` row, before any work."""
+        row = Run(
+            run_id=job.run_id,
+            step=step.name,
+            stage=step.stage.name,
+            pipeline=self._config.pipeline.name,
+            fingerprint=state.fingerprint,
+            status=STARTED,
+            started_at=job.started_at,
+            inputs=dict(job.inputs),
+            config=as_json(step.config.model_dump(mode="json")),
+            code_version=__version__,
+            git_commit=git_commit(),
+            packages=versions_of(code_of(step.stage.module).packages),
+        )
+        self.ledger.put(row)
+        return row
+
+    def _record_failure(self, row: Run, job: StageRun, error: BaseException) -> None:
         try:
-            self.ledger.fail(job, context, error)
+            failed = ended(
+                row,
+                FAILED,
+                error=error_text(error),
+                inputs=job.inputs,
+                outputs=job.outputs,
+                parents=self._parents(job),
+            )
+            self.ledger.put(failed)
         except SparkmlError as second:
-            # A lake that cannot be written is often why the stage failed: the first error is the one to show.
+            # A lake that cannot be written is often why the step failed: the first error is the one to show.
             _log.error("the ledger could not record the failure: %s", second)
 
-    def _pin_inputs(self, stage: Stage, config: StageConfig) -> dict[str, int]:
-        pinned = {}
-        for ref in stage.refs(config, stage.reads):
-            version = self.tables.version(ref)
-            if version is not None:
-                pinned[ref] = version
-        for model in stage.refs(config, stage.models):
-            found = self.ledger.model_version(model)
-            if found is not None:
-                pinned[model_ref(model)] = found
-        return pinned
+    def _parents(self, job: StageRun) -> list[str]:
+        writers = (self.ledger.writer_of(ref, version) for ref, version in job.inputs.items())
+        return sorted({run.run_id for run in writers if run is not None})
 
-    def _fingerprint(self, stage: Stage, config: StageConfig, inputs: Mapping[str, int]) -> str:
-        hook = stage.source_state()
+    def _pin(self, step: Step) -> Inputs:
+        """What succeeded runs (and other programs) have left; never what a run that failed or died did."""
+        versions: dict[str, int] = {}
+        identities: dict[str, str] = {}
+        unfinished = self.ledger.unfinished()
+        for ref in step.reads:
+            version = self.tables.published(ref, unfinished)
+            if version is not None:
+                versions[ref], identities[ref] = version, self.tables.log(ref).table_id()
+        for model in step.uses:
+            record = self.registry.find(model)
+            if record is not None:
+                ref = model_ref(record.model_id)
+                versions[ref], identities[ref] = record.version, model_identity(record)
+        return Inputs(versions, identities)
+
+    def _fingerprint(self, step: Step, inputs: Inputs) -> str:
+        code = [code_of(step.stage.module), code_of(_FRAME)]
+        hook = step.stage.source_state
         return digest(
             {
-                "stage": stage.name,
-                "code": code_version(stage),
-                "config": config.semantic(),
+                "stage": step.stage.name,
+                "code": [part.digest for part in code],
+                "packages": versions_of(tuple(sorted({name for part in code for name in part.packages}))),
+                "config": step.config.semantic(),
                 "seed": self._config.seed,
-                "inputs": dict(inputs),
-                "source": hook(config) if hook is not None else None,
+                "inputs": dict(inputs.versions),
+                "identities": dict(inputs.identities),
+                "source": hook(step.config) if hook is not None else None,
             }
         )
 
-    def _stale_because(
-        self,
-        stage: Stage,
-        config: StageConfig,
-        inputs: Mapping[str, int],
-        fingerprint: str,
-        last: Row | None,
-    ) -> str:
-        if stage.always:
+    def _stale_because(self, step: Step, inputs: Inputs, fingerprint: str, last: Run | None) -> str:
+        if step.stage.last:
             return "runs whenever asked"
         if last is None:
             return "never ran"
-        if last["fingerprint"] != fingerprint:
-            return _what_changed(last, inputs, resolved_config_json(config.model_dump(mode="json")), stage)
-        outputs = {row["table"]: row["version"] for row in last["outputs"] or []}
-        for ref in stage.refs(config, stage.writes):
-            if self.tables.version(ref) != outputs.get(ref):
-                return f"table `{ref}` is not as this stage left it"
-        if stage.makes:
-            model = str(getattr(config, stage.makes))
-            if self.ledger.model_version(model) != outputs.get(model_ref(model)):
-                return f"model `{model}` is not as this stage left it"
+        if last.fingerprint != fingerprint:
+            return _what_changed(step, inputs, last)
+        for ref in step.writes:
+            if not self._is_as_left(ref, last, shared=ref in step.refs("shares").values()):
+                return f"table `{ref}` is not as this step left it"
+        if step.makes:
+            record = self.registry.find(step.makes)
+            if record is None or record.stage_run != last.run_id:
+                return f"model `{step.makes}` is not as this step left it"
+            if model_identity(record) == "missing":
+                return f"files of model `{step.makes}` are missing or cut off"
         return ""
 
-    def _ledger_context(self, config: StageConfig) -> dict[str, Any]:
-        return {
-            "config": resolved_config_json(config.model_dump(mode="json")),
-            "code_version": __version__,
-            "git_commit": git_commit(),
-            "packages": package_versions(),
-        }
+    def _is_as_left(self, ref: str, last: Run, *, shared: bool) -> bool:
+        """Is the newest commit the run's own? In a shared table others may follow it, if it is there at all."""
+        version = last.outputs.get(ref)
+        if version is None:
+            return shared
+        for commit in self.tables.log(ref).commits():
+            if commit.version == version:
+                return commit.run_id == last.run_id or self._stood_before(commit.run_id, last)
+            if not shared:
+                return False
+        return False
+
+    def _stood_before(self, run_id: str | None, last: Run) -> bool:
+        """True where the run had nothing to write: the version is that of a run that was there before it."""
+        before = self.ledger.run(run_id) if run_id else None
+        return before is not None and last.ended_at is not None and before.started_at < last.ended_at
 
 
-def _what_changed(last: Row, inputs: Mapping[str, int], config_json: str, stage: Stage) -> str:
-    before = {row["table"]: row["version"] for row in last["inputs"] or []}
-    moved = [ref for ref, version in inputs.items() if before.get(ref) != version]
+def _what_changed(step: Step, inputs: Inputs, last: Run) -> str:
+    moved = [ref for ref, version in inputs.versions.items() if last.inputs.get(ref) != version]
     if moved:
-        return f"new version of {', '.join(f'`{ref}`' for ref in moved)}"
-    if last["config"] != config_json:
+        names = (
+            f"model `{ref.removeprefix(MODEL_MARK)}`" if ref.startswith(MODEL_MARK) else f"`{ref}`"
+            for ref in moved
+        )
+        return f"new version of {', '.join(names)}"
+    if last.config != as_json(step.config.model_dump(mode="json")):
         return "its configuration changed"
-    return (
-        "its code, the seed or the source changed" if stage.source_state() else "its code or the seed changed"
-    )
+    what = "its code, its packages, the seed or the identity of an input changed"
+    return f"the source changed, or {what}" if step.stage.source_state else what
 
 
-def _report_of(row: Row) -> RunReport:
-    return RunReport(
-        row["rows_in"] or 0,
-        row["rows_kept"] or 0,
-        row["rows_rejected"] or 0,
-        row["reasons"] or {},
-        row["bytes_in"] or 0,
-        row["metrics"] or {},
-    )
-
-
-def code_version(stage: Stage) -> str:
-    """Hash over the sources of a stage and of the packages that decide its result."""
-    hashed = hashlib.sha256(__version__.encode())
-    root = importlib.resources.files("sparkml")
-    for package in ("stages", *stage.code):
-        for name, content in _sources(root.joinpath(package), package):
-            hashed.update(name.encode())
-            hashed.update(content)
-    return hashed.hexdigest()[:16]
-
-
-def _sources(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
-    if not folder.is_dir():
-        return
-    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
-        if entry.is_dir():
-            yield from _sources(entry, f"{prefix}/{entry.name}")
-        elif entry.name.endswith(".py"):
-            yield f"{prefix}/{entry.name}", entry.read_bytes()
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout that runs; None outside a checkout."""
-    root = importlib.resources.files("sparkml")
-    if not isinstance(root, Path) or not (root.parent / ".git").exists():
-        return None
-    shown = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=root.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-    )
-    return shown.stdout.strip() or None
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide results."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def told(report: RunReport) -> str:
+    """A report in a few words."""
+    if report.rows_in is None:
+        return ", ".join(f"{name} {value:.4g}" for name, value in list(report.metrics.items())[:4]) or "done"
+    return f"{report.rows_in} in, {report.rows_kept} kept, {report.rows_rejected or 0} rejected"

@@ -1,33 +1,25 @@
-"""The columns of every table: names, types and meanings that other programs rely on."""
+"""The columns of every table, as other programs rely on them. In Arrow, so that no JVM is needed."""
 
 from __future__ import annotations
 
-from pyspark.sql.types import (
-    ArrayType,
-    BinaryType,
-    DataType,
-    DoubleType,
-    FloatType,
-    IntegerType,
-    LongType,
-    MapType,
-    StringType,
-    StructField,
-    StructType,
-    TimestampType,
-)
+from typing import TYPE_CHECKING
 
-_STRING, _LONG, _INT, _DOUBLE = StringType(), LongType(), IntegerType(), DoubleType()
-_TIMESTAMP = TimestampType()
-_STRING_MAP = MapType(_STRING, _STRING)
-_DOUBLE_MAP = MapType(_STRING, _DOUBLE)
-_LONG_MAP = MapType(_STRING, _LONG)
-TABLE_VERSION = StructType([StructField("table", _STRING), StructField("version", _LONG)])
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
+
+_STRING, _LONG, _INT, _DOUBLE = pa.string(), pa.int64(), pa.int32(), pa.float64()
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+_STRING_MAP = pa.map_(_STRING, _STRING)
+_DOUBLE_MAP = pa.map_(_STRING, _DOUBLE)
+_TABLE_VERSIONS = pa.list_(pa.struct([("table", _STRING), ("version", _LONG)]))
+ANY_STRUCT = pa.struct([])  # a struct whose fields differ with the configuration
 
 
-def _table(**columns: DataType) -> StructType:
+def _table(**columns: pa.DataType) -> pa.Schema:
     """A table's columns in order; every row ends with the id of the run that wrote it."""
-    return StructType([StructField(name, kind) for name, kind in {**columns, "run_id": _STRING}.items()])
+    return pa.schema(list({**columns, "run_id": _STRING}.items()))
 
 
 BRONZE = _table(
@@ -37,7 +29,7 @@ BRONZE = _table(
     locator=_STRING,
     content_hash=_STRING,
     text=_STRING,
-    media=BinaryType(),
+    media=pa.binary(),
     url=_STRING,
     title=_STRING,
     published=_TIMESTAMP,
@@ -46,23 +38,22 @@ BRONZE = _table(
     ingested_at=_TIMESTAMP,
 )
 
-# `signals` differs with the rules that run: the contract fixes only that it is a struct.
 CLEAN = _table(
     doc_id=_STRING,
     text=_STRING,
     lang=_STRING,
-    lang_score=FloatType(),
+    lang_score=pa.float32(),
     n_words=_INT,
     url=_STRING,
     title=_STRING,
     label=_STRING,
-    signals=StructType(),
+    signals=ANY_STRUCT,
     meta=_STRING_MAP,
 )
-KEPT = CLEAN
 
 REJECTS = _table(
     stage=_STRING,
+    step=_STRING,
     doc_id=_STRING,
     source=_STRING,
     locator=_STRING,
@@ -81,23 +72,16 @@ DUPLICATES = _table(
     similarity=_DOUBLE,
 )
 
-REMOVED_SPANS = _table(doc_id=_STRING, start=_INT, end=_INT, kind=_STRING, partner_id=_STRING)
-
 SAMPLES = _table(
     sample_id=_LONG,
     split=_STRING,
-    input_ids=ArrayType(_INT),
-    doc_starts=ArrayType(_INT),
-    doc_ids=ArrayType(_STRING),
+    input_ids=pa.list_(_INT),
+    doc_starts=pa.list_(_INT),
+    doc_ids=pa.list_(_STRING),
 )
 
-SHARD_FILE = StructType(
-    [
-        StructField("path", _STRING),
-        StructField("row_groups", ArrayType(_LONG)),
-        StructField("bytes", _LONG),
-        StructField("checksum", _STRING),
-    ]
+SHARD_FILE = pa.struct(
+    [("path", _STRING), ("row_groups", pa.list_(_LONG)), ("bytes", _LONG), ("checksum", _STRING)]
 )
 
 MANIFESTS = _table(
@@ -105,7 +89,7 @@ MANIFESTS = _table(
     table=_STRING,
     version=_LONG,
     split=_STRING,
-    files=ArrayType(SHARD_FILE),
+    files=pa.list_(SHARD_FILE),
     rows=_LONG,
     tokenizer_hash=_STRING,
     sequence_length=_INT,
@@ -130,6 +114,7 @@ SCORES = _table(
     doc_id=_STRING,
     model_id=_STRING,
     model_version=_INT,
+    step=_STRING,
     prediction=_STRING,
     score=_DOUBLE,
     scores=_DOUBLE_MAP,
@@ -139,39 +124,41 @@ SCORES = _table(
     text_hash=_STRING,
 )
 
-RUNS = StructType(
+RUNS = pa.schema(
     [
-        StructField("run_id", _STRING),
-        StructField("parent_run_ids", ArrayType(_STRING)),
-        StructField("stage", _STRING),
-        StructField("fingerprint", _STRING),
-        StructField("status", _STRING),
-        StructField("started_at", _TIMESTAMP),
-        StructField("ended_at", _TIMESTAMP),
-        StructField("inputs", ArrayType(TABLE_VERSION)),
-        StructField("outputs", ArrayType(TABLE_VERSION)),
-        StructField("rows_in", _LONG),
-        StructField("rows_kept", _LONG),
-        StructField("rows_rejected", _LONG),
-        StructField("reasons", _LONG_MAP),
-        StructField("bytes_in", _LONG),
-        StructField("seconds", _DOUBLE),
-        StructField("config", _STRING),
-        StructField("code_version", _STRING),
-        StructField("git_commit", _STRING),
-        StructField("packages", _STRING_MAP),
-        StructField("metrics", _DOUBLE_MAP),
-        StructField("error", _STRING),
+        ("run_id", _STRING),
+        ("parent_run_ids", pa.list_(_STRING)),
+        ("step", _STRING),
+        ("stage", _STRING),
+        ("pipeline", _STRING),
+        ("fingerprint", _STRING),
+        ("status", _STRING),
+        ("started_at", _TIMESTAMP),
+        ("ended_at", _TIMESTAMP),
+        ("inputs", _TABLE_VERSIONS),
+        ("outputs", _TABLE_VERSIONS),
+        ("rows_in", _LONG),
+        ("rows_kept", _LONG),
+        ("rows_rejected", _LONG),
+        ("reasons", pa.map_(_STRING, _LONG)),
+        ("bytes_in", _LONG),
+        ("seconds", _DOUBLE),
+        ("config", _STRING),
+        ("code_version", _STRING),
+        ("git_commit", _STRING),
+        ("packages", _STRING_MAP),
+        ("metrics", _DOUBLE_MAP),
+        ("error", _STRING),
     ]
 )
 
-SCHEMAS: dict[str, StructType] = {
+# By the bare name of a table, wherever a configuration puts it.
+SCHEMAS: dict[str, pa.Schema] = {
     "bronze": BRONZE,
     "clean": CLEAN,
     "rejects": REJECTS,
-    "kept": KEPT,
+    "kept": CLEAN,
     "duplicates": DUPLICATES,
-    "removed_spans": REMOVED_SPANS,
     "samples": SAMPLES,
     "manifests": MANIFESTS,
     "models": MODELS,
@@ -181,7 +168,18 @@ SCHEMAS: dict[str, StructType] = {
 
 # Slices that are replaced as a whole are partitions: replacing one then touches no other row.
 PARTITIONS: dict[str, tuple[str, ...]] = {
-    "rejects": ("stage",),
-    "models": ("model_id", "version"),
-    "_runs": ("run_id",),
+    "rejects": ("step",),
+    "scores": ("step", "model_id", "model_version"),
 }
+
+
+def without_run(schema: pa.Schema) -> pa.Schema:
+    """The columns that a stage gives; the frame adds `run_id`."""
+    return pa.schema([field for field in schema if field.name != "run_id"])
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    """The same columns as Spark names their types."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema)

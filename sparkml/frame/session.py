@@ -19,6 +19,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from sparkml.errors import MissingToolError
+from sparkml.frame import storage
 from sparkml.frame.progress import Progress, ProgressTask
 from sparkml.provision.jars import delta_jars
 
@@ -41,6 +42,7 @@ def build_session(properties: Mapping[str, str], *, name: str = "sparkml") -> Sp
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
+    properties = {**storage.spark_properties(), **properties}
     if not _is_submitted() and is_local(properties.get("spark.master", "")):
         return _embedded_session(_local_settings(properties), name)
     builder = SparkSession.builder.appName(name)
@@ -61,16 +63,35 @@ def task_slots(spark: SparkSession) -> int:
     return int(spark.sparkContext.defaultParallelism)
 
 
-@contextmanager
-def opened_session(properties: Mapping[str, str]) -> Iterator[SparkSession]:
-    """A session for the block. One that was there before (a notebook's, Databricks') is used, and left running."""
-    found = SparkSession.getActiveSession() is not None
-    spark = build_session(properties)
-    try:
-        yield spark
-    finally:
-        if not found:
-            spark.stop()
+class Session:
+    """A session that starts when it is asked for first: what needs no Spark never waits for a JVM.
+
+    One that was there before (a notebook's, Databricks') is used, and left running.
+    """
+
+    def __init__(self, properties: Mapping[str, str], progress: Progress | None = None) -> None:
+        self._properties = properties
+        self._progress = progress
+        self._spark: SparkSession | None = None
+        self._found = False
+
+    def __call__(self) -> SparkSession:
+        """The session."""
+        if self._spark is None:
+            self._found = SparkSession.getActiveSession() is not None
+            if self._progress is None:
+                self._spark = build_session(self._properties)
+            else:
+                with self._progress.task("starting Spark", unit=""):
+                    self._spark = build_session(self._properties)
+        return self._spark
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._spark is not None and not self._found:
+            self._spark.stop()
 
 
 @contextmanager

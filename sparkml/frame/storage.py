@@ -195,6 +195,12 @@ def exists(location: str) -> bool:
     return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
 
 
+def is_file(location: str) -> bool:
+    """True where there is a file."""
+    filesystem, path = filesystem_of(location)
+    return bool(filesystem.get_file_info(path).type == fs.FileType.File)
+
+
 def names(location: str) -> list[str]:
     """What lies directly in a folder, by name; empty where there is no folder."""
     filesystem, path = filesystem_of(location)
@@ -261,5 +267,7 @@ def remove(location: str) -> None:
 
 def describe(mapping: Mapping[str, str]) -> dict[str, str]:
     """Settings as they may be shown and kept: secrets hidden, URIs without credentials."""
-    secret = re.compile(r"secret|password|passphrase|token|credential|access[._-]?key|sas|private", re.IGNORECASE)
+    secret = re.compile(
+        r"secret|password|passphrase|token|credential|access[._-]?key|sas|private", re.IGNORECASE
+    )
     return {key: "***" if secret.search(key) else redacted(value) for key, value in mapping.items()}

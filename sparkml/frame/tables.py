@@ -1,4 +1,4 @@
-"""The only reader and writer of Delta tables.
+"""The only reader and writer of Delta tables through Spark; what needs no Spark comes from `frame.delta`.
 
 A lake is a folder, a URI or `catalog.schema`; a table of it is named by its bare name (`bronze`). A reference that
 is a path, a URI or a three-part name is taken as it is.
@@ -7,21 +7,22 @@ is a path, a URI or a three-part name is taken as it is.
 from __future__ import annotations
 
 import json
-import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+import pyarrow as pa
 
 from sparkml.errors import SparkmlError, StorageError, TableError
-from sparkml.frame.schemas import PARTITIONS, SCHEMAS
+from sparkml.frame import storage
+from sparkml.frame.delta import RETENTION, FolderTable, TableLog, missing_table
+from sparkml.frame.effects import effect
+from sparkml.frame.schemas import ANY_STRUCT, PARTITIONS, SCHEMAS, spark_schema
 from sparkml.log import get_logger
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
 
 _log = get_logger(__name__)
 
@@ -47,9 +48,9 @@ class Location:
     is_path: bool
 
     @property
-    def sql(self) -> str:
-        """The table as SQL names it."""
-        return f"delta.`{self.identifier.replace('`', '``')}`" if self.is_path else self.identifier
+    def spark(self) -> str:
+        """As Spark's reader and writer take it: the same place as Python sees, whatever the default file system."""
+        return storage.spark_uri(self.identifier) if self.is_path else self.identifier
 
 
 @dataclass(frozen=True)
@@ -72,59 +73,80 @@ class DataFile:
 
 
 class Tables:
-    """The tables of one lake."""
+    """The tables of one lake. `session` gives the Spark session when one is needed: small tables need none."""
 
-    def __init__(self, spark: SparkSession, lake: str) -> None:
-        self._spark = spark
+    def __init__(self, lake: str, session: Callable[[], SparkSession]) -> None:
         self.lake = lake
+        self._session = session
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session, started at its first use."""
+        return self._session()
 
     def locate(self, ref: str) -> Location:
         """A bare name lies in the lake; anything else is a path, URI or catalog name of its own."""
         if "/" in ref:
-            return Location(ref, is_path=True)
+            return Location(storage.normalise(ref), is_path=True)
         if "." in ref:
             return Location(ref, is_path=False)
-        if re.fullmatch(r"\w+\.\w+", self.lake):
+        if storage.is_catalog(self.lake):
             return Location(f"{self.lake}.{ref}", is_path=False)
-        return Location(f"{self.lake.rstrip('/')}/{ref}", is_path=True)
+        return Location(storage.join(self.lake, ref), is_path=True)
+
+    def log(self, ref: str) -> TableLog:
+        """What there is to know of a table besides its rows, and its rows where they are few."""
+        location = self.locate(ref)
+        if location.is_path:
+            return FolderTable(ref, location.identifier)
+        from sparkml.frame.catalog import CatalogTable
+
+        return CatalogTable(ref, location.identifier, self.spark)
 
     def version(self, ref: str) -> int | None:
         """The latest version; None where there is no table; TableError where there is something else."""
-        location = self.locate(ref)
-        if location.is_path and "://" not in location.identifier:
-            return _local_version(ref, Path(location.identifier))
-        try:
-            history = self._spark.sql(f"DESCRIBE HISTORY {location.sql} LIMIT 1").select("version").collect()
-        except PySparkException as error:
-            if _is_missing(error):
-                return None
-            raise _table_error(ref, location, error) from error
-        return int(history[0][0])
+        return self.log(ref).version()
 
     def exists(self, ref: str) -> bool:
         """True where the table has at least one commit."""
         return self.version(ref) is not None
 
+    def published(self, ref: str, unfinished: Collection[str]) -> int | None:
+        """The latest version that no run which failed or died has had a part in; None where there is none.
+
+        `unfinished` are the ids of those runs. What other programs add counts, unless it stands on such a version.
+        """
+        commits = self.log(ref).commits()
+        waiting: int | None = None  # newest commits of other programs: as good as what they stand on
+        for commit in commits:
+            if commit.run_id in unfinished:
+                waiting = None
+            elif commit.run_id is not None or commit.replaces_all or commit.version == 0:
+                return commit.version if waiting is None else waiting
+            elif waiting is None:
+                waiting = commit.version
+        return waiting
+
     def read(self, ref: str, version: int | None = None) -> DataFrame:
         """The table as it stood at `version` (default: the latest); TableError names what is missing."""
+        from pyspark.errors import PySparkException
+
         location = self.locate(ref)
         latest = self.version(ref)
         if latest is None:
-            raise TableError(
-                f"there is no table `{ref}`",
-                where=location.identifier,
-                next_action="run the stage that writes it first: `sparkml plan` shows the order",
-            )
-        reader = self._spark.read.format("delta").option(
-            "versionAsOf", latest if version is None else version
-        )
+            raise missing_table(ref, location.identifier)
+        reader = self.spark.read.format("delta").option("versionAsOf", latest if version is None else version)
         try:
-            return reader.load(location.identifier) if location.is_path else reader.table(location.identifier)
+            return reader.load(location.spark) if location.is_path else reader.table(location.spark)
         except PySparkException as error:
-            raise _table_error(ref, location, error) from error
+            raise TableError(
+                f"cannot read table `{ref}`", where=location.identifier, got=first_line(error)
+            ) from error
 
     def data_files(self, ref: str, version: int | None = None, where: str | None = None) -> list[DataFile]:
         """The data files of a pinned version in path order, with bytes and rows."""
+        from pyspark.sql import functions as F
+
         frame = self.read(ref, version)
         if where is not None:
             frame = frame.where(where)
@@ -168,38 +190,39 @@ class Tables:
         partition_by: Sequence[str],
         commit_info: Mapping[str, str] | None,
     ) -> Written:
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException
+
         location = self.locate(ref)
-        self.version(ref)  # a folder that is no Delta table is an error before any work is done
+        first = (
+            self.version(ref) is None
+        )  # a folder that is no Delta table is an error before any work is done
         mark = json.dumps({**(commit_info or {}), "commit": uuid.uuid4().hex}, sort_keys=True)
-        writer = conform(df, ref).write.format("delta").mode(mode).option("userMetadata", mark)
-        for key, value in options.items():
-            writer = writer.option(key, value)
+        writer = (
+            conform(df, ref).write.format("delta").mode(mode).option("userMetadata", mark).options(**options)
+        )
+        if first:
+            writer = writer.options(**RETENTION)
         if partition_by:
             writer = writer.partitionBy(*partition_by)
+        effect(f"table about to be written: {ref}")
         try:
             if location.is_path:
-                writer.save(location.identifier)
+                writer.save(location.spark)
             else:
-                writer.saveAsTable(location.identifier)
+                writer.saveAsTable(location.spark)
         except (PySparkException, Py4JError) as error:
             raise write_error(ref, location.identifier, error) from error
-        return self._commit_of(ref, location, mark)
+        effect(f"table committed: {ref}")
+        return self._commit_of(ref, mark)
 
-    def _commit_of(self, ref: str, location: Location, mark: str) -> Written:
+    def _commit_of(self, ref: str, mark: str) -> Written:
         """Our own commit and its metrics: found by its mark, since another writer may have come after it."""
-        if location.is_path and "://" not in location.identifier:
-            commit = _local_commit(Path(location.identifier), mark)
-        else:
-            history = self._spark.sql(f"DESCRIBE HISTORY {location.sql} LIMIT 5")
-            ours = history.where(F.col("userMetadata") == mark).select("version", "operationMetrics")
-            commit = next(((row[0], row[1] or {}) for row in ours.collect()), None)
-        if commit is None:  # Delta skips the commit where nothing came and there was nothing to replace
+        ours = next((commit for commit in self.log(ref).commits() if commit.mark == mark), None)
+        if ours is None:  # Delta skips the commit where nothing came and there was nothing to replace
             return Written(ref, self.version(ref) or 0, 0, 0)
-        version, metrics = commit
-        rows = int(metrics.get("numOutputRows", 0)) - int(metrics.get("numCopiedRows", 0))
-        written = Written(ref, int(version), rows, int(metrics.get("numOutputBytes", 0)))
-        _log.info("wrote %s version %d: %d rows, %d bytes", ref, written.version, written.rows, written.bytes)
-        return written
+        _log.info("wrote %s version %d: %d rows, %d bytes", ref, ours.version, ours.rows, ours.bytes)
+        return Written(ref, ours.version, ours.rows, ours.bytes)
 
 
 def conform(df: DataFrame, ref: str) -> DataFrame:
@@ -207,23 +230,40 @@ def conform(df: DataFrame, ref: str) -> DataFrame:
     contract = SCHEMAS.get(ref)
     if contract is None:
         return df
-    actual = {field.name: field.dataType for field in df.schema.fields}
-    for field in contract.fields:
-        found = actual.get(field.name)
-        free = isinstance(field.dataType, StructType) and not field.dataType.fields
-        wrong = found is not None and found.simpleString() != field.dataType.simpleString()
-        if found is None or (not isinstance(found, StructType) if free else wrong):
+    actual = {field.name: field.dataType.simpleString() for field in df.schema.fields}
+    for field, column in zip(contract, spark_schema(contract).fields, strict=True):
+        found, free = actual.get(field.name), field.type == ANY_STRUCT
+        fits = found is not None and (
+            found.startswith("struct<") if free else found == column.dataType.simpleString()
+        )
+        if not fits:
             raise TableError(
                 f"column `{field.name}` does not fit the contract of table `{ref}`",
-                got="no such column" if found is None else found.simpleString(),
-                expected="struct" if free else field.dataType.simpleString(),
+                got=found or "no such column",
+                expected="struct" if free else column.dataType.simpleString(),
             )
-    named = [field.name for field in contract.fields if field.name != "run_id"]
+    named = [name for name in contract.names if name != "run_id"]
     extras = [name for name in actual if name not in named and name != "run_id"]
-    last = ["run_id"] if "run_id" in actual else []
-    if ref == "_runs":
-        return df.select(*[field.name for field in contract.fields])
-    return df.select(*named, *extras, *last)
+    return df.select(*named, *extras, *(["run_id"] if "run_id" in actual else []))
+
+
+def sql_text(value: object) -> str:
+    """A value as a literal of SQL: quotes and backslashes of a name change no predicate."""
+    if isinstance(value, int):
+        return str(value)
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def slice_of(**keys: object) -> str:
+    """The predicate of the rows whose columns have these values."""
+    return " AND ".join(f"{name} = {sql_text(value)}" for name, value in keys.items())
+
+
+def arrow_rows(schema: pa.Schema, rows: Sequence[Mapping[str, object]]) -> pa.Table:
+    """Rows as Arrow, in the columns of a schema; a value that is not given is null."""
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in schema.names} for row in rows], schema=schema
+    )
 
 
 def write_error(ref: str, where: str, error: Exception) -> SparkmlError:
@@ -242,55 +282,3 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("sparkml.errors.")]
     return (ours or lines or [type(error).__name__])[0]
-
-
-def _local_version(ref: str, folder: Path) -> int | None:
-    """Latest commit from the names in `_delta_log`, which costs no Spark job."""
-    if not folder.exists():
-        return None
-    log = folder / "_delta_log"
-    versions = (
-        [int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit()] if log.is_dir() else []
-    )
-    if versions:
-        return max(versions)
-    if folder.is_dir() and not any(folder.iterdir()):
-        return None
-    if log.is_dir() and not any(entry.name != "_delta_log" for entry in folder.iterdir()):
-        return None  # a first commit that died: only the empty log folder is there
-    if log.is_dir() and all(
-        entry.name == "_delta_log" or entry.suffix == ".parquet" for entry in folder.iterdir()
-    ):
-        return None  # a first commit that died after its data files; the next write overwrites nothing
-    raise TableError(
-        f"`{ref}` is not a Delta table",
-        where=str(folder),
-        got="a folder without `_delta_log`" if folder.is_dir() else "a file",
-        expected="a Delta table, or nothing",
-        next_action="move it away, or choose another lake= or table name",
-    )
-
-
-def _local_commit(folder: Path, mark: str) -> tuple[int, dict[str, str]] | None:
-    """Version and write metrics of the commit with this mark, read from the log without a Spark job."""
-    for commit in sorted((folder / "_delta_log").glob("*.json"), reverse=True):
-        for line in commit.read_text(encoding="utf-8").splitlines():
-            info = json.loads(line).get("commitInfo")
-            if info is not None and info.get("userMetadata") == mark:
-                return int(commit.stem), info.get("operationMetrics", {})
-    return None
-
-
-def _is_missing(error: PySparkException) -> bool:
-    condition = error.getCondition() or ""
-    return condition in {
-        "DELTA_MISSING_DELTA_TABLE",
-        "DELTA_TABLE_NOT_FOUND",
-        "DELTA_PATH_DOES_NOT_EXIST",
-        "TABLE_OR_VIEW_NOT_FOUND",
-        "PATH_NOT_FOUND",
-    }
-
-
-def _table_error(ref: str, location: Location, error: PySparkException) -> SparkmlError:
-    return TableError(f"cannot read table `{ref}`", where=location.identifier, got=first_line(error))

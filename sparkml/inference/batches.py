@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparkml.errors import SparkmlError
+from sparkml.frame import artifacts
 
 Float32 = npt.NDArray[np.float32]
 
@@ -26,10 +27,6 @@ SCORED_SCHEMA = pa.schema(
         ("error", pa.string()),
         ("n_tokens", pa.int32()),
     ]
-)
-SCORED_DDL = (
-    "doc_id string, text_hash string, prediction string, score double, "
-    "scores map<string,double>, error string, n_tokens int"
 )
 # Also a chunk of few, long documents ends: what a worker holds is bounded.
 _CHUNK_CHARACTERS = 8_000_000
@@ -57,9 +54,9 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The model that a worker loads. `identity` tells two models apart that were written to one folder."""
+    """The model that a worker loads. `identity` tells two models apart that were written to one place."""
 
-    folder: str
+    location: str
     identity: str
     threads: int
 
@@ -95,7 +92,7 @@ def worker_scorer(model: ModelSource) -> Scores:
     if model.threads == 1:
         # The tokenizers library would start a thread for every core of the machine.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    return load_scorer(model.folder, model.threads)
+    return load_scorer(artifacts.localise(model.location, verify=False), model.threads)
 
 
 def scoring(

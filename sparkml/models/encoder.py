@@ -6,7 +6,6 @@ the train stage holds one) does not cost the seconds that importing them takes.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +17,6 @@ from sparkml.models.folder import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     check_folder,
-    new_folder,
     read_json,
     write_json,
 )
@@ -97,16 +95,16 @@ def build_masked_lm(shape: EncoderShape, vocab_size: int, seed: int) -> BertForM
         return BertForMaskedLM(config)
 
 
-def save_model(model: PreTrainedModel, folder: str | Path, tokenizer_file: str | Path) -> Path:
-    """Write model.safetensors, config.json and tokenizer.json; the folder appears complete or not at all."""
+def save_model(model: PreTrainedModel, folder: str | Path, tokenizer: bytes) -> Path:
+    """Write model.safetensors, config.json and tokenizer.json into a folder that is there."""
     from safetensors.torch import save_file
 
-    with new_folder(folder) as staging:
-        save_file(untied_state(model), staging / WEIGHTS_FILE, metadata={"format": "pt"})
-        config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_OURS}
-        write_json(staging / CONFIG_FILE, {**config, "architectures": [type(model).__name__]})
-        shutil.copyfile(tokenizer_file, staging / TOKENIZER_FILE)
-    return Path(folder)
+    staging = Path(folder)
+    save_file(untied_state(model), staging / WEIGHTS_FILE, metadata={"format": "pt"})
+    config = {name: value for name, value in model.config.to_dict().items() if name not in _NOT_OURS}
+    write_json(staging / CONFIG_FILE, {**config, "architectures": [type(model).__name__]})
+    (staging / TOKENIZER_FILE).write_bytes(tokenizer)
+    return staging
 
 
 def untied_state(model: nn.Module) -> dict[str, Tensor]:

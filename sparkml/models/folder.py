@@ -1,16 +1,8 @@
-"""Model folders: safetensors, JSON and nothing that could run code when it is opened.
-
-A folder appears under its name complete or not at all: it is written beside its place and renamed into it.
-"""
+"""Model folders: safetensors, JSON and nothing that could run code when it is opened."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +14,6 @@ TOKENIZER_FILE = "tokenizer.json"
 
 # Formats whose loaders unpickle, that is: run whatever the file says.
 _PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".dill"})
-
-
-@contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield an empty staging folder that takes the place of `folder` when the block ends well.
-
-    Whatever a run that died left under the name is replaced; on an error nothing is left behind.
-    """
-    target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
-    staging.mkdir()
-    try:
-        yield staging
-        _replace_folder(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _replace_folder(staging: Path, target: Path) -> None:
-    # rename() cannot replace a folder that has files: the old one steps aside first.
-    if target.exists():
-        aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
-        os.rename(target, aside)
-        os.rename(staging, target)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        os.rename(staging, target)
 
 
 def check_folder(folder: str | Path, *required: str) -> Path:

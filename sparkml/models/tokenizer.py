@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkml.errors import InputError
+from sparkml.frame import storage
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,13 +23,13 @@ _CHARACTERS_PER_TOKEN = 12
 
 
 def load_tokenizer(tokenizer_file: str | Path) -> Tokenizer:
-    """Load a `tokenizer.json`; the text "[MASK]" in a document is then text, never the special token.
+    """Load a `tokenizer.json` from a path or URI; the text "[MASK]" in a document is then text, no special token.
 
     Raises `InputError` when the file is unreadable or its first five ids are not `SPECIAL_TOKENS`.
     """
     try:
-        content = Path(tokenizer_file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = storage.read_bytes(str(tokenizer_file)).decode()
+    except UnicodeDecodeError as error:
         raise InputError("cannot read the tokenizer", where=str(tokenizer_file), got=str(error)) from error
     return parse_tokenizer(content, where=str(tokenizer_file))
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from sparkml.frame.config import StageConfig, TableRef
+from sparkml.frame.stage import Reads, StageConfig
 
 
 class ReportConfig(StageConfig):
     """Tables and models to report on, and how many examples to show. The bounds keep the file below 3 MB."""
 
-    bronze: TableRef = Field("bronze", description="Documents as read")
-    clean: TableRef = Field("clean", description="Cleaned documents")
-    kept: TableRef = Field("kept", description="What deduplication keeps")
-    rejects: TableRef = Field("rejects", description="Rejected documents with reason and measured value")
-    duplicates: TableRef = Field("duplicates", description="Duplicates with partner and similarity")
-    manifests: TableRef = Field("manifests", description="Shard manifests, one row a split")
-    scores: TableRef = Field("scores", description="Predictions")
+    bronze: Reads = Field("bronze", description="Documents as read")
+    clean: Reads = Field("clean", description="Cleaned documents")
+    kept: Reads = Field("kept", description="What deduplication keeps")
+    rejects: Reads = Field("rejects", description="Rejected documents with reason and measured value")
+    duplicates: Reads = Field("duplicates", description="Duplicates with partner and similarity")
+    manifests: Reads = Field("manifests", description="Shard manifests, one row a split")
+    scores: Reads = Field("scores", description="Predictions")
     encoder_id: str = Field("encoder", min_length=1, description="Model of the section on training")
     classifier_id: str = Field("classifier", min_length=1, description="Model of the section on fine-tuning")
     compressed_id: str = Field(

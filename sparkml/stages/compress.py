@@ -9,24 +9,16 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from sparkml.errors import InputError
-from sparkml.frame.config import StageConfig
-from sparkml.frame.registry import (
-    CLASSIFIER,
-    CLASSIFIER_INT8,
-    ModelRecord,
-    model_folder,
-    next_version,
-    register,
-    require,
-)
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame import artifacts
+from sparkml.frame.registry import ModelRecord
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import Makes, RunReport, Stage, StageConfig, Uses
 from sparkml.log import get_logger
 from sparkml.models.folder import (
     CONFIG_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     folder_bytes,
-    new_folder,
     read_json,
     write_json,
 )
@@ -40,8 +32,8 @@ _log = get_logger(__name__)
 class CompressConfig(StageConfig):
     """Fields of `conf/base/compress.yaml`."""
 
-    source_id: str = Field(CLASSIFIER, description="The model to compress")
-    model_id: str = Field(CLASSIFIER_INT8, description="The model to write")
+    model: Uses = Field("classifier", description="The model to compress")
+    model_id: Makes = Field("", description="The model to make; empty: the step's name")
     latency_documents: int = Field(100, ge=1, description="Single documents whose latency is measured")
     rounds: int = Field(5, ge=1, description="Timed rounds of each model; medians count")
     batch_size: int = Field(32, ge=1, description="Documents a batch when throughput is measured")
@@ -52,40 +44,36 @@ class CompressConfig(StageConfig):
 
 
 def run(job: StageRun, config: CompressConfig) -> RunReport:
-    """Quantise, measure on the documents that the classifier never saw, write and register.
-
-    Rows are those held-out documents: all of them are measured, none is rejected.
-    """
-    source = require(job, config.source_id, stage="finetune")
+    """Quantise, measure on the documents that the classifier never saw, write and register."""
+    source = job.model(config.model)
     if source.kind != "finetuned":
         raise InputError(
             "only a fine-tuned float model can be compressed",
             where=source.name,
             got=f"kind {source.kind}",
             expected="kind finetuned",
-            next_action="set compress.source_id to such a model",
+            next_action="set compress.model to such a model",
         )
-    target = model_folder(job.artifacts, config.model_id, next_version(job, config.model_id))
-    with job.progress.task("compress", total=2, unit="models") as task, new_folder(target) as staging:
-        write_int8(source.path, staging)
+    folder = artifacts.localise(source.path)
+    with (
+        job.progress.task("compress", total=2, unit="models") as task,
+        job.new_model(config.model_id) as staging,
+    ):
+        write_int8(folder, staging)
         task.advance(1)
-        measured = _measure(source, staging, config)
+        measured = _measure(folder, staging, config)
         _write_report(staging, source, measured)
-    register(
-        job,
-        model_id=config.model_id,
+    job.register(
+        config.model_id,
         kind="int8",
-        folder=target,
         parent=source.name,
         trained_on=source.trained_on,
         metrics=measured.metrics(),
     )
     _log.info("%d of %d predictions flipped by int8", measured.flipped, measured.documents)
     return RunReport(
-        rows_in=measured.documents,
-        rows_kept=measured.documents,
-        bytes_in=folder_bytes(source.path, WEIGHTS_FILE),
-        metrics=measured.metrics(),
+        bytes_in=folder_bytes(folder, WEIGHTS_FILE),
+        metrics={**measured.metrics(), "documents": measured.documents, "flipped": measured.flipped},
     )
 
 
@@ -109,17 +97,17 @@ def write_int8(source_folder: str | Path, staging: Path) -> None:
     write_classifier(staging, to_int8(found.model), found.labels, config, tokenizer_file)
 
 
-def _measure(source: ModelRecord, staging: Path, config: CompressConfig) -> SideBySide:
+def _measure(source: Path, staging: Path, config: CompressConfig) -> SideBySide:
     from sparkml.compression.measure import TimingPlan, side_by_side
     from sparkml.inference.scorer import load_scorer
     from sparkml.models.evaluation import read_held_out
 
     plan = TimingPlan(config.latency_documents, config.throughput_documents, config.batch_size, config.rounds)
-    sizes = (folder_bytes(source.path, WEIGHTS_FILE), folder_bytes(staging, WEIGHTS_FILE))
+    sizes = (folder_bytes(source, WEIGHTS_FILE), folder_bytes(staging, WEIGHTS_FILE))
     return side_by_side(
-        load_scorer(source.path, config.threads),
+        load_scorer(source, config.threads),
         load_scorer(staging, config.threads),
-        read_held_out(Path(source.path)),
+        read_held_out(source),
         sizes,
         plan,
     )
@@ -139,3 +127,6 @@ def _write_report(staging: Path, source: ModelRecord, measured: SideBySide) -> N
             "quantisation": read_json(staging / CONFIG_FILE)["quantisation"],
         },
     )
+
+
+STAGE = Stage(CompressConfig, run, "dynamic int8 of a classifier -> a model")

@@ -8,31 +8,37 @@ score alone: not on the order of the rows, the number of partitions, or the size
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import Field
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
-from sparkml.errors import ConfigError
-from sparkml.frame.config import StageConfig, TableRef
-from sparkml.frame.registry import ModelRecord, require
-from sparkml.frame.runs import RunReport, StageRun, model_ref
-from sparkml.frame.schemas import SCORES
-from sparkml.inference.batches import SCORED_DDL, ModelSource, scoring
+from sparkml.errors import AccountingError, ConfigError, ScoringError
+from sparkml.frame import artifacts
+from sparkml.frame.registry import ModelRecord, model_identity
+from sparkml.frame.run import StageRun
+from sparkml.frame.schemas import SCORES, spark_schema
+from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
+from sparkml.frame.tables import slice_of
+from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
-_MAKERS = {"encoder": "train", "classifier-int8": "compress"}
 
 
 class ScoreConfig(StageConfig):
     """What `conf/base/score.yaml` holds."""
 
-    source: TableRef = Field("kept", description="Documents to score")
-    target: TableRef = Field("scores", description="One row a document and model version")
-    model_id: str = Field("classifier", pattern=r"^[\w.-]+$", description="Model of the registry")
-    model_version: int | None = Field(None, ge=1, description="Its version; null: the latest")
+    source: Reads = Field("kept", description="Documents to score")
+    target: Shares = Field("scores", description="One row a document, model version and step")
+    model: Uses = Field(
+        "classifier", description="What scores: `name` (its latest version), `name/v3`, a directory"
+    )
+    max_error_fraction: float = Field(
+        0.1, ge=0, le=1, description="Documents that may fail, of those scored; more fail the step"
+    )
     top_labels: int | None = Field(None, ge=1, description="Labels in `scores`, best first; null: all")
     n_buckets: int = Field(16, ge=1, le=1 << 16, description="Groups that are scored on their own")
     chunk_documents: int = Field(
@@ -43,13 +49,14 @@ class ScoreConfig(StageConfig):
 
 @dataclass(frozen=True)
 class Pending:
-    """How the documents stand against the scores of a model version."""
+    """How the documents stand against the scores that this step has of a model version."""
 
     documents: int
     bytes: int
     current: int  # scored already, from the same text
+    failed: int  # tried before, with an error
     changed: int  # scored from another text
-    gone: int  # scores of this table's documents that are no more
+    gone: int  # scores of documents that are no more
 
     @property
     def to_score(self) -> int:
@@ -58,12 +65,14 @@ class Pending:
 
 
 def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig) -> DataFrame:
-    """Documents (`doc_id`, `text`) -> one row each as `SCORED_DDL` says."""
+    """Documents (`doc_id`, `text`) -> one row each as `SCORED_SCHEMA` says."""
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(config.n_buckets)).cast("int")
     keyed = documents.select("doc_id", text_hash().alias("text_hash"), "text", bucket.alias("_bucket"))
     grouped = keyed.repartitionById(config.n_buckets, F.col("_bucket"))
     ordered = grouped.sortWithinPartitions(F.length("text"), "doc_id").drop("_bucket")
-    return ordered.mapInArrow(scoring(model, config.chunk_documents, config.top_labels), SCORED_DDL)
+    return ordered.mapInArrow(
+        scoring(model, config.chunk_documents, config.top_labels), spark_schema(SCORED_SCHEMA)
+    )
 
 
 def text_hash() -> Column:
@@ -72,23 +81,35 @@ def text_hash() -> Column:
 
 
 def run(job: StageRun, config: ScoreConfig) -> RunReport:
-    """Score what has no score of this model version yet; one commit at most."""
+    """Score what has no score of this model version yet, or failed before; one commit at most."""
     _check_threads(job, config)
     kept = job.read(config.source).select("doc_id", "text")
-    record = _model(job, config)
+    record = job.model(config.model)
     scored = _scores_of(job, config, record)
-    pending = pending_of(kept, scored, config.source)
+    pending = pending_of(kept, scored)
     _log.info("%s: %d of %d documents to score", record.name, pending.to_score, pending.documents)
     metrics: dict[str, float] = {"scored": 0, "errors": 0}
-    if pending.to_score or pending.gone or not job.tables.exists(config.target):
+    if pending.to_score or pending.gone or not job.exists(config.target):
         metrics |= _write(job, config, record, kept, scored, pending)
     else:
-        job.record_output(config.target, job.tables.version(config.target) or 0)
+        job.record_output(config.target, job.input_version(config.target))
+    written = job.tables.read(config.target, job.outputs[config.target]).where(_slice(job, record))
+    # Counted from what the table holds now, not from what was asked of the model.
+    account = written.agg(
+        F.count_if(F.col("error").isNull()).alias("good"), F.count("error").alias("bad")
+    ).collect()[0]
     return RunReport(
-        rows_in=pending.documents,
-        rows_kept=pending.documents,
+        rows_in=job.input_rows(config.source),
+        rows_kept=account["good"],
+        rows_rejected=account["bad"],
+        reasons={"error": account["bad"]} if account["bad"] else {},
         bytes_in=pending.bytes,
-        metrics={**metrics, "scored_before": pending.current, "scored_again": pending.changed},
+        metrics={
+            **metrics,
+            "scored_before": pending.current,
+            "scored_again": pending.changed,
+            "tried_again": pending.failed,
+        },
     )
 
 
@@ -105,33 +126,29 @@ def _check_threads(job: StageRun, config: ScoreConfig) -> None:
         )
 
 
-def _model(job: StageRun, config: ScoreConfig) -> ModelRecord:
-    if config.model_version is not None:
-        job.inputs[model_ref(config.model_id)] = config.model_version
-    return require(job, config.model_id, stage=_MAKERS.get(config.model_id, "finetune"))
-
-
 def _scores_of(job: StageRun, config: ScoreConfig, record: ModelRecord) -> DataFrame:
-    """The rows of this model version. They are no input of the run: it adds what is missing."""
-    if not job.tables.exists(config.target):
-        return job.spark.createDataFrame([], SCORES)
-    return job.tables.read(config.target).where(_slice(record))
+    """What succeeded runs of this step have left of this model version."""
+    if not job.exists(config.target):
+        return job.spark.createDataFrame([], spark_schema(SCORES))
+    return job.read(config.target).where(_slice(job, record))
 
 
-def _slice(record: ModelRecord) -> str:
-    return f"model_id = '{record.model_id}' AND model_version = {record.version}"
+def _slice(job: StageRun, record: ModelRecord) -> str:
+    return slice_of(step=job.step, model_id=record.model_id, model_version=record.version)
 
 
-def pending_of(kept: DataFrame, scored: DataFrame, source: str) -> Pending:
-    """Count what is scored, changed and gone, in one pass over ids and text hashes."""
+def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
+    """Count what is scored, failed, changed and gone, in one pass over ids and text hashes."""
     both = _compared(kept, scored)
     here, there = F.col("_hash").isNotNull(), F.col("text_hash").isNotNull()
+    same, failed = F.col("_hash") == F.col("text_hash"), F.col("error").isNotNull()
     row = both.agg(
         F.count_if(here).alias("documents"),
         F.coalesce(F.sum("_bytes"), F.lit(0)).alias("bytes"),
-        F.count_if(here & there & (F.col("_hash") == F.col("text_hash"))).alias("current"),
-        F.count_if(here & there & (F.col("_hash") != F.col("text_hash"))).alias("changed"),
-        F.count_if(~here & (F.col("input_table") == source)).alias("gone"),
+        F.count_if(here & there & same & ~failed).alias("current"),
+        F.count_if(here & there & same & failed).alias("failed"),
+        F.count_if(here & there & ~same).alias("changed"),
+        F.count_if(~here).alias("gone"),
     ).collect()[0]
     return Pending(**row.asDict())
 
@@ -142,17 +159,17 @@ def _compared(kept: DataFrame, scored: DataFrame) -> DataFrame:
 
 
 def unscored(kept: DataFrame, scored: DataFrame) -> DataFrame:
-    """Documents without a score of their present text."""
-    known = scored.select(F.col("doc_id").alias("_id"), F.col("text_hash").alias("_hash"))
+    """Documents without a score of their present text, those that failed before included."""
+    good = scored.where(F.col("error").isNull())
+    known = good.select(F.col("doc_id").alias("_id"), F.col("text_hash").alias("_hash"))
     same = (F.col("doc_id") == F.col("_id")) & (text_hash() == F.col("_hash"))
     return kept.join(known, same, "left_anti")
 
 
-def still_valid(kept: DataFrame, scored: DataFrame, source: str) -> DataFrame:
-    """Scores of unchanged documents, and those of documents of other tables."""
-    elsewhere = F.col("_hash").isNull() & (F.col("input_table") != source)
-    keep = elsewhere | (F.col("_hash") == F.col("text_hash"))
-    return _compared(kept, scored).where(F.col("text_hash").isNotNull() & keep).select(*scored.columns)
+def still_valid(kept: DataFrame, scored: DataFrame) -> DataFrame:
+    """The scores of unchanged documents."""
+    same = (F.col("_hash") == F.col("text_hash")) & F.col("error").isNull()
+    return _compared(kept, scored).where(same).select(*scored.columns)
 
 
 def _write(
@@ -164,7 +181,10 @@ def _write(
     pending: Pending,
 ) -> dict[str, float]:
     started = time.monotonic()
-    model = ModelSource(record.path, record.stage_run, config.threads)
+    artifacts.localise(
+        record.path
+    )  # verified once, here; workers trust a local folder, and verify what they download
+    model = ModelSource(record.path, model_identity(record), config.threads)
     seen = Observation()
     answers = transform(unscored(kept, scored), model, config).observe(
         seen,
@@ -173,17 +193,16 @@ def _write(
         F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens"),
     )
     fresh = with_provenance(answers, record, job, config)
-    if pending.changed or pending.gone:
-        # Old and new rows change places in one commit: nobody sees a document without a score, or with two.
-        job.replace_slice(
-            still_valid(kept, scored, config.source).unionByName(fresh), config.target, _slice(record)
-        )
-    else:
+    only_new = not (pending.changed or pending.gone or pending.failed)
+    if only_new and job.tables.version(config.target) == job.inputs.get(config.target):
         job.append(fresh, config.target)
+    else:
+        # Old and new rows change places in one commit: nobody sees a document without a score, or with two. What a
+        # run that failed has left of this slice goes, too.
+        job.replace_slice(still_valid(kept, scored).unionByName(fresh), config.target, _slice(job, record))
     seconds = time.monotonic() - started
     counts = seen.get
-    if counts["errors"]:
-        _log.warning("%d of %d documents could not be scored", counts["errors"], counts["scored"])
+    _check_counts(config, pending, counts)
     return {
         "scored": counts["scored"],
         "errors": counts["errors"],
@@ -193,12 +212,32 @@ def _write(
     }
 
 
+def _check_counts(config: ScoreConfig, pending: Pending, counts: Mapping[str, int]) -> None:
+    """Every pending document was answered, and not too many with an error."""
+    if counts["scored"] != pending.to_score:
+        raise AccountingError(
+            "documents were lost on the way through the model, or scored twice",
+            got=f"{counts['scored']} answers",
+            expected=f"{pending.to_score}, one for each pending document",
+        )
+    if counts["errors"]:
+        _log.warning("%d of %d documents could not be scored", counts["errors"], counts["scored"])
+    if counts["errors"] > config.max_error_fraction * counts["scored"]:
+        raise ScoringError(
+            "too many documents could not be scored",
+            got=f"{counts['errors']} of {counts['scored']}",
+            expected=f"at most a fraction of max_error_fraction = {config.max_error_fraction}",
+            next_action="look at `error` in the newest version of the table, then repeat the step or raise the limit",
+        )
+
+
 def with_provenance(scored: DataFrame, record: ModelRecord, job: StageRun, config: ScoreConfig) -> DataFrame:
     """Add which model looked at which version of which table."""
     return scored.select(
         "doc_id",
         F.lit(record.model_id).alias("model_id"),
         F.lit(record.version).cast("int").alias("model_version"),
+        F.lit(job.step).alias("step"),
         "prediction",
         "score",
         "scores",
@@ -208,3 +247,6 @@ def with_provenance(scored: DataFrame, record: ModelRecord, job: StageRun, confi
         "text_hash",
         F.lit(job.run_id).alias("run_id"),
     )
+
+
+STAGE = Stage(ScoreConfig, run, "every document of a table, once per model version -> scores")

@@ -6,8 +6,6 @@ from its last checkpoint when the same command is repeated; a forced repeat of f
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 from pydantic.config import JsonDict
 
@@ -18,14 +16,15 @@ from sparkml.errors import ConfigError, InputError
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.plan import epoch_plan
 from sparkml.feed.reader import ReaderName
-from sparkml.frame.config import StageConfig, TableRef, is_remote
-from sparkml.frame.registry import TrainedOn, model_folder, next_version, register
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame import storage
+from sparkml.frame.registry import TrainedOn, model_location
+from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
+from sparkml.frame.stage import Makes, Reads, RunReport, Stage, StageConfig
 from sparkml.log import get_logger
 from sparkml.models.encoder import EncoderShape
 from sparkml.models.folder import TOKENIZER_FILE
-from sparkml.training.curves import local_store
+from sparkml.training.curves import own_store
 from sparkml.training.rank import train_rank
 from sparkml.training.schedule import Decay
 from sparkml.training.settings import EmbeddingStart, LoopSettings, TrainingJob
@@ -37,9 +36,9 @@ _RUNTIME: JsonDict = {"semantic": False}  # where and how closely watched the wo
 class TrainConfig(StageConfig):
     """What `conf/base/train.yaml` holds."""
 
-    manifests: TableRef = Field("manifests", description="The pinned samples: latest manifest of each split")
-    models: TableRef = Field("models", description="The registry of models")
-    model_id: str = Field("encoder", pattern=r"^[A-Za-z0-9_-]+$", description="Name of the model")
+    source: Reads = Field("samples", description="Packed samples, pinned by their manifests")
+    manifests: Reads = Field("manifests", description="One manifest a split and version of the samples")
+    model_id: Makes = Field("", description="Name of the model; empty: the step's name")
     shape: EncoderShape = Field(
         EncoderShape(layers=2, heads=2, dropout=0.0), description="Size of the encoder"
     )
@@ -86,7 +85,7 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
     train, validation = read_manifests(job, config)
     # A plan that cannot be made is an error here, before any rank has started.
     epoch_plan(train, epoch=0, seed=job.seed, world_size=config.ranks, micro_batch=config.micro_batch)
-    version = next_version(job, config.model_id)
+    version = job.next_version(config.model_id)
     training = training_job(job, config, train, validation, version)
     with job.progress.task("train", total=config.max_steps, unit="steps") as task:
 
@@ -96,18 +95,14 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
 
         done = launch(job.spark, train_rank, training.to_payload(), _options(config), on_progress=show)
     metrics = {**done.results[0], "ranks": float(config.ranks), "attempts": float(done.attempts)}
-    register(
-        job,
-        model_id=config.model_id,
+    job.register(
+        config.model_id,
         kind="pretrained",
-        folder=training.model_folder,
         parent=None,
         trained_on=TrainedOn(manifest_id=train.manifest_id, table=train.table, version=train.version),
         metrics=metrics,
     )
     return RunReport(
-        rows_in=train.rows + validation.rows,
-        rows_kept=train.rows + validation.rows,
         bytes_in=sum(file.bytes for file in (*train.files, *validation.files)),
         metrics=metrics,
     )
@@ -115,8 +110,9 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
 
 def read_manifests(job: StageRun, config: TrainConfig) -> tuple[Manifest, Manifest]:
     """The manifests of the training and the validation split; InputError where there is no sample."""
-    rows = job.read(config.manifests).collect()  # one row a split
-    found = {row["split"]: Manifest.from_record(row.asDict(recursive=True)) for row in rows}
+    pinned = (config.source, job.input_version(config.source))
+    rows = [row for row in job.rows(config.manifests).to_pylist() if (row["table"], row["version"]) == pinned]
+    found = {row["split"]: Manifest.from_record(row) for row in rows}
     missing = [split for split in (TRAIN, VALIDATION) if split not in found]
     if missing or not found[TRAIN].rows:
         raise InputError(
@@ -134,12 +130,6 @@ def training_job(
     job: StageRun, config: TrainConfig, train: Manifest, validation: Manifest, version: int
 ) -> TrainingJob:
     """What the ranks are told."""
-    if is_remote(job.artifacts):
-        raise ConfigError(
-            "the ranks write checkpoints to a folder that every host sees, not to a URI",
-            got=f"artifacts={job.artifacts}",
-            expected="a mounted folder, such as /Volumes/CATALOG/SCHEMA/VOLUME/sparkml",
-        )
     if train.sequence_length > config.shape.max_length:
         raise ConfigError(
             "the samples are longer than the encoder can see",
@@ -147,30 +137,30 @@ def training_job(
             expected=f"at most train.shape.max_length={config.shape.max_length}",
         )
     name = f"{config.model_id}-v{version}"
-    artifacts = Path(job.artifacts)
     return TrainingJob(
         settings=loop_settings(config, job.seed),
         train_manifest=train.to_json(),
         validation_manifest=validation.to_json(),
-        tokenizer_file=str(artifacts / "tokenizers" / train.tokenizer_hash / TOKENIZER_FILE),
+        tokenizer_file=storage.join(job.artifacts, "tokenizers", train.tokenizer_hash, TOKENIZER_FILE),
         reader=config.reader,
-        run_folder=str(artifacts / "checkpoints" / f"{name}-{job.fingerprint}"),
-        model_folder=model_folder(job.artifacts, config.model_id, version),
+        run_folder=storage.join(job.artifacts, "checkpoints", f"{name}-{job.fingerprint}"),
+        model_folder=model_location(job.artifacts, config.model_id, version),
         run_name=name,
-        tensorboard_folder=str(artifacts / "tensorboard" / name),
-        mlflow_uri=_mlflow_uri(job, config),
+        tensorboard_folder=storage.join(job.artifacts, "tensorboard", name),
+        mlflow_uri=config.mlflow_uri,
+        mlflow_store="" if config.mlflow_uri else _mlflow_store(job),
     )
 
 
-def _mlflow_uri(job: StageRun, config: TrainConfig) -> str:
-    uri = config.mlflow_uri or local_store(job.artifacts)
-    if not uri:
+def _mlflow_store(job: StageRun) -> str:
+    store = own_store(job.artifacts)
+    if not store:
         _log.warning(
             "no MLflow curves: MLflow cannot use a store below a folder named `artifacts` (%s); "
             "choose another artifacts= or give train.mlflow_uri",
             job.artifacts,
         )
-    return uri
+    return store
 
 
 def loop_settings(config: TrainConfig, seed: int) -> LoopSettings:
@@ -204,3 +194,6 @@ def _options(config: TrainConfig) -> LaunchOptions:
         step_seconds=config.step_seconds,
         start_seconds=config.start_seconds,
     )
+
+
+STAGE = Stage(TrainConfig, run, "masked-LM pretraining: Horovod ranks in a barrier stage -> a model")

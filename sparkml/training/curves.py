@@ -10,21 +10,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sparkml.frame import storage
+from sparkml.frame.artifacts import Mirror
+
 CURVE_FILE = "curve.jsonl"
 _MLFLOW_RUN_FILE = "mlflow_run_id.txt"
 _EXPERIMENT = "sparkml"
 
 
-def local_store(artifacts: str) -> str:
-    """The URI of the local MLflow store; empty where MLflow would not find its own runs in it."""
-    if "artifacts" in Path(artifacts).parts:
+def own_store(artifacts: str) -> str:
+    """Where the MLflow store of a lake lies; empty where MLflow would not find its own runs in it."""
+    if not storage.is_remote(artifacts) and "artifacts" in Path(artifacts).parts:
         # MLflow 3 takes a folder of that name anywhere above a run for a run's own artifacts, and refuses the run.
         return ""
-    return (Path(artifacts) / "mlflow").as_uri()
+    return storage.join(artifacts, "mlflow")
 
 
 class Curves:
-    """Appends points; a resumed run forgets those behind its checkpoint and goes on in the same files."""
+    """Appends points; a resumed run forgets those behind its checkpoint and goes on in the same files.
+
+    Folders are places on any storage. `mlflow_uri` is a tracking server, `mlflow_store` a folder to keep runs in.
+    """
 
     def __init__(
         self,
@@ -32,21 +38,26 @@ class Curves:
         run_folder: str,
         tensorboard_folder: str,
         mlflow_uri: str,
+        mlflow_store: str,
         run_name: str,
         parameters: Mapping[str, Any],
         first_step: int,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = Path(run_folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file = folder / CURVE_FILE
+        run, events = Mirror(run_folder), Mirror(tensorboard_folder)
+        self._mirrors = [run, events]
+        self.file = run.folder / CURVE_FILE
         _forget_after(self.file, first_step)
         self._stream = self.file.open("a", encoding="utf-8")
-        self._events: Any = SummaryWriter(tensorboard_folder, purge_step=first_step)
-        self._mlflow = (
-            _MlflowRun(mlflow_uri, run_name, folder / _MLFLOW_RUN_FILE, parameters) if mlflow_uri else None
-        )
+        self._events: Any = SummaryWriter(str(events.folder), purge_step=first_step)
+        self._mlflow = None
+        if mlflow_store:
+            store = Mirror(mlflow_store)
+            self._mirrors.append(store)
+            mlflow_uri = store.folder.as_uri()
+        if mlflow_uri:
+            self._mlflow = _MlflowRun(mlflow_uri, run_name, run.folder / _MLFLOW_RUN_FILE, parameters)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """The values of step `step` (counted from 1)."""
@@ -62,6 +73,7 @@ class Curves:
         self._events.flush()
         if self._mlflow is not None:
             self._mlflow.flush()
+        self._push()
 
     def __enter__(self) -> Curves:
         return self
@@ -74,6 +86,11 @@ class Curves:
         self._events.close()
         if self._mlflow is not None:
             self._mlflow.close("FAILED" if error is not None else "FINISHED")
+        self._push()
+
+    def _push(self) -> None:
+        for mirror in self._mirrors:
+            mirror.push()
 
 
 class _MlflowRun:

@@ -271,6 +271,7 @@ class Trainer:
             run_folder=self._job.run_folder,
             tensorboard_folder=self._job.tensorboard_folder,
             mlflow_uri=self._job.mlflow_uri,
+            mlflow_store=self._job.mlflow_store,
             run_name=self._job.run_name,
             parameters=self._settings.model_dump(mode="json", exclude={"shape"})
             | self._settings.shape.model_dump(mode="json")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from pathlib import Path
 
 import torch
 
 from sparkml.distributed.collective import Collective
 from sparkml.distributed.reporter import Reporter
+from sparkml.frame import artifacts, storage
 from sparkml.models.encoder import save_model
+from sparkml.models.folder import write_json
 from sparkml.models.tokenizer import load_tokenizer
 from sparkml.training.curves import CURVE_FILE
 from sparkml.training.loop import Trainer
@@ -27,11 +26,12 @@ def pretrain(job: TrainingJob, collective: Collective, reporter: Reporter) -> di
     trainer = Trainer(job, vocab_size, collective, reporter)
     measured = trainer.run()
     if collective.rank == 0:
-        folder = save_model(trainer.model, job.model_folder, job.tokenizer_file)
-        shutil.copyfile(Path(job.run_folder) / CURVE_FILE, folder / CURVE_FILE)
-        facts = {"settings": job.settings.model_dump(mode="json"), "measured": measured}
-        text = json.dumps({**facts, "ranks": collective.size}, indent=2, sort_keys=True)
-        (folder / TRAINING_FILE).write_text(text + "\n", encoding="utf-8")
+        tokenizer = storage.read_bytes(job.tokenizer_file)
+        with artifacts.new_artifact(job.model_folder) as folder:
+            save_model(trainer.model, folder, tokenizer)
+            (folder / CURVE_FILE).write_bytes(storage.read_bytes(storage.join(job.run_folder, CURVE_FILE)))
+            facts = {"settings": job.settings.model_dump(mode="json"), "measured": measured}
+            write_json(folder / TRAINING_FILE, {**facts, "ranks": collective.size})
     collective.barrier()
     return measured
 

@@ -52,6 +52,7 @@ class TrainingJob(BaseModel):
     run_name: str
     tensorboard_folder: str
     mlflow_uri: str
+    mlflow_store: str
 
     @property
     def train(self) -> Manifest:

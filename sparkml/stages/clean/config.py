@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from sparkml.frame.config import StageConfig, TableRef
+from sparkml.frame.stage import Reads, Shares, StageConfig, Writes
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)] | None
 Ratio = Annotated[float, Field(ge=0.0)] | None
@@ -20,9 +20,9 @@ _MOST_STOP_WORDS = 62  # the kernel keeps one bit for each
 class CleanConfig(StageConfig):
     """Which rules run, in which order, and their limits; the defaults are the published constants."""
 
-    source: TableRef = Field("bronze", description="Documents as they were read")
-    target: TableRef = Field("clean", description="Normalised documents that passed every rule")
-    rejects: TableRef = Field("rejects", description="The others, with the rule that they failed")
+    source: Reads = Field("bronze", description="Documents as they were read")
+    target: Writes = Field("clean", description="Normalised documents that passed every rule")
+    rejects: Shares = Field("rejects", description="The others, with the rule that they failed")
     normalise: bool = Field(True, description="Normalise Unicode and white space before the rules")
     rules: tuple[str, ...] = Field(
         RULE_SETS, description="Rule sets in order; the first failure is the reason"

@@ -25,14 +25,14 @@ from pyspark.sql.types import (
 )
 from pyspark.storagelevel import StorageLevel
 
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.stage import RunReport, Stage
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.rule_sets import signal_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CleanConfig", "kept_of", "rejects_of", "run", "transform"]
+    from sparkml.frame.run import StageRun
 
 _PASSED = StructType(
     [
@@ -83,8 +83,7 @@ def rejects_of(decided: DataFrame) -> DataFrame:
 
 def run(job: StageRun, config: CleanConfig) -> RunReport:
     """Decide once, then write `clean` and the rejects."""
-    bronze = job.read(config.source)
-    decided = transform(bronze, config).persist(StorageLevel.DISK_ONLY)
+    decided = transform(job.read(config.source), config).persist(StorageLevel.DISK_ONLY)
     try:
         text_bytes = decided.agg(F.sum("text_bytes")).collect()[0][0]
         kept = job.overwrite(kept_of(decided), config.target)
@@ -92,7 +91,7 @@ def run(job: StageRun, config: CleanConfig) -> RunReport:
     finally:
         decided.unpersist()
     return RunReport(
-        rows_in=bronze.count(),  # from the statistics in Delta's log: no data is read
+        rows_in=job.input_rows(config.source),
         rows_kept=kept.rows,
         rows_rejected=sum(reasons.values()),
         reasons=reasons,
@@ -124,3 +123,6 @@ def _decided(config: CleanConfig) -> StructType:
 def _from_meta(field: str) -> Column:
     """A field that ingest kept aside; its values are JSON, so a string loses its quotes."""
     return F.get_json_object(F.try_element_at("meta", F.lit(field)), "$")
+
+
+STAGE = Stage(CleanConfig, run, "normalise, Gopher repetition and quality rules -> clean")

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from sparkml.frame.config import StageConfig, TableRef
+from sparkml.frame.stage import Reads, Shares, StageConfig, Writes
 
 _ORDER = re.compile(r"^([A-Za-z_][\w.]*)(?: +(asc|desc))?$")
 
@@ -16,15 +16,12 @@ _ORDER = re.compile(r"^([A-Za-z_][\w.]*)(?: +(asc|desc))?$")
 class DedupeConfig(StageConfig):
     """Configuration of the stage `dedupe`."""
 
-    source: TableRef = Field(
+    source: Reads = Field(
         "clean", description="Table of documents: doc_id, text, and the columns of keep_order"
     )
-    target: TableRef = Field(
-        "kept", description="Table of the documents that stay, with the columns of source"
-    )
-    duplicates: TableRef = Field(
-        "duplicates", description="Table of the others: partner, similarity, kept_id"
-    )
+    target: Writes = Field("kept", description="Table of the documents that stay, with the columns of source")
+    duplicates: Writes = Field("duplicates", description="Table of the others: partner, similarity, kept_id")
+    rejects: Shares = Field("rejects", description="Documents that cannot be compared")
     near: bool = Field(True, description="Find near duplicates too; false: exact duplicates only")
     ngram: int = Field(5, ge=1, le=32, description="Words in a shingle; shorter documents get no signature")
     n_bands: int = Field(14, ge=1, le=256, description="Bands of the signature; more bands: more candidates")

@@ -16,7 +16,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.lineage import Station, TracedRun, rows_of_document
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import RunReport, Stage
 from sparkml.log import get_logger
 from sparkml.stages.dedupe.candidates import candidate_links, verified_candidates
 from sparkml.stages.dedupe.components import connected_components
@@ -49,8 +51,7 @@ def run(job: StageRun, config: DedupeConfig) -> RunReport:
     """Write `kept`, `duplicates` and this stage's slice of `rejects`."""
     clean = job.read(config.source)
     check_columns(clean, config)
-    files = job.tables.data_files(config.source, job.input_version(config.source))
-    rejected = job.write_rejects(malformed(clean))
+    rejected = job.write_rejects(malformed(clean), config.rejects)
     documents = clean.where("doc_id IS NOT NULL AND text IS NOT NULL")
     counts = write_duplicates(job, documents, config)
     # What was written decides what is kept: the two tables cannot disagree, and nothing is computed twice.
@@ -59,11 +60,11 @@ def run(job: StageRun, config: DedupeConfig) -> RunReport:
     found = cluster_metrics(duplicates)
     reasons = {**rejected, **{f"{kind}_duplicate": n for kind in (EXACT, NEAR) if (n := int(found[kind]))}}
     return RunReport(
-        rows_in=sum(file.rows for file in files),
+        rows_in=job.input_rows(config.source),
         rows_kept=kept.rows,
         rows_rejected=sum(reasons.values()),
         reasons=reasons,
-        bytes_in=sum(file.bytes for file in files),
+        bytes_in=job.input_bytes(config.source),
         metrics={
             **counts.metrics(),
             "clusters": found["clusters"],
@@ -120,15 +121,7 @@ def cluster_metrics(duplicates: DataFrame) -> dict[str, float]:
 def malformed(clean: DataFrame) -> DataFrame:
     """Documents that cannot be compared, as rows of `rejects`."""
     reason = F.when(F.col("doc_id").isNull(), "null_doc_id").when(F.col("text").isNull(), "null_text")
-    return clean.select(
-        "doc_id",
-        F.lit(None).cast("string").alias("source"),
-        F.lit(None).cast("string").alias("locator"),
-        reason.alias("drop_reason"),
-        F.lit(None).cast("double").alias("value"),
-        F.lit(None).cast("double").alias("threshold"),
-        F.lit(None).cast("string").alias("detail"),
-    ).where("drop_reason IS NOT NULL")
+    return clean.select("doc_id", reason.alias("drop_reason")).where("drop_reason IS NOT NULL")
 
 
 def check_columns(clean: DataFrame, config: DedupeConfig) -> None:
@@ -154,3 +147,19 @@ def _report(counts: PairCounts, config: DedupeConfig) -> None:
             counts.uncompared,
             config.bucket_window,
         )
+
+
+def trace(traced: TracedRun) -> list[Station]:
+    """What became of the document here, and which other documents were dropped for it."""
+    stations = list(rows_of_document(traced))
+    duplicates = [ref for ref in traced.outputs() if traced.rows(ref, "kept_id")]
+    for ref in duplicates:
+        copies = traced.rows(ref, "kept_id")
+        listed = tuple(
+            (row["doc_id"], f"{row['kind']}, similarity {row['similarity']:.3f}") for row in copies
+        )
+        stations.append(Station(f"kept for its cluster {copies[0]['cluster_id']}; dropped instead", listed))
+    return stations
+
+
+STAGE = Stage(DedupeConfig, run, "exact and near duplicates, one document a cluster -> kept", trace=trace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from sparkml.errors import InputError
+from sparkml.frame import storage
 from sparkml.frame.progress import Progress, ProgressTask
 from sparkml.frame.splits import TRAIN
 from sparkml.models.bert import BertClassifier
@@ -69,9 +69,10 @@ class Comparison:
                 yield {"weights": name, **asdict(point)}
 
 
-def read_tokens(folder: Path) -> tuple[LabelledTokens, HeldOut]:
+def read_tokens(folder: str) -> tuple[LabelledTokens, HeldOut]:
     """Training and held-out documents from the Parquet files that Spark wrote, in the order of `doc_id`."""
-    table = pq.read_table(folder).sort_by("doc_id")
+    filesystem, path = storage.filesystem_of(folder)
+    table = pq.read_table(path, filesystem=filesystem).sort_by("doc_id")
     in_training = np.array([split == TRAIN for split in table["split"].to_pylist()], dtype=bool)
     labels = np.asarray(table["label_id"].to_pylist(), dtype=np.int64)
     input_ids, doc_ids = table["input_ids"].to_pylist(), table["doc_id"].to_pylist()

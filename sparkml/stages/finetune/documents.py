@@ -9,11 +9,11 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from sparkml.frame.schemas import spark_schema
 from sparkml.frame.splits import TRAIN, with_split
 from sparkml.models.tokenizer import encode_batch, parse_tokenizer
 
-TOKENS_SCHEMA = "doc_id string, label_id int, split string, input_ids array<int>"
-_ARROW_TOKENS = pa.schema(
+TOKENS_SCHEMA = pa.schema(
     [
         ("doc_id", pa.string()),
         ("label_id", pa.int32()),
@@ -86,12 +86,10 @@ def with_reason(documents: DataFrame, duplicates: DataFrame, selection: Selectio
 
 
 def rejected(documents: DataFrame) -> DataFrame:
-    """The rows of `rejects` for documents with a reason; `kept` has no source and locator."""
+    """The rows of `rejects` for documents with a reason."""
     capped = F.col("drop_reason") == "over_label_cap"
     return documents.where(F.col("drop_reason").isNotNull()).select(
         "doc_id",
-        F.lit(None).cast("string").alias("source"),
-        F.lit(None).cast("string").alias("locator"),
         "drop_reason",
         F.when(capped, F.col("place")).cast("double").alias("value"),
         F.when(capped, F.col("cap")).cast("double").alias("threshold"),
@@ -102,7 +100,7 @@ def rejected(documents: DataFrame) -> DataFrame:
 def tokens(documents: DataFrame, labels: Sequence[str], tokenizer: str, max_length: int) -> DataFrame:
     """The used documents as token ids; `tokenizer` is the content of a tokenizer.json."""
     used = documents.where(F.col("drop_reason").isNull()).select("doc_id", "label", "split", "text")
-    return used.mapInArrow(_tokenise(tuple(labels), tokenizer, max_length), TOKENS_SCHEMA)
+    return used.mapInArrow(_tokenise(tuple(labels), tokenizer, max_length), spark_schema(TOKENS_SCHEMA))
 
 
 def _label() -> Column:
@@ -127,6 +125,6 @@ def _tokenise(
                     batch.column("split").cast(pa.string()),
                     pa.array(encoded, pa.list_(pa.int32())),
                 ]
-                yield pa.RecordBatch.from_arrays(columns, schema=_ARROW_TOKENS)
+                yield pa.RecordBatch.from_arrays(columns, schema=TOKENS_SCHEMA)
 
     return tokenise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,21 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from sparkml.errors import NotApplicableError
-from sparkml.frame.config import StageConfig, TableRef
-from sparkml.frame.registry import (
-    CLASSIFIER,
-    ENCODER,
-    ModelRecord,
-    TrainedOn,
-    model_folder,
-    next_version,
-    register,
-    require,
-)
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame import artifacts, storage
+from sparkml.frame.registry import TrainedOn
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.log import get_logger
 from sparkml.models.encoder import encoder_shape
-from sparkml.models.folder import TOKENIZER_FILE, new_folder, write_json
+from sparkml.models.folder import TOKENIZER_FILE, write_json
 from sparkml.stages.finetune.documents import (
     LabelCounts,
     Selection,
@@ -45,11 +36,11 @@ _log = get_logger(__name__)
 class FinetuneConfig(StageConfig):
     """Fields of `conf/base/finetune.yaml`."""
 
-    source: TableRef = "kept"
-    duplicates: TableRef = "duplicates"
-    rejects: TableRef = "rejects"
-    encoder_id: str = Field(ENCODER, description="The pretrained model to start from")
-    model_id: str = Field(CLASSIFIER, description="The model to write")
+    source: Reads = "kept"
+    duplicates: Reads = "duplicates"
+    rejects: Shares = "rejects"
+    model: Uses = Field("encoder", description="The pretrained model to start from")
+    model_id: Makes = Field("", description="The model to make; empty: the step's name")
     n_labels: int = Field(10, ge=2, description="The most frequent labels are learnt")
     min_documents_per_label: int = Field(10, ge=2, description="A label with fewer documents is left out")
     max_documents_per_label: int = Field(900, ge=1, description="Documents of a label in training at most")
@@ -73,7 +64,8 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     documents = job.read(config.source)
     counts = count_labels(documents)
     labels = learnable_labels(counts, config)
-    encoder = require(job, config.encoder_id, stage="train")
+    encoder = job.model(config.model)
+    encoder_folder = artifacts.localise(encoder.path)
     selection = Selection(
         tuple(labels),
         config.validation_fraction,
@@ -83,35 +75,31 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     )
     chosen = with_reason(documents, job.read(config.duplicates), selection)
     reasons = job.write_rejects(rejected(chosen), config.rejects)
-    folder = Path(job.artifacts) / "finetune" / job.fingerprint
-    content = (Path(encoder.path) / TOKENIZER_FILE).read_text(encoding="utf-8")
+    folder = storage.join(job.artifacts, "finetune", job.run_id)
+    content = (encoder_folder / TOKENIZER_FILE).read_text(encoding="utf-8")
     max_length = config.max_length
     if config.pooling == "cls":  # a vector of the first window knows nothing of the others
-        max_length = min(max_length, encoder_shape(encoder.path).max_length)
-    tokens(chosen, labels, content, max_length).write.mode("overwrite").parquet(str(folder))
+        max_length = min(max_length, encoder_shape(encoder_folder).max_length)
+    tokens(chosen, labels, content, max_length).write.mode("overwrite").parquet(storage.spark_uri(folder))
     try:
-        comparison = _train(job, config, encoder, labels, folder)
+        comparison = _train(job, config, encoder_folder, labels, folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        storage.remove(folder)
     metrics = comparison.metrics()
-    version = next_version(job, config.model_id)
-    target = model_folder(job.artifacts, config.model_id, version)
-    _write(target, config, encoder, labels, max_length, comparison)
+    with job.new_model(config.model_id) as staging:
+        _write(staging, encoder_folder, encoder.name, config, labels, max_length, comparison)
     trained_on = TrainedOn(table=config.source, version=job.input_version(config.source))
-    register(
-        job,
-        model_id=config.model_id,
+    made = job.register(
+        config.model_id,
         kind="finetuned",
-        folder=target,
         parent=encoder.name,
         trained_on=trained_on,
         metrics=metrics,
     )
-    _log.info("%s v%d: %s", config.model_id, version, _shown(metrics))
-    used = comparison.documents
+    _log.info("%s: %s", made.name, _shown(metrics))
     return RunReport(
-        rows_in=counts.documents,
-        rows_kept=used,
+        rows_in=job.input_rows(config.source),
+        rows_kept=comparison.documents,
         rows_rejected=sum(reasons.values()),
         reasons=reasons,
         bytes_in=counts.text_bytes,
@@ -135,14 +123,14 @@ def learnable_labels(counts: LabelCounts, config: FinetuneConfig) -> list[str]:
 
 
 def _train(
-    job: StageRun, config: FinetuneConfig, encoder: ModelRecord, labels: list[str], folder: Path
+    job: StageRun, config: FinetuneConfig, encoder_folder: Path, labels: list[str], folder: str
 ) -> Comparison:
     # torch takes seconds to import: `sparkml plan` reads this module for its configuration only.
     from sparkml.stages.finetune.comparison import TrainingPlan, compare, read_tokens
     from sparkml.stages.finetune.training import Budget
 
     plan = TrainingPlan(
-        encoder_folder=encoder.path,
+        encoder_folder=str(encoder_folder),
         labels=tuple(labels),
         pooling=config.pooling,
         dropout=config.dropout,
@@ -162,9 +150,10 @@ def _train(
 
 
 def _write(
-    target: str,
+    staging: Path,
+    encoder_folder: Path,
+    parent: str,
     config: FinetuneConfig,
-    encoder: ModelRecord,
     labels: list[str],
     max_length: int,
     comparison: Comparison,
@@ -173,28 +162,29 @@ def _write(
     from sparkml.models.evaluation import write_held_out
     from sparkml.models.folder import CONFIG_FILE, read_json
 
-    parent = Path(encoder.path)
-    with new_folder(target) as staging:
-        described = {
-            **read_json(parent / CONFIG_FILE),
-            "pooling": config.pooling,
-            "precision": FLOAT32,
-            "max_length": max_length,
-        }
-        write_classifier(staging, comparison.model, labels, described, parent / TOKENIZER_FILE)
-        write_held_out(staging, comparison.held_out)
-        report: dict[str, Any] = {
-            "labels": labels,
-            "parent": encoder.name,
-            "budget": asdict(comparison.budget),
-            "train_documents": comparison.train_documents,
-            "held_out_documents": len(comparison.held_out.labels),
-            **comparison.reports,
-        }
-        write_json(staging / "report.json", report)
-        lines = [json.dumps(line, sort_keys=True) for line in comparison.curve_rows()]
-        (staging / "curve.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    described = {
+        **read_json(encoder_folder / CONFIG_FILE),
+        "pooling": config.pooling,
+        "precision": FLOAT32,
+        "max_length": max_length,
+    }
+    write_classifier(staging, comparison.model, labels, described, encoder_folder / TOKENIZER_FILE)
+    write_held_out(staging, comparison.held_out)
+    report: dict[str, Any] = {
+        "labels": labels,
+        "parent": parent,
+        "budget": asdict(comparison.budget),
+        "train_documents": comparison.train_documents,
+        "held_out_documents": len(comparison.held_out.labels),
+        **comparison.reports,
+    }
+    write_json(staging / "report.json", report)
+    lines = [json.dumps(line, sort_keys=True) for line in comparison.curve_rows()]
+    (staging / "curve.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _shown(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+
+
+STAGE = Stage(FinetuneConfig, run, "classify documents by label, from an encoder -> a model")

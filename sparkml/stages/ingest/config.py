@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from sparkml.frame.config import StageConfig, TableRef
+from sparkml.frame.stage import Shares, StageConfig, Writes
 
 Format = Literal["auto", "jsonl", "parquet", "csv", "tsv", "text", "lines", "python_env"]
 
@@ -63,8 +63,8 @@ class IngestConfig(StageConfig):
     """Source files -> bronze."""
 
     source: SourceConfig = Field(default_factory=SourceConfig, description="What is read")
-    target: TableRef = "bronze"
-    rejects: TableRef = "rejects"
+    target: Writes = "bronze"
+    rejects: Shares = "rejects"
     max_record_bytes: int = Field(16 * 1024**2, ge=1, description="A longer record becomes a reject")
     split_bytes: int = Field(
         64 * 1024**2, ge=1, description="Bytes a task reads", json_schema_extra={"semantic": False}

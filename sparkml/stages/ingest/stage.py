@@ -12,10 +12,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.frame.runs import RunReport, StageRun, utc_now
+from sparkml.frame import storage
+from sparkml.frame.ledger import utc_now
+from sparkml.frame.run import StageRun
+from sparkml.frame.schemas import spark_schema
+from sparkml.frame.stage import RunReport, Stage
 from sparkml.log import get_logger
+from sparkml.sources.documents import ROW_SCHEMA
 from sparkml.sources.environment import environment_files, environment_state
-from sparkml.sources.listing import list_source, open_filesystem
+from sparkml.sources.listing import list_source
 from sparkml.sources.reader import split_reader
 from sparkml.sources.records import ReadOptions, Split
 from sparkml.sources.splits import plan_environment, plan_files, sample_files, splits_table
@@ -35,10 +40,6 @@ _BRONZE = (
     "label",
     "meta",
 )
-# `documents.ROW_SCHEMA` in Spark's words.
-_ROWS = """doc_id string, source string, locator string, content_hash string, text string, url string,
-    title string, published timestamp, label string, meta map<string, string>, position long, place_id string,
-    drop_reason string, value double, threshold double, detail string"""
 _REJECT = ("doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail")
 
 
@@ -99,7 +100,7 @@ def plan_reading(config: IngestConfig) -> ReadPlan:
         listing = list_source(source.path or "", source.format)
         listed = sample_files(listing.files, source.sample_fraction, source.max_files)
         root, ignored = listing.root, listing.ignored
-        splits = plan_files(open_filesystem(root)[0], listed, config.split_bytes)
+        splits = plan_files(storage.filesystem_of(root)[0], listed, config.split_bytes)
         sizes = [file.size for file in listed]
         dataset = source.dataset or root.rstrip("/").rpartition("/")[2]
     if not splits:
@@ -117,7 +118,7 @@ def read_rows(spark: SparkSession, plan: ReadPlan) -> DataFrame:
     table = splits_table(plan.splits)
     groups = 1 + max(split.group for split in plan.splits)
     splits = spark.createDataFrame(table).repartitionById(groups, "group")
-    return splits.mapInArrow(split_reader(plan.options), _ROWS)
+    return splits.mapInArrow(split_reader(plan.options), spark_schema(ROW_SCHEMA))
 
 
 def transform(rows: DataFrame, options: ReadOptions, ingested_at: datetime) -> tuple[DataFrame, DataFrame]:
@@ -199,3 +200,6 @@ def _options(config: IngestConfig, root: str, dataset: str) -> ReadOptions:
 
 def _is_embedded(source: SourceConfig) -> bool:
     return source.format == _EMBEDDED or (source.path is None and source.format == "auto")
+
+
+STAGE = Stage(IngestConfig, run, "files or the installed documentation -> bronze", source_state=source_state)

@@ -14,10 +14,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
-from sparkml.frame.config import StageConfig, TableRef
-from sparkml.frame.runs import RunReport, StageRun
-from sparkml.frame.schemas import MANIFESTS
+from sparkml.frame.lineage import Station, TracedRun, rows_of_document
+from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
+from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Writes
 from sparkml.frame.tables import Written
 from sparkml.log import get_logger
 from sparkml.models.tokenizer import SPECIAL_TOKENS
@@ -39,11 +39,11 @@ _BYTE_TOKENS = 256
 class ShardConfig(StageConfig):
     """What `conf/base/shard.yaml` holds."""
 
-    source: TableRef = Field("kept", description="Documents to pack")
-    duplicates: TableRef = Field("duplicates", description="Their duplicates: a cluster stays in one split")
-    target: TableRef = Field("samples", description="Packed samples")
-    manifests: TableRef = Field("manifests", description="One row a split: files, row groups, version")
-    rejects: TableRef = Field("rejects", description="Documents without a token")
+    source: Reads = Field("kept", description="Documents to pack")
+    duplicates: Reads = Field("duplicates", description="Their duplicates: a cluster stays in one split")
+    target: Writes = Field("samples", description="Packed samples")
+    manifests: Shares = Field("manifests", description="One row a split: files, row groups, version")
+    rejects: Shares = Field("rejects", description="Documents without a token")
     vocabulary_size: int = Field(
         8192, ge=len(SPECIAL_TOKENS) + _BYTE_TOKENS, le=1 << 20, description="Tokens of the tokenizer at most"
     )
@@ -112,8 +112,7 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
         ),
         config.vocabulary_size,
     )
-    file, tokenizer_hash = save_tokenizer(content, job.artifacts)
-    _log.info("tokenizer %s", file)
+    tokenizer_hash = save_tokenizer(content, job.artifacts)
     started = time.monotonic()
     layout, written = _write_samples(job, config, transform(documents, content, config, job.seed))
     seconds = time.monotonic() - started
@@ -122,7 +121,7 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
     _write_manifests(job, config, facts, written, tokenizer_hash)
     rejected = sum(reasons.values())
     return RunReport(
-        rows_in=size.documents + rejected,
+        rows_in=job.input_rows(config.source),
         rows_kept=layout.documents,
         rows_rejected=rejected,
         reasons=reasons,
@@ -135,8 +134,6 @@ def rejects_of(kept: DataFrame) -> DataFrame:
     """Documents that have no token at all, in the columns of `rejects`."""
     return kept.where(is_empty()).select(
         "doc_id",
-        F.lit(None).cast("string").alias("source"),
-        F.lit(None).cast("string").alias("locator"),
         F.lit("no_tokens").alias("drop_reason"),
         F.lit(0.0).alias("value"),
         F.lit(1.0).alias("threshold"),
@@ -188,10 +185,8 @@ def _write_manifests(
         )
         for split in _SPLITS
     ]
-    columns = [name for name in MANIFESTS.names if name != "run_id"]
-    rows = [tuple(manifest.to_record()[name] for name in columns) for manifest in manifests]
-    schema = MANIFESTS.__class__([field for field in MANIFESTS.fields if field.name != "run_id"])
-    job.overwrite(job.spark.createDataFrame(rows, schema).coalesce(1), config.manifests)
+    # Equal samples have equal ids: their row then names the files that hold them now.
+    job.put_rows(config.manifests, [manifest.to_record() for manifest in manifests], "manifest_id")
 
 
 def _metrics(
@@ -211,3 +206,27 @@ def _metrics(
         "files": len(facts),
         "row_groups": sum(len(file.row_groups) for file in facts),
     }
+
+
+def trace(traced: TracedRun) -> list[Station]:
+    """The samples that hold tokens of the document, and the manifests of its run."""
+    stations = list(rows_of_document(traced))
+    for ref in traced.outputs():
+        rows = traced.rows(ref, "doc_ids")
+        if rows:
+            ids = ", ".join(sorted((str(row["sample_id"]) for row in rows), key=int))
+            found = (("split", str(rows[0]["split"])), ("sample_id", ids), ("run_id", traced.run.run_id))
+            stations.append(Station(f"training samples in {ref}", found))
+        for row in traced.rows(ref, "run_id", traced.run.run_id):
+            if "manifest_id" in row:
+                names = ("table", "version", "split", "rows", "sequence_length", "tokenizer_hash", "seed")
+                facts = tuple((name, str(row[name])) for name in names)
+                stations.append(
+                    Station(f"manifest {row['manifest_id']}", (*facts, ("files", str(len(row["files"])))))
+                )
+    return stations
+
+
+STAGE = Stage(
+    ShardConfig, run, "tokenizer, packing, split, equal row groups -> samples, manifests", trace=trace
+)

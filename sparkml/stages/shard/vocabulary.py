@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from sparkml.frame import storage
+from sparkml.frame.effects import effect
+from sparkml.log import get_logger
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.models.tokenizer import CLS_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID
 
+_log = get_logger(__name__)
 # Longer merges are rulers ("======"), base64 and minified code: they would use up the vocabulary.
 _MAX_TOKEN_BYTES = 32
 # A pair seen once is no pattern.
@@ -84,16 +86,15 @@ def one_thread() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def save_tokenizer(content: str, artifacts: str) -> tuple[Path, str]:
-    """Keep a tokenizer at `<artifacts>/tokenizers/<sha256>/tokenizer.json`; returns the file and its SHA-256.
+def save_tokenizer(content: str, artifacts: str) -> str:
+    """Keep a tokenizer at `<artifacts>/tokenizers/<sha256>/tokenizer.json`; returns its SHA-256.
 
     The file is there whole or not at all; one that is there already is the same one.
     """
     digest = hashlib.sha256(content.encode()).hexdigest()
-    target = Path(artifacts) / "tokenizers" / digest / TOKENIZER_FILE
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{uuid.uuid4().hex}.partial")
-        partial.write_bytes(content.encode())
-        partial.replace(target)
-    return target, digest
+    target = storage.join(artifacts, "tokenizers", digest, TOKENIZER_FILE)
+    if not storage.exists(target) or storage.read_bytes(target) != content.encode():
+        storage.write_bytes(target, content.encode())
+        effect(f"tokenizer written: {digest}")
+    _log.info("tokenizer %s", target)
+    return digest

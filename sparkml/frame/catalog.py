@@ -1,0 +1,105 @@
+"""Tables of a catalog (`catalog.schema`): the same questions as of a folder, answered by Spark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType
+
+from sparkml.errors import TableError
+from sparkml.frame.delta import Commit, commit_of, missing_table
+from sparkml.frame.effects import effect
+
+_MISSING = {
+    "DELTA_MISSING_DELTA_TABLE",
+    "DELTA_TABLE_NOT_FOUND",
+    "DELTA_PATH_DOES_NOT_EXIST",
+    "TABLE_OR_VIEW_NOT_FOUND",
+    "PATH_NOT_FOUND",
+}
+_MOST_COMMITS = 100
+
+
+class CatalogTable:
+    """A table that a metastore places."""
+
+    def __init__(self, ref: str, name: str, spark: SparkSession) -> None:
+        self._ref = ref
+        self._name = name
+        self._spark = spark
+
+    def version(self) -> int | None:
+        """See `TableLog.version`."""
+        newest = self._history(1)
+        return int(newest[0]["version"]) if newest else None
+
+    def table_id(self) -> str:
+        """See `TableLog.table_id`."""
+        return str(self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("id").collect()[0][0])
+
+    def commits(self) -> Iterator[Commit]:
+        """See `TableLog.commits`."""
+        yield from map(commit_of, self._history(_MOST_COMMITS))
+
+    def count(self, version: int) -> int:
+        """See `TableLog.count`: Delta answers from its statistics."""
+        return self._frame(version).count()
+
+    def size(self, version: int) -> int:
+        """See `TableLog.size`."""
+        files = self._frame(version).select("_metadata.file_path", "_metadata.file_size").distinct()
+        return int(files.agg(F.coalesce(F.sum("file_size"), F.lit(0))).collect()[0][0])
+
+    def read(self, version: int | None = None) -> pa.Table:
+        """See `TableLog.read`."""
+        if self.version() is None:
+            raise missing_table(self._ref, self._name)
+        return self._frame(version).toArrow()
+
+    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
+        """See `TableLog.find`."""
+        frame = self._frame(version)
+        if column not in frame.columns:
+            return []
+        is_list = isinstance(frame.schema[column].dataType, ArrayType)
+        holds = F.array_contains(column, value) if is_list else F.col(column) == value
+        return [row.asDict(recursive=True) for row in frame.where(holds).limit(limit).collect()]
+
+    def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
+        """See `TableLog.append`."""
+        return self._write(rows, info, "append", {"mergeSchema": "true"})
+
+    def replace(self, rows: pa.Table, predicate: str, info: Mapping[str, str]) -> int:
+        """See `TableLog.replace`."""
+        if self.version() is None:
+            return self.append(rows, info)
+        return self._write(rows, info, "overwrite", {"replaceWhere": predicate})
+
+    def _write(self, rows: pa.Table, info: Mapping[str, str], mode: str, options: Mapping[str, str]) -> int:
+        effect(f"rows about to be written: {self._ref}")
+        frame = self._spark.createDataFrame(rows).coalesce(1)
+        writer = frame.write.format("delta").mode(mode).options(**options)
+        writer.option("userMetadata", json.dumps(dict(info), sort_keys=True)).saveAsTable(self._name)
+        effect(f"rows committed: {self._ref}")
+        return self.version() or 0
+
+    def _frame(self, version: int | None) -> DataFrame:
+        reader = self._spark.read.format("delta")
+        return (reader if version is None else reader.option("versionAsOf", version)).table(self._name)
+
+    def _history(self, limit: int) -> list[dict[str, Any]]:
+        try:
+            rows = self._spark.sql(f"DESCRIBE HISTORY {self._name} LIMIT {limit}").collect()
+        except PySparkException as error:
+            if (error.getCondition() or "") in _MISSING:
+                return []
+            raise TableError(
+                f"cannot read table `{self._ref}`", where=self._name, got=str(error).splitlines()[0]
+            ) from error
+        return [row.asDict(recursive=True) for row in rows]

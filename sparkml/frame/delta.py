@@ -1,0 +1,263 @@
+"""Delta tables without a JVM: versions, identities, commits and small tables, by delta-rs.
+
+A table of a catalog has no folder that we know: there the same questions are answered by Spark (`frame.catalog`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from sparkml.errors import StorageError, TableError
+from sparkml.frame import storage
+from sparkml.frame.effects import effect
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+# What a version needs stays readable for ten years: the ledger names versions, and a trace walks to them.
+RETENTION = {
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.deletedFileRetentionDuration": "interval 3650 days",
+}
+_MOST_COMMITS = 1000
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One version: the run that wrote it (None: not one of ours), its mark, and what it wrote."""
+
+    version: int
+    run_id: str | None
+    mark: str
+    rows: int
+    bytes: int
+    replaces_all: bool
+
+
+class TableLog(Protocol):
+    """What there is to know of a table besides its rows."""
+
+    def version(self) -> int | None:
+        """The latest version; None where there is no table; TableError where there is something else."""
+        ...
+
+    def table_id(self) -> str:
+        """The identity of the table: another one when it was dropped and made anew."""
+        ...
+
+    def commits(self) -> Iterator[Commit]:
+        """The commits, newest first."""
+        ...
+
+    def count(self, version: int) -> int:
+        """Rows at a version, from the statistics in the log."""
+        ...
+
+    def size(self, version: int) -> int:
+        """Bytes of the data files at a version."""
+        ...
+
+    def read(self, version: int | None = None) -> pa.Table:
+        """A small table."""
+        ...
+
+    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
+        """A few rows whose `column` is, or as a list holds, `value`; files that cannot hold it stay closed."""
+        ...
+
+    def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
+        """Add rows in one commit; returns its version."""
+        ...
+
+    def replace(self, rows: pa.Table, predicate: str, info: Mapping[str, str]) -> int:
+        """Replace the rows that match a SQL predicate in one commit; returns its version."""
+        ...
+
+
+class FolderTable:
+    """A table in a folder or at a URI."""
+
+    def __init__(self, ref: str, location: str) -> None:
+        self._ref = ref
+        self._location = location
+        self._options = storage.delta_options(location)
+
+    def version(self) -> int | None:
+        """See `TableLog.version`."""
+        table = self._open()
+        return None if table is None else int(table.version())
+
+    def table_id(self) -> str:
+        """See `TableLog.table_id`."""
+        table = self._open()
+        return "" if table is None else str(table.metadata().id)
+
+    def commits(self) -> Iterator[Commit]:
+        """See `TableLog.commits`."""
+        table = self._open()
+        for entry in [] if table is None else table.history(_MOST_COMMITS):
+            yield commit_of(entry)
+
+    def count(self, version: int) -> int:
+        """See `TableLog.count`."""
+        table = self._existing(version)
+        counts = table.get_add_actions(flatten=True).column("num_records").to_pylist()
+        if any(count is None for count in counts):  # a writer that leaves statistics out
+            return int(table.to_pyarrow_dataset().count_rows())
+        return sum(counts)
+
+    def size(self, version: int) -> int:
+        """See `TableLog.size`."""
+        actions = self._existing(version).get_add_actions(flatten=True)
+        return sum(actions.column("size_bytes").to_pylist())
+
+    def read(self, version: int | None = None) -> pa.Table:
+        """See `TableLog.read`."""
+        return self._existing(version).to_pyarrow_table()
+
+    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
+        """See `TableLog.find`."""
+        from deltalake import QueryBuilder
+        from deltalake.schema import PrimitiveType
+
+        table = self._existing(version)
+        fields = {field.name: field.type for field in table.schema().fields}
+        if column not in fields:
+            return []
+        text = "'" + value.replace("'", "''") + "'"
+        holds = (
+            f"array_has({column}, {text})"
+            if not isinstance(fields[column], PrimitiveType)
+            else f"{column} = {text}"
+        )
+        query = (
+            QueryBuilder().register("rows", table).execute(f"SELECT * FROM rows WHERE {holds} LIMIT {limit}")
+        )
+        rows: list[dict[str, Any]] = pa.table(query.read_all()).to_pylist()
+        return rows
+
+    def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
+        """See `TableLog.append`."""
+        return self._write(rows, info, mode="append", schema_mode="merge")
+
+    def replace(self, rows: pa.Table, predicate: str, info: Mapping[str, str]) -> int:
+        """See `TableLog.replace`."""
+        if self._open() is None:
+            return self.append(rows, info)
+        return self._write(rows, info, mode="overwrite", predicate=predicate)
+
+    def _write(self, rows: pa.Table, info: Mapping[str, str], **how: Any) -> int:
+        from deltalake import CommitProperties, write_deltalake
+        from deltalake.exceptions import DeltaError
+
+        effect(f"rows about to be written: {self._ref}")
+        mark = CommitProperties(custom_metadata={"userMetadata": json.dumps(dict(info), sort_keys=True)})
+        try:
+            write_deltalake(
+                self._location,
+                rows,
+                configuration=RETENTION,
+                storage_options=self._options,
+                commit_properties=mark,
+                **how,
+            )
+        except (DeltaError, OSError) as error:
+            raise StorageError(
+                f"cannot write table `{self._ref}`",
+                where=storage.redacted(self._location),
+                got=str(error).splitlines()[0],
+                next_action="check the place, its rights and the free space",
+            ) from error
+        effect(f"rows committed: {self._ref}")
+        return self.version() or 0
+
+    def _existing(self, version: int | None) -> DeltaTable:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        if self._open() is None:
+            raise missing_table(self._ref, self._location)
+        try:
+            return DeltaTable(self._location, version=version, storage_options=self._options)
+        except DeltaError as error:
+            raise TableError(
+                f"version {version} of table `{self._ref}` cannot be read",
+                where=storage.redacted(self._location),
+                got=str(error).splitlines()[0],
+            ) from error
+
+    def _open(self) -> DeltaTable | None:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        try:
+            if DeltaTable.is_deltatable(self._location, self._options):
+                return DeltaTable(self._location, storage_options=self._options)
+        except (DeltaError, OSError) as error:
+            raise TableError(
+                f"table `{self._ref}` cannot be opened",
+                where=storage.redacted(self._location),
+                got=str(error).splitlines()[0],
+            ) from error
+        self._check_leftovers()
+        return None
+
+    def _check_leftovers(self) -> None:
+        """Data files and a log without a commit are a first commit that died: the next write starts over.
+
+        Anything else is somebody's: TableError.
+        """
+        names = [] if storage.is_remote(self._location) else storage.names(self._location)
+        foreign = [name for name in names if not _is_leftover(name)]
+        if foreign or storage.is_file(self._location):
+            raise TableError(
+                f"`{self._ref}` is not a Delta table",
+                where=self._location,
+                got=f"a folder without `_delta_log`, with {', '.join(foreign[:3])}" if foreign else "a file",
+                expected="a Delta table, or nothing",
+                next_action="move it away, or choose another lake= or table name",
+            )
+
+
+def _is_leftover(name: str) -> bool:
+    return (
+        name in ("_delta_log", "_temporary")
+        or name.startswith(".")
+        or name.endswith(".parquet")
+        or "=" in name
+    )
+
+
+def commit_of(entry: Mapping[str, Any]) -> Commit:
+    """A commit from its `commitInfo`, Spark's or delta-rs's; the mark is JSON with our run id."""
+    mark = str(entry.get("userMetadata") or "")
+    try:
+        info = json.loads(mark) if mark else {}
+    except ValueError:
+        info = {}
+    metrics = entry.get("operationMetrics") or {}
+    rows = int(metrics.get("numOutputRows", metrics.get("num_added_rows", 0)) or 0)
+    parameters = entry.get("operationParameters") or {}
+    overwrite = str(parameters.get("mode", "")).strip('"').lower() == "overwrite"
+    return Commit(
+        version=int(entry["version"]),
+        run_id=info.get("run_id") if isinstance(info, dict) else None,
+        mark=mark,
+        rows=rows - int(metrics.get("numCopiedRows", 0) or 0),
+        bytes=int(metrics.get("numOutputBytes", 0) or 0),
+        replaces_all=overwrite and parameters.get("predicate") in (None, "", "[]"),
+    )
+
+
+def missing_table(ref: str, where: str) -> TableError:
+    """The error for a table that is not there."""
+    return TableError(
+        f"there is no table `{ref}`",
+        where=storage.redacted(where),
+        next_action="run the step that writes it first: `sparkml plan` shows the order",
+    )

@@ -1,0 +1,218 @@
+"""One run of one step: what a stage gets to work with. Reads are pinned, writes are recorded and carry the run id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from sparkml.errors import TableError
+from sparkml.frame import artifacts
+from sparkml.frame.ledger import Ledger, new_run_id, utc_now
+from sparkml.frame.pipeline import model_ref
+from sparkml.frame.registry import ModelRecord, Registry, TrainedOn, model_location
+from sparkml.frame.schemas import SCHEMAS, without_run
+from sparkml.frame.tables import Tables, Written, arrow_rows, slice_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkml.frame.progress import Progress
+
+REJECTS = "rejects"
+
+
+class StageRun:
+    """What `run(job, config)` of a stage is given."""
+
+    def __init__(
+        self,
+        *,
+        tables: Tables,
+        ledger: Ledger,
+        step: str,
+        stage: str,
+        fingerprint: str,
+        artifacts: str,
+        seed: int,
+        progress: Progress,
+        inputs: Mapping[str, int] | None = None,
+    ) -> None:
+        self.tables = tables
+        self.ledger = ledger
+        self.registry = Registry(tables, ledger)
+        self.step = step
+        self.stage = stage
+        self.fingerprint = fingerprint
+        self.artifacts = artifacts
+        self.seed = seed
+        self.progress = progress
+        self.run_id = new_run_id(step)
+        self.started_at = utc_now()
+        self.inputs: dict[str, int] = dict(inputs or {})
+        self.outputs: dict[str, int] = {}
+
+    @property
+    def spark(self) -> SparkSession:
+        """The Spark session."""
+        return self.tables.spark
+
+    @property
+    def lake(self) -> str:
+        """The folder, URI or `catalog.schema` of the tables."""
+        return self.tables.lake
+
+    def read(self, ref: str) -> DataFrame:
+        """A table at its pinned version: what a succeeded run left when this run began, or at its first read."""
+        return self.tables.read(ref, self.input_version(ref))
+
+    def exists(self, ref: str) -> bool:
+        """True where a succeeded run, or another program, has left the table."""
+        return ref in self.inputs or self.tables.published(ref, self.ledger.unfinished()) is not None
+
+    def input_version(self, ref: str) -> int:
+        """The pinned version of a table that this run reads."""
+        if ref not in self.inputs:
+            version = self.tables.published(ref, self.ledger.unfinished())
+            if version is None:
+                raise TableError(
+                    f"there is no table `{ref}` that a run which succeeded has left",
+                    where=self.tables.locate(ref).identifier,
+                    next_action="run the step that writes it first: `sparkml plan` shows the order",
+                )
+            self.inputs[ref] = version
+        return self.inputs[ref]
+
+    def input_rows(self, ref: str) -> int:
+        """Rows of a table that this run reads, from Delta's log: independent of what the stage counts."""
+        return self.tables.log(ref).count(self.input_version(ref))
+
+    def input_bytes(self, ref: str) -> int:
+        """Bytes of the data files of a table that this run reads."""
+        return self.tables.log(ref).size(self.input_version(ref))
+
+    def rows(self, ref: str) -> pa.Table:
+        """A small table that this run reads, without Spark."""
+        return self.tables.log(ref).read(self.input_version(ref))
+
+    def overwrite(
+        self,
+        df: DataFrame,
+        ref: str,
+        partition_by: Sequence[str] = (),
+        options: Mapping[str, str] | None = None,
+    ) -> Written:
+        """Replace the whole table in one commit."""
+        written = self.tables.overwrite(
+            self._mark(df), ref, partition_by=partition_by, options=options, commit_info=self._commit_info()
+        )
+        return self._record(written)
+
+    def replace_slice(self, df: DataFrame, ref: str, predicate: str) -> Written:
+        """Replace the rows of a shared table that this step owns."""
+        written = self.tables.replace_slice(self._mark(df), ref, predicate, commit_info=self._commit_info())
+        return self._record(written)
+
+    def append(self, df: DataFrame, ref: str) -> Written:
+        """Add rows."""
+        return self._record(self.tables.append(self._mark(df), ref, commit_info=self._commit_info()))
+
+    def put_rows(self, ref: str, rows: Sequence[Mapping[str, object]], key: str) -> None:
+        """Add few rows to a table without Spark; a row of the same key is replaced."""
+        log = self.tables.log(ref)
+        data = arrow_rows(SCHEMAS[ref], [{**row, "run_id": self.run_id} for row in rows])
+        keys = [str(row[key]) for row in rows]
+        if log.version() is None:
+            version = log.append(data, self._commit_info())
+        else:
+            mine = " OR ".join(slice_of(**{key: value}) for value in keys)
+            version = log.replace(data, mine, self._commit_info())
+        self.outputs[ref] = version
+
+    def write_rejects(self, df: DataFrame, table: str = REJECTS) -> dict[str, int]:
+        """Replace this step's rejects; returns documents by reason, counted from what was written.
+
+        `df` has `doc_id`, `drop_reason` and whatever it knows of the other columns of `rejects`.
+        """
+        from pyspark.sql import functions as F
+
+        mine = slice_of(step=self.step)
+        whole = as_rejects(df).withColumn("stage", F.lit(self.stage)).withColumn("step", F.lit(self.step))
+        written = self.replace_slice(whole, table, mine)
+        if written.rows == 0:
+            return {}
+        stored = self.tables.read(table, written.version).where(mine).groupBy("drop_reason").count().collect()
+        return {row["drop_reason"]: row["count"] for row in sorted(stored)}
+
+    def model(self, model: str) -> ModelRecord:
+        """A model that this run starts from: the pinned version, a named one, or a directory; recorded as input."""
+        record = self.registry.require(model, self.inputs.get(model_ref(model)))
+        self.inputs[model_ref(record.model_id)] = record.version
+        return record
+
+    def next_version(self, model_id: str) -> int:
+        """The version that this run makes of a model."""
+        return self.registry.next_version(model_id, self.fingerprint)
+
+    def model_location(self, model_id: str) -> str:
+        """Where the files of the version that this run makes belong."""
+        return model_location(self.artifacts, model_id, self.next_version(model_id))
+
+    def new_model(self, model_id: str) -> AbstractContextManager[Path]:
+        """A local folder that becomes the model's artifact when the block ends well."""
+        return artifacts.new_artifact(self.model_location(model_id))
+
+    def register(
+        self,
+        model_id: str,
+        *,
+        kind: str,
+        parent: str | None,
+        trained_on: TrainedOn,
+        metrics: Mapping[str, float],
+    ) -> ModelRecord:
+        """Add the row of a finished model to the registry."""
+        version = self.next_version(model_id)
+        path = model_location(self.artifacts, model_id, version)
+        record = ModelRecord(
+            model_id, version, path, kind, parent, trained_on, metrics, self.run_id, self.fingerprint
+        )
+        self.registry.register(record, self.run_id)
+        self.outputs[model_ref(model_id)] = version
+        return record
+
+    def record_output(self, name: str, version: int) -> None:
+        """Record an output that this run found as it must be."""
+        self.outputs[name] = version
+
+    def _mark(self, df: DataFrame) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        return df.withColumn("run_id", F.lit(self.run_id))
+
+    def _record(self, written: Written) -> Written:
+        self.outputs[written.table] = written.version
+        return written
+
+    def _commit_info(self) -> dict[str, str]:
+        return {"run_id": self.run_id, "step": self.step, "fingerprint": self.fingerprint}
+
+
+def as_rejects(df: DataFrame) -> DataFrame:
+    """The columns of `rejects` that a stage decides, in their order and types; what it does not know is null."""
+    from pyspark.sql import functions as F
+
+    from sparkml.frame.schemas import spark_schema
+
+    fields = spark_schema(without_run(SCHEMAS[REJECTS])).fields
+    known = set(df.columns)
+    return df.select(
+        *(
+            (F.col(field.name) if field.name in known else F.lit(None)).cast(field.dataType).alias(field.name)
+            for field in fields
+            if field.name not in ("stage", "step")
+        )
+    )
