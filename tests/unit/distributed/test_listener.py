@@ -94,7 +94,7 @@ def test_a_byte_now_and_then_does_not_keep_a_connection_open(driver, monkeypatch
         while time.monotonic() < started + 5:
             stranger.sendall(b"{")
             time.sleep(0.05)
-    assert 0.4 < time.monotonic() - started < 2
+    assert 0.4 < time.monotonic() - started < 4
     assert "it did not send a whole line in time" in caplog.text
     assert driver.serves_the_true_rank()
     assert driver.waits_until(driver.is_idle)
@@ -166,11 +166,11 @@ def test_a_flood_of_connections_keeps_nobody_out(driver):
     limit = driver.listener.max_strangers
     assert limit == 66  # two ranks, and those that are spare
     flood = [driver.stranger() for _ in range(5 * limit)]
-    assert driver.waits_until(lambda: threading.active_count() <= n_threads + limit)
-    assert len(driver.listener._strangers) == limit
-    assert driver.serves_the_true_rank()
-    # The oldest had to go; the newest may still say hello.
+    # The oldest have to go; the newest may still say hello.
     assert all(ends(stranger) for stranger in flood[: 4 * limit])
+    assert driver.waits_until(lambda: len(driver.listener._strangers) == limit)
+    assert driver.waits_until(lambda: threading.active_count() <= n_threads + limit)
+    assert driver.serves_the_true_rank()
     flood[-1].sendall(hello())
     flood[-1].close()
     assert driver.waits_until(lambda: (Hello(0, "h"), []) in driver.served)
