@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -26,7 +27,7 @@ from sparkml.frame.config import load_config
 from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import SlotsError
 from sparkml.frame.session import build_session
-properties = dict(load_config("local", ["lake=/nowhere"], stages={}, conf_dir=sys.argv[3]).spark)
+properties = dict(load_config("local", ["lake=/nowhere"], conf_dir=sys.argv[3]).spark)
 properties |= {
     "spark.master": "local-cluster[2,1,1024]",
     "spark.driver.memory": "1g",
@@ -87,4 +88,4 @@ def test_a_lost_executor_is_waited_for_and_the_launch_goes_on_from_what_was_save
     found, logged = cluster
     assert found["lost"] == [2, [{"first_step": 3}, {"first_step": 3}]]
     assert "attempt 1 failed (failure 1 of 3 in a row): rank 1 is lost" in logged
-    assert "waiting up to 300 s more for executors to be replaced" in logged
+    assert re.search(r"waiting up to \d+ s more for executors to be replaced", logged)
