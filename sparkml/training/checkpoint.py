@@ -61,7 +61,7 @@ class Checkpoints:
             try:
                 folder = _verified(location)
             except (SparkmlError, OSError) as error:
-                reason = " ".join(str(error).split())
+                reason = _reason(error)
                 damaged.append(f"{location}: {reason}")
                 _log.warning("checkpoint %s is damaged, trying the one before: %s", location, reason)
                 continue
@@ -182,6 +182,11 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
 
 def _named(kind: str, names: set[str]) -> str:
     return f"{kind}: {', '.join(sorted(names)[:_NAMED_WEIGHTS])} ({len(names)} in all)"
+
+
+def _reason(error: SparkmlError | OSError) -> str:
+    # What an artifact's error says to do next holds for models: here there may be a checkpoint before.
+    return f"{error.what}: {error.where}: {error.got}" if isinstance(error, SparkmlError) else str(error)
 
 
 def _all_damaged(location: str, damaged: list[str]) -> TrainingError:
