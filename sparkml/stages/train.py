@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.config import JsonDict
 
 from sparkml.distributed.collective import CollectiveName
-from sparkml.distributed.hub import Progress
+from sparkml.distributed.hub import StepDone
 from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import ConfigError, InputError
 from sparkml.feed.manifest import Manifest
@@ -89,9 +89,9 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
     training = training_job(job, config, train, validation, version)
     with job.progress.task("train", total=config.max_steps, unit="steps") as task:
 
-        def show(progress: Progress) -> None:
-            loss, rate = progress.values["train_loss"], progress.values["tokens_per_second"]
-            task.update(progress.step, note=f"loss {loss:.3f}, {rate:,.0f} tokens/s")
+        def show(step: StepDone) -> None:
+            loss, rate = step.values["train_loss"], step.values["tokens_per_second"]
+            task.update(step.step, note=f"loss {loss:.3f}, {rate:,.0f} tokens/s")
 
         done = launch(job.spark, train_rank, training.to_payload(), _options(config), on_progress=show)
     metrics = {**done.results[0], "ranks": float(config.ranks), "attempts": float(done.attempts)}

@@ -89,7 +89,7 @@ class Trainer:
         self._reporter = reporter
         self._train: Manifest = job.train
         self._reader: Reader = open_reader(job.reader, self._train.sequence_length)
-        self._device = _device(collective.rank)
+        self._device = _device(collective.local_rank)
         self.model: BertForMaskedLM = build_masked_lm(job.settings.shape, vocab_size, job.settings.seed)
         self.model.to(self._device)  # type: ignore[arg-type]  # transformers' wrapper loses the signature
         self._gradients = FlatGradients(self.model, n_sums=3)
@@ -227,7 +227,7 @@ class Trainer:
             latest = self._checkpoints.latest()
             if latest is not None:
                 step[0] = load_checkpoint(latest, self.model, self._optimizer, self._position(0))
-                _log.info("goes on from %s", latest)
+                _log.info("going on from %s", latest)
             else:
                 self._start()
         self._collective.broadcast_(step, 0)
@@ -295,10 +295,13 @@ def _parameter_groups(model: BertForMaskedLM, weight_decay: float) -> list[dict[
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _device(rank: int) -> torch.device:
-    """A GPU of those this process may see, else the CPU."""
+def _device(local_rank: int) -> torch.device:
+    """The GPU of a rank among those that this process sees, else the CPU.
+
+    Where Spark gave GPUs to the task, it sees those alone; else all of its host, which the host's ranks share out.
+    """
     n_gpus = torch.cuda.device_count()
-    return torch.device("cuda", rank % n_gpus) if n_gpus else torch.device("cpu")
+    return torch.device("cuda", local_rank % n_gpus) if n_gpus else torch.device("cpu")
 
 
 def _draw(*entropy: int) -> int:
