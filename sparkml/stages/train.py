@@ -66,7 +66,7 @@ class TrainConfig(StageConfig):
         "petastorm", description="What reads: petastorm or arrow", json_schema_extra=_RUNTIME
     )
     max_attempts: int = Field(
-        3, ge=1, description="Attempts, each from the last checkpoint", json_schema_extra=_RUNTIME
+        3, ge=1, description="Failed attempts in a row without progress, each from the last checkpoint", json_schema_extra=_RUNTIME
     )
     heartbeat_seconds: float = Field(
         30.0, gt=0, description="Longest silence of a rank", json_schema_extra=_RUNTIME
@@ -76,6 +76,9 @@ class TrainConfig(StageConfig):
     )
     start_seconds: float = Field(
         180.0, gt=0, description="Longest start of a rank", json_schema_extra=_RUNTIME
+    )
+    slots_seconds: float = Field(
+        300.0, ge=0, description="Longest wait for lost executors to be replaced", json_schema_extra=_RUNTIME
     )
     mlflow_uri: str = Field("", description="MLflow store; empty: a local one", json_schema_extra=_RUNTIME)
 
@@ -193,6 +196,7 @@ def _options(config: TrainConfig) -> LaunchOptions:
         heartbeat_seconds=config.heartbeat_seconds,
         step_seconds=config.step_seconds,
         start_seconds=config.start_seconds,
+        slots_seconds=config.slots_seconds,
     )
 
 
