@@ -14,22 +14,8 @@ from pyarrow import fs
 
 from sparkml.errors import InputError
 from sparkml.sources.compression import compression_suffix
+from sparkml.sources.formats.table import AUTO, BY_EXTENSION, FILE_FORMATS, UNKNOWN
 
-_FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".rst": "text",
-}
-UNKNOWN = "unknown"
 _GLOB = re.compile(r"[*?\[]")
 _GLOB_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]/]+\]|.", re.DOTALL)
 
@@ -110,7 +96,7 @@ def format_of(path: str) -> str:
     suffix = compression_suffix(path)
     name = path.lower()[: -len(suffix)] if suffix else path.lower()
     stem, dot, extension = name.rpartition("/")[2].rpartition(".")
-    return _FORMATS.get(dot + extension, UNKNOWN) if stem else UNKNOWN
+    return BY_EXTENSION.get(dot + extension, UNKNOWN) if stem else UNKNOWN
 
 
 def _split_glob(location: str) -> tuple[str, re.Pattern[str] | None]:
@@ -168,7 +154,7 @@ def _is_hidden(relative: str) -> bool:
 
 def _source_file(info: fs.FileInfo, base: str, location: str, format_name: str) -> SourceFile:
     modified = info.mtime.replace(tzinfo=timezone.utc).timestamp() if info.mtime is not None else 0.0
-    chosen = format_of(info.path) if format_name == "auto" else format_name
+    chosen = format_of(info.path) if format_name == AUTO else format_name
     return SourceFile(
         info.path, _uri(info.path, location), _relative(info.path, base), info.size or 0, modified, chosen
     )
@@ -199,6 +185,6 @@ def _check(files: Sequence[SourceFile], location: str, ignored: int, is_glob: bo
             "no file has an extension that says its format",
             where=location,
             got=", ".join(file.relative for file in files[:5]),
-            expected=", ".join(sorted(_FORMATS)),
-            next_action="name it: ingest.source.format=jsonl (or csv, tsv, text, lines, parquet)",
+            expected=", ".join(sorted(BY_EXTENSION)),
+            next_action=f"name it: ingest.source.format=FORMAT, one of {', '.join(FILE_FORMATS)}",
         )
