@@ -19,10 +19,13 @@ from sparkml.frame.config import StageConfig, TableRef
 from sparkml.frame.registry import ModelRecord, require
 from sparkml.frame.runs import RunReport, StageRun, model_ref
 from sparkml.frame.schemas import SCORES
+from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.inference.batches import SCORED_DDL, ModelSource, scoring
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
+# A small encoder scores a bucket of 1 MB in some seconds on one core, and the documents of one sort well by length.
+_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 1_000_000, 32_000_000
 _MAKERS = {"encoder": "train", "classifier-int8": "compress"}
 
 
@@ -34,7 +37,9 @@ class ScoreConfig(StageConfig):
     model_id: str = Field("classifier", pattern=r"^[\w.-]+$", description="Model of the registry")
     model_version: int | None = Field(None, ge=1, description="Its version; null: the latest")
     top_labels: int | None = Field(None, ge=1, description="Labels in `scores`, best first; null: all")
-    n_buckets: int = Field(16, ge=1, le=1 << 16, description="Groups that are scored on their own")
+    n_buckets: int | None = Field(
+        None, ge=1, le=MOST_BUCKETS, description="Groups that are scored on their own; null: by bytes"
+    )
     chunk_documents: int = Field(
         256, ge=1, description="Documents of similar length given to the model at once"
     )
@@ -47,6 +52,7 @@ class Pending:
 
     documents: int
     bytes: int
+    bytes_to_score: int
     current: int  # scored already, from the same text
     changed: int  # scored from another text
     gone: int  # scores of this table's documents that are no more
@@ -57,11 +63,11 @@ class Pending:
         return self.documents - self.current
 
 
-def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig) -> DataFrame:
+def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig, n_buckets: int) -> DataFrame:
     """Documents (`doc_id`, `text`) -> one row each as `SCORED_DDL` says."""
-    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(config.n_buckets)).cast("int")
+    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = documents.select("doc_id", text_hash().alias("text_hash"), "text", bucket.alias("_bucket"))
-    grouped = keyed.repartitionById(config.n_buckets, F.col("_bucket"))
+    grouped = keyed.repartitionById(n_buckets, F.col("_bucket"))
     ordered = grouped.sortWithinPartitions(F.length("text"), "doc_id").drop("_bucket")
     return ordered.mapInArrow(scoring(model, config.chunk_documents, config.top_labels), SCORED_DDL)
 
@@ -126,10 +132,12 @@ def pending_of(kept: DataFrame, scored: DataFrame, source: str) -> Pending:
     """Count what is scored, changed and gone, in one pass over ids and text hashes."""
     both = _compared(kept, scored)
     here, there = F.col("_hash").isNotNull(), F.col("text_hash").isNotNull()
+    same = here & there & (F.col("_hash") == F.col("text_hash"))
     row = both.agg(
         F.count_if(here).alias("documents"),
         F.coalesce(F.sum("_bytes"), F.lit(0)).alias("bytes"),
-        F.count_if(here & there & (F.col("_hash") == F.col("text_hash"))).alias("current"),
+        F.coalesce(F.sum(F.when(~same, F.col("_bytes"))), F.lit(0)).alias("bytes_to_score"),
+        F.count_if(same).alias("current"),
         F.count_if(here & there & (F.col("_hash") != F.col("text_hash"))).alias("changed"),
         F.count_if(~here & (F.col("input_table") == source)).alias("gone"),
     ).collect()[0]
@@ -155,6 +163,11 @@ def still_valid(kept: DataFrame, scored: DataFrame, source: str) -> DataFrame:
     return _compared(kept, scored).where(F.col("text_hash").isNotNull() & keep).select(*scored.columns)
 
 
+def suitable_buckets(pending: Pending) -> int:
+    """Buckets by the bytes of text that a model has to look at."""
+    return bucket_count(pending.bytes_to_score, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
+
+
 def _write(
     job: StageRun,
     config: ScoreConfig,
@@ -166,7 +179,8 @@ def _write(
     started = time.monotonic()
     model = ModelSource(record.path, record.stage_run, config.threads)
     seen = Observation()
-    answers = transform(unscored(kept, scored), model, config).observe(
+    n_buckets = config.n_buckets or suitable_buckets(pending)
+    answers = transform(unscored(kept, scored), model, config, n_buckets).observe(
         seen,
         F.count(F.lit(1)).alias("scored"),
         F.count("error").alias("errors"),

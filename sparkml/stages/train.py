@@ -16,8 +16,10 @@ from sparkml.distributed.hub import Progress
 from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import ConfigError, InputError
 from sparkml.feed.manifest import Manifest
+from sparkml.feed.manifest_file import write_manifest
 from sparkml.feed.plan import epoch_plan
 from sparkml.feed.reader import ReaderName
+from sparkml.frame import storage
 from sparkml.frame.config import StageConfig, TableRef, is_remote
 from sparkml.frame.registry import TrainedOn, model_folder, next_version, register
 from sparkml.frame.runs import RunReport, StageRun
@@ -108,15 +110,15 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
     return RunReport(
         rows_in=train.rows + validation.rows,
         rows_kept=train.rows + validation.rows,
-        bytes_in=sum(file.bytes for file in (*train.files, *validation.files)),
+        bytes_in=train.files.bytes + validation.files.bytes,
         metrics=metrics,
     )
 
 
 def read_manifests(job: StageRun, config: TrainConfig) -> tuple[Manifest, Manifest]:
     """The manifests of the training and the validation split; InputError where there is no sample."""
-    rows = job.read(config.manifests).collect()  # one row a split
-    found = {row["split"]: Manifest.from_record(row.asDict(recursive=True)) for row in rows}
+    table = job.read(config.manifests).toArrow()  # one row a split
+    found = {manifest.split: manifest for manifest in Manifest.from_table(table)}
     missing = [split for split in (TRAIN, VALIDATION) if split not in found]
     if missing or not found[TRAIN].rows:
         raise InputError(
@@ -148,10 +150,11 @@ def training_job(
         )
     name = f"{config.model_id}-v{version}"
     artifacts = Path(job.artifacts)
+    manifests = storage.join(job.artifacts, "manifests")
     return TrainingJob(
         settings=loop_settings(config, job.seed),
-        train_manifest=train.to_json(),
-        validation_manifest=validation.to_json(),
+        train_manifest=write_manifest(train, manifests),
+        validation_manifest=write_manifest(validation, manifests),
         tokenizer_file=str(artifacts / "tokenizers" / train.tokenizer_hash / TOKENIZER_FILE),
         reader=config.reader,
         run_folder=str(artifacts / "checkpoints" / f"{name}-{job.fingerprint}"),

@@ -19,6 +19,7 @@ from sparkml.frame.runs import RunReport, StageRun
 from sparkml.frame.splits import with_split
 from sparkml.frame.tables import DataFile, Tables
 from sparkml.stages.shard.manifests import check_equal_groups, read_facts
+from sparkml.stages.shard.sizes import FileShape
 from sparkml.stages.shard.stage import ShardConfig, run, transform
 from sparkml.stages.shard.vocabulary import train_bpe
 
@@ -34,7 +35,7 @@ SMALL = ShardConfig(
     sequence_length=16,
     n_buckets=3,
     rows_per_row_group=8,
-    rows_per_file=16,
+    file_bytes=384,  # 16 samples of 16 tokens
     validation_fraction=0.3,
 )
 WORDS = ["the", "function", "returns", "an", "array", "of", "floats", "with", "the", "same", "shape"]
@@ -126,7 +127,6 @@ def test_golden_sample(spark: SparkSession) -> None:
         [("d1", "abc", "train"), ("d2", "de", "train"), ("d3", "f", "validation")],
         "doc_id string, text string, split string",
     )
-    config = ShardConfig(vocabulary_size=261, sequence_length=8, n_buckets=1)
     a, b, c, d, e, f = (ids[character] for character in "abcdef")
     # The order inside a bucket is that of xxhash64(seed, doc_id): with this seed d2 comes before d1.
     expected = spark.createDataFrame(
@@ -137,7 +137,7 @@ def test_golden_sample(spark: SparkSession) -> None:
         "split string, bucket int, nth int, input_ids array<int>, doc_starts array<int>, "
         "doc_ids array<string>, n_documents int, n_tokens int",
     )
-    actual = transform(documents, tokenizer, config, seed=5).orderBy("split")
+    actual = transform(documents, tokenizer, n_buckets=1, sequence_length=8, seed=5).orderBy("split")
     assert_df_equality(actual, expected, ignore_nullable=True)
 
 
@@ -234,8 +234,8 @@ def test_empty_input_gives_empty_tables(fresh: Lake) -> None:
     report = fresh.shard()
     assert (report.rows_in, report.rows_kept, report.rows_rejected) == (0, 0, 0)
     assert fresh.samples().collect() == []
-    sizes = {split: (manifest.rows, manifest.files) for split, manifest in fresh.manifests().items()}
-    assert sizes == {"train": (0, ()), "validation": (0, ())}
+    sizes = {split: (manifest.rows, list(manifest.files)) for split, manifest in fresh.manifests().items()}
+    assert sizes == {"train": (0, []), "validation": (0, [])}
 
 
 def test_a_document_without_text_becomes_a_reject(spark: SparkSession, fresh: Lake) -> None:
@@ -270,6 +270,6 @@ def test_unequal_row_groups_are_refused(spark: SparkSession, tmp_path: Path) -> 
     pq.write_table(table, path, row_group_size=4)
     facts = read_facts(spark, [DataFile(path.as_uri(), path.stat().st_size, 10)])
     assert [(file.path, file.row_groups) for file in facts] == [(str(path), (4, 4, 2))]
-    check_equal_groups(facts, 4, 12)
+    check_equal_groups(facts, FileShape(4, 12))
     with pytest.raises(TableError, match="equal row groups"):
-        check_equal_groups(facts, 5, 10)
+        check_equal_groups(facts, FileShape(5, 10))
