@@ -69,7 +69,8 @@ class ShardFiles:
         return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> ShardFile:
-        """One file by its number."""
+        """One file by its number; -1 is the last one."""
+        number = range(len(self))[number]
         first, last = self.first_group[number], self.first_group[number + 1]
         return ShardFile(
             path=self.path(number),

@@ -18,6 +18,7 @@ from sparkml.frame.progress import Progress
 from sparkml.frame.runs import RunReport, StageRun
 from sparkml.frame.splits import with_split
 from sparkml.frame.tables import DataFile, Tables
+from sparkml.stages.shard import stage
 from sparkml.stages.shard.manifests import check_equal_groups, read_facts
 from sparkml.stages.shard.sizes import FileShape
 from sparkml.stages.shard.stage import ShardConfig, run, transform
@@ -64,8 +65,8 @@ class Lake:
         )
         self.tables.overwrite(rows, "source")
 
-    def shard(self) -> RunReport:
-        """Run the stage on what lies there."""
+    def shard(self, **changed: object) -> RunReport:
+        """Run the stage on what lies there, with fields of `SMALL` changed."""
         job = StageRun(
             spark=self.spark,
             tables=self.tables,
@@ -75,7 +76,7 @@ class Lake:
             seed=17,
             progress=Progress(),
         )
-        report = run(job, SMALL)
+        report = run(job, SMALL.model_copy(update=changed))
         report.check("shard")
         return report
 
@@ -187,7 +188,9 @@ def test_row_groups_are_equal_and_the_manifest_names_them(
         groups = [rows for file in manifest.files for rows in file.row_groups]
         assert groups[:-1] == [8] * (len(groups) - 1)
         assert 1 <= groups[-1] <= 8
-        assert [sum(file.row_groups) for file in manifest.files[:-1]] == [16] * (len(manifest.files) - 1)
+        assert [sum(file.row_groups) for file in list(manifest.files)[:-1]] == [16] * (
+            len(manifest.files) - 1
+        )
         first_id = next_id
         for file in manifest.files:
             next_id += check_file(file, split, next_id)
@@ -221,12 +224,29 @@ def test_twice_is_the_same_table(sharded: tuple[Lake, RunReport]) -> None:
 
 
 def test_row_order_and_partitions_do_not_matter(
-    spark: SparkSession, fresh: Lake, sharded: tuple[Lake, RunReport]
+    spark: SparkSession,
+    fresh: Lake,
+    sharded: tuple[Lake, RunReport],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Nor do they for the number of buckets: three of them follow from the bytes as from the configuration."""
+    n_bytes = sum(len(str(text)) for _, text in DOCUMENTS)
+    monkeypatch.setattr(stage, "_SMALL_BUCKET_BYTES", n_bytes // 3 + 1)
     fresh.put(spark.createDataFrame(DOCUMENTS[::-1], KEPT_DDL).repartition(5))
-    fresh.shard()
+    fresh.shard(n_buckets=None)
     assert_df_equality(fresh.samples(), sharded[0].samples(0), ignore_row_order=True)
     assert fresh.manifest_ids() == sharded[0].manifest_ids()
+
+
+def test_row_groups_and_files_follow_from_the_samples(fresh: Lake) -> None:
+    fresh.put([(f"doc-{number:03d}", text_of(number) * 30) for number in range(60)])
+    report = fresh.shard(rows_per_row_group=None, file_bytes=128 << 20)
+    for manifest in fresh.manifests().values():
+        (file,) = manifest.files
+        assert file.row_groups == tuple(
+            min(1024, manifest.rows - first) for first in range(0, manifest.rows, 1024)
+        )
+    assert report.metrics["row_groups"] > 2
 
 
 def test_empty_input_gives_empty_tables(fresh: Lake) -> None:

@@ -108,6 +108,8 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
     artifacts = Path(job.artifacts)
     assert list((artifacts / "tensorboard" / "encoder-v1").glob("events.out.tfevents.*"))
     assert list(store.glob("*/*/metrics/train_loss"))
+    pinned = sorted(file.name.rpartition("-")[0] for file in (artifacts / "manifests").iterdir())
+    assert pinned == ["m-train", "m-validation"]
 
     again = stage_run("train", fingerprint="second")
     checkpoints = artifacts / "checkpoints"

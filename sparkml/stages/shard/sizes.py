@@ -12,8 +12,11 @@ _DISK_BYTES = 1.5
 # large data, so that an object store is asked rarely; at most about a million, so that a manifest stays small.
 _SMALLEST_GROUP_BYTES = 64 << 10
 _USUAL_GROUP_BYTES = 8 << 20
-_USUAL_GROUPS = 1 << 10
+_USUAL_GROUPS = 1 << 8
 _MOST_GROUPS = 1 << 20
+# Whoever reads one row group reads the footer, which describes all of the file's: from files of 870 row groups of 128
+# samples a processor read 36,000 samples a second, from files of 64 row groups 240,000.
+_MOST_GROUPS_PER_FILE = 64
 # Files are written by a shuffle from every bucket to every file: past this number they grow.
 _MOST_FILES = 1 << 15
 
@@ -33,7 +36,7 @@ def file_shape(
     rows = rows_per_row_group or suitable_row_group(samples, sequence_length)
     row_bytes = _DISK_BYTES * sequence_length
     rows_per_file = max(file_bytes, samples * row_bytes / _MOST_FILES) / row_bytes
-    return FileShape(rows, rows * max(int(rows_per_file / rows), 1))
+    return FileShape(rows, rows * min(max(int(rows_per_file / rows), 1), _MOST_GROUPS_PER_FILE))
 
 
 def suitable_row_group(samples: int, sequence_length: int) -> int:

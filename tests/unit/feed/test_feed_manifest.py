@@ -25,6 +25,9 @@ def test_files_as_columns():
     assert (list(files), len(files), files.bytes) == (SHARDS, 3, 160)
     assert (files.group_rows.tolist(), files.first_group.tolist()) == ([4, 4, 3], [0, 2, 2, 3])
     assert files.path(2) == "s3a://bucket/ä.parquet"
+    assert files[-1] == SHARDS[-1]
+    with pytest.raises(IndexError):
+        files[3]
 
 
 def test_a_part_of_a_longer_column():

@@ -38,7 +38,7 @@ def test_more_bytes_never_have_fewer_buckets() -> None:
     [
         (0, 128, 128),
         (6_000, 128, 128),  # 47 row groups of 64 KB
-        (2_000_000, 128, 1024),  # a thousandth of 1 GB is 1,953 rows
+        (2_000_000, 128, 4096),  # a 256th of 1 GB is 7,812 rows
         (20_000_000, 128, 16_384),  # 8 MB
         (10**9, 128, 16_384),
         (10**10, 2_048, 8_192),  # 64 MB: a million and a fifth of row groups
@@ -63,6 +63,11 @@ def test_what_is_asked_for_is_taken() -> None:
     assert file_shape(1_000, 16, rows_per_row_group=8, file_bytes=384) == FileShape(8, 16)
     # A row group is never cut: a file holds one at least.
     assert file_shape(1_000, 16, rows_per_row_group=8, file_bytes=1) == FileShape(8, 8)
+
+
+def test_the_footer_of_a_file_stays_small() -> None:
+    assert file_shape(10**6, 128, rows_per_row_group=256, file_bytes=1 << 30) == FileShape(256, 64 * 256)
+    assert file_shape(40_000, 128, rows_per_row_group=None, file_bytes=128 << 20) == FileShape(128, 64 * 128)
 
 
 def test_files_grow_before_there_are_too_many() -> None:
