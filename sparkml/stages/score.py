@@ -20,12 +20,15 @@ from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import SCORES, spark_schema
+from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.frame.tables import slice_of
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
+# A small encoder scores a bucket of 1 MB in some seconds on one core, and the documents of one sort well by length.
+_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 1_000_000, 32_000_000
 
 
 class ScoreConfig(StageConfig):
@@ -40,7 +43,9 @@ class ScoreConfig(StageConfig):
         0.1, ge=0, le=1, description="Documents that may fail, of those scored; more fail the step"
     )
     top_labels: int | None = Field(None, ge=1, description="Labels in `scores`, best first; null: all")
-    n_buckets: int = Field(16, ge=1, le=1 << 16, description="Groups that are scored on their own")
+    n_buckets: int | None = Field(
+        None, ge=1, le=MOST_BUCKETS, description="Groups that are scored on their own; null: by bytes"
+    )
     chunk_documents: int = Field(
         256, ge=1, description="Documents of similar length given to the model at once"
     )
@@ -53,6 +58,7 @@ class Pending:
 
     documents: int
     bytes: int
+    bytes_to_score: int
     current: int  # scored already, from the same text
     failed: int  # tried before, with an error
     changed: int  # scored from another text
@@ -64,11 +70,11 @@ class Pending:
         return self.documents - self.current
 
 
-def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig) -> DataFrame:
+def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig, n_buckets: int) -> DataFrame:
     """Documents (`doc_id`, `text`) -> one row each as `SCORED_SCHEMA` says."""
-    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(config.n_buckets)).cast("int")
+    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = documents.select("doc_id", text_hash().alias("text_hash"), "text", bucket.alias("_bucket"))
-    grouped = keyed.repartitionById(config.n_buckets, F.col("_bucket"))
+    grouped = keyed.repartitionById(n_buckets, F.col("_bucket"))
     ordered = grouped.sortWithinPartitions(F.length("text"), "doc_id").drop("_bucket")
     return ordered.mapInArrow(
         scoring(model, config.chunk_documents, config.top_labels), spark_schema(SCORED_SCHEMA)
@@ -142,10 +148,12 @@ def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
     both = _compared(kept, scored)
     here, there = F.col("_hash").isNotNull(), F.col("text_hash").isNotNull()
     same, failed = F.col("_hash") == F.col("text_hash"), F.col("error").isNotNull()
+    current = here & there & same & ~failed
     row = both.agg(
         F.count_if(here).alias("documents"),
         F.coalesce(F.sum("_bytes"), F.lit(0)).alias("bytes"),
-        F.count_if(here & there & same & ~failed).alias("current"),
+        F.coalesce(F.sum(F.when(~current, F.col("_bytes"))), F.lit(0)).alias("bytes_to_score"),
+        F.count_if(current).alias("current"),
         F.count_if(here & there & same & failed).alias("failed"),
         F.count_if(here & there & ~same).alias("changed"),
         F.count_if(~here).alias("gone"),
@@ -172,6 +180,11 @@ def still_valid(kept: DataFrame, scored: DataFrame) -> DataFrame:
     return _compared(kept, scored).where(same).select(*scored.columns)
 
 
+def suitable_buckets(pending: Pending) -> int:
+    """Buckets by the bytes of text that a model has to look at."""
+    return bucket_count(pending.bytes_to_score, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
+
+
 def _write(
     job: StageRun,
     config: ScoreConfig,
@@ -186,7 +199,8 @@ def _write(
     )  # verified once, here; workers trust a local folder, and verify what they download
     model = ModelSource(record.path, model_identity(record), config.threads)
     seen = Observation()
-    answers = transform(unscored(kept, scored), model, config).observe(
+    n_buckets = config.n_buckets or suitable_buckets(pending)
+    answers = transform(unscored(kept, scored), model, config, n_buckets).observe(
         seen,
         F.count(F.lit(1)).alias("scored"),
         F.count("error").alias("errors"),

@@ -15,7 +15,7 @@ from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.bert import BertClassifier, BertShape, initialise
 from sparkml.models.classifier import write_classifier
-from sparkml.stages.score import ScoreConfig, run
+from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets, text_hash
 from sparkml.stages.shard.vocabulary import train_bpe
 
 KEPT_DDL = "doc_id string, text string"
@@ -180,6 +180,26 @@ def test_row_order_and_partitions_do_not_matter(
     assert_df_equality(fresh.scores().orderBy("doc_id"), scored[0].scores().orderBy("doc_id"))
 
 
+def test_the_number_of_buckets_changes_no_score(fresh: Lake, scored: tuple[Lake, RunReport]) -> None:
+    fresh.put(DOCUMENTS)
+    fresh.score(CONFIG.model_copy(update={"n_buckets": None}))  # so few bytes are one bucket
+    found = {row["doc_id"]: row for row in fresh.scores().collect()}
+    three = {row["doc_id"]: row for row in scored[0].scores().collect()}
+    assert found.keys() == three.keys()
+    for doc_id, row in found.items():
+        assert row["prediction"] == three[doc_id]["prediction"]
+        assert row["scores"] == (three[doc_id]["scores"] and pytest.approx(three[doc_id]["scores"], abs=2e-6))
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "buckets"),
+    [(0, 1), (1_000_000, 1), (1_000_001, 2), (10**10, 1024), (10**12, 31_250), (10**15, 65_536)],
+)
+def test_buckets_follow_from_the_bytes_to_score(n_bytes: int, buckets: int) -> None:
+    pending = Pending(documents=2, bytes=10**15, bytes_to_score=n_bytes, current=1, changed=0, gone=0)
+    assert suitable_buckets(pending) == buckets
+
+
 def test_a_second_run_scores_nothing(scored: tuple[Lake, RunReport]) -> None:
     lake, _ = scored
     before = lake.tables.version("scores")
@@ -234,6 +254,16 @@ def test_a_changed_document_is_scored_again_and_a_removed_one_loses_its_score(fr
         "doc-02",
         "doc-03",
     ]
+
+
+def test_what_is_pending(spark: SparkSession) -> None:
+    """Bytes count what is new or changed: `a` is scored, `b` has another text, `c` is new, `d` is gone."""
+    kept = spark.createDataFrame([("a", "1"), ("b", "22"), ("c", "ä333"), ("n", None)], KEPT_DDL)
+    scored = spark.createDataFrame([("a", "1"), ("b", "2"), ("d", "4")], KEPT_DDL)
+    scores = scored.select("doc_id", text_hash().alias("text_hash"), F.lit("kept").alias("input_table"))
+    assert pending_of(kept, scores, "kept") == Pending(
+        documents=4, bytes=8, bytes_to_score=7, current=1, changed=1, gone=1
+    )
 
 
 def test_empty_input_makes_an_empty_table(fresh: Lake) -> None:

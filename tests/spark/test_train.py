@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from sparkml.errors import ConfigError, InputError, SlotsError, TableError
-from sparkml.feed.manifest import Manifest, ShardFile
+from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 from sparkml.frame.schemas import MANIFESTS
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.models.tokenizer import SPECIAL_TOKENS
@@ -43,8 +43,8 @@ def manifest(folder: Path, split: str, groups: tuple[int, ...]) -> Manifest:
         for rows in groups:
             ids = np.repeat(rng.integers(5, VOCABULARY, (rows, 1)), SEQUENCE_LENGTH, axis=1)
             writer.write_table(pa.table({"input_ids": pa.array(ids.tolist(), kind)}), row_group_size=rows)
-    file = ShardFile(path.as_uri(), groups, path.stat().st_size, "0" * 64)
-    return Manifest(f"m-{split}", "samples", 4, split, (file,), sum(groups), "f" * 64, SEQUENCE_LENGTH, 17)
+    files = ShardFiles.of([ShardFile(path.as_uri(), groups, path.stat().st_size, "0" * 64)])
+    return Manifest(f"m-{split}", "samples", 4, split, files, sum(groups), "f" * 64, SEQUENCE_LENGTH, 17)
 
 
 @pytest.fixture
@@ -108,6 +108,8 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
     artifacts = Path(job.artifacts)
     assert list((artifacts / "tensorboard" / "encoder-v1").glob("events.out.tfevents.*"))
     assert list(store.glob("*/*/metrics/train_loss"))
+    pinned = sorted(file.name.rpartition("-")[0] for file in (artifacts / "manifests").iterdir())
+    assert pinned == ["m-train", "m-validation"]
 
     again = stage_run("train", fingerprint="second")
     checkpoints = artifacts / "checkpoints"

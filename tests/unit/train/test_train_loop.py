@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from safetensors.torch import load_file
 from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
+from sparkml.feed.manifest import ShardFiles
+from sparkml.feed.manifest_file import write_manifest
 from sparkml.training import loop
 from sparkml.training.curves import read_curve
 from sparkml.training.loop import Trainer, _device
@@ -107,8 +110,8 @@ def test_a_checkpoint_of_another_feed_is_refused(training_job):
 
 def test_without_held_out_rows_there_is_no_validation_loss(training_job):
     job = training_job()
-    empty = json.loads(job.validation_manifest) | {"files": [], "rows": 0}
-    measured = train(job.model_copy(update={"validation_manifest": json.dumps(empty)}))
+    empty = replace(job.validation_manifest.read(), files=ShardFiles.of([]), rows=0)
+    measured = train(job.model_copy(update={"validation_manifest": write_manifest(empty, job.run_folder)}))
     assert "validation_loss" not in measured
     assert measured["train_loss"] > 0
 
