@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sparkml.frame import storage
 from sparkml.report import formats
-from sparkml.report.classifier import REPORT_FILE
-from sparkml.report.config import ReportConfig
-from sparkml.report.lake import Lake, number, part, read_object
+from sparkml.report.finetuning import REPORT_FILE
+from sparkml.report.lake import number, part
+from sparkml.report.section import Section
+from sparkml.report.view import StepView
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,7 @@ class Compression:
     """Everything the section shows."""
 
     model: str
-    path: str
-    parent: str | None
+    parent: str
     measures: tuple[Measure, ...]
     flipped: float | None
     documents: float | None
@@ -61,14 +62,14 @@ _LINES: tuple[_Line, ...] = (
 )
 
 
-def gather(lake: Lake, config: ReportConfig) -> Compression | None:
-    """None where no compressed classifier is registered yet."""
-    model = lake.model(config.compressed_id)
+def gather(view: StepView) -> Compression | None:
+    """What one compression measured; None where it made no model."""
+    model = view.model("model_id")
     if model is None:
         return None
-    report = read_object(model.path, REPORT_FILE)
+    report, metrics = model.object(REPORT_FILE), model.record.metrics
     before = part(report, "float32")
-    after = {**model.metrics, **part(report, "int8")}
+    after = {**metrics, **part(report, "int8")}
     measures = [
         Measure(
             name,
@@ -82,12 +83,14 @@ def gather(lake: Lake, config: ReportConfig) -> Compression | None:
     ]
     return Compression(
         model.name,
-        model.path,
-        model.parent,
+        storage.redacted(model.record.parent or ""),
         tuple(measures),
-        number({**model.metrics, **report}, "flipped"),
+        number({**metrics, **report}, "flipped"),
         number(report, "documents"),
         number(report, "largest_score_difference"),
         formats.ratio(number(before, _SIZE), number(after, _SIZE)),
         formats.ratio(number(after, _SPEED), number(before, _SPEED)),
     )
+
+
+COMPRESSION = Section("Compression", gather, template="compression")

@@ -8,29 +8,21 @@ from sparkml.frame.stage import StageConfig
 
 
 class ReportConfig(StageConfig):
-    """Tables and models to report on, and how many examples to show. The bounds keep the file below 3 MB."""
+    """How the page is called, where it goes, and how many examples it shows.
 
-    bronze: str = Field("bronze", description="Documents as read")
-    clean: str = Field("clean", description="Cleaned documents")
-    kept: str = Field("kept", description="What deduplication keeps")
-    rejects: str = Field("rejects", description="Rejected documents with reason and measured value")
-    duplicates: str = Field("duplicates", description="Duplicates with partner and similarity")
-    manifests: str = Field("manifests", description="Shard manifests, one row a split")
-    scores: str = Field("scores", description="Predictions")
-    encoder_id: str = Field("encoder", min_length=1, description="Model of the section on training")
-    classifier_id: str = Field("classifier", min_length=1, description="Model of the section on fine-tuning")
-    compressed_id: str = Field(
-        "classifier-int8", min_length=1, description="Model of the section on compression"
-    )
+    What is reported follows from the ledger. The bounds keep the file of a lake below 3 MB.
+    """
+
     title: str = Field("sparkml run report", min_length=1, max_length=120, description="Heading of the page")
     file: str | None = Field(
         None,
-        description="Where the page is written. Null: <artifacts>/report/report.html",
+        min_length=1,
+        description="Where the page is written, a path or URI. Null: <artifacts>/report/report.html",
         json_schema_extra={"semantic": False},
     )
     examples_per_reason: int = Field(2, ge=0, le=5, description="Rejected documents shown for each reason")
-    reasons_per_stage: int = Field(
-        20, ge=1, le=40, description="Reasons shown for each stage, most frequent first"
+    reasons_per_step: int = Field(
+        20, ge=1, le=40, description="Reasons shown for each step, most frequent first"
     )
     duplicate_examples: int = Field(
         6, ge=0, le=20, description="Pairs of duplicates shown with their differences"

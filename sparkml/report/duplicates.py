@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,13 @@ from typing import Any
 from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
+from sparkml.report.charts import Bars, Chart, Histogram
 from sparkml.report.config import ReportConfig
 from sparkml.report.differences import Comparison, compare
 from sparkml.report.formats import excerpt, ratio, shown
-from sparkml.report.lake import Excerpt, Lake
+from sparkml.report.lake import Excerpt, number
+from sparkml.report.section import Section
+from sparkml.report.view import StepView
 
 _BINS = 20  # of similarity, between the threshold and 1
 _BANDS = 6  # of similarity, from which examples are taken in turn
@@ -73,23 +75,23 @@ class Duplicates:
     pairs: tuple[Pair, ...]
 
 
-def gather(lake: Lake, config: ReportConfig) -> Duplicates | None:
-    """None where dedupe has not run yet."""
-    duplicates = lake.table(config.duplicates)
+def gather(view: StepView) -> Duplicates | None:
+    """Clusters, kinds and pairs of one deduplication; None where it left no table of duplicates."""
+    duplicates, limits = view.table("duplicates"), view.limits
     if duplicates is None:
         return None
     clusters = duplicates.groupBy("cluster_id").agg(
         (F.count(F.lit(1)) + 1).alias("documents"), F.min("kept_id").alias("kept_id")
     )
     sizes = _sizes(clusters)
-    threshold = _threshold(lake)
+    threshold = number(view.config, "similarity_threshold")
     kinds, edges, similarities = _counts(duplicates, threshold)
     top = clusters.orderBy(F.desc("documents"), "cluster_id").limit(_LARGEST).collect()
-    examples = _examples(duplicates, config.duplicate_examples)
+    examples = _examples(duplicates, limits.duplicate_examples)
     wanted = [row["kept_id"] for row in top]
     wanted += [row[key] for row in examples for key in ("doc_id", "partner_id")]
-    # What dedupe compared is the cleaned text: that is what is shown.
-    texts = lake.documents(config.clean, wanted, _COMPARED_CHARACTERS)
+    # The texts that were compared are those that the step read.
+    texts = view.documents("source", wanted, _COMPARED_CHARACTERS)
     return Duplicates(
         documents=sum(kind.documents for kind in kinds),
         clusters=sum(count for _, count, _ in sizes),
@@ -100,9 +102,9 @@ def gather(lake: Lake, config: ReportConfig) -> Duplicates | None:
         edges=edges,
         similarities=similarities,
         threshold=threshold,
-        top=tuple(_cluster(row.asDict(), texts, config) for row in top),
+        top=tuple(_cluster(row.asDict(), texts, limits) for row in top),
         pairs=tuple(
-            _pair(row, texts, config)
+            _pair(row, texts, limits)
             for row in examples
             if row["doc_id"] in texts and row["partner_id"] in texts
         ),
@@ -161,13 +163,6 @@ def _sizes(clusters: DataFrame) -> list[tuple[str, int, int]]:
     return [(size_label(at), *found.get(at, (0, 0))) for at in powers]
 
 
-def _threshold(lake: Lake) -> float | None:
-    run = lake.last_succeeded("dedupe")
-    config: Mapping[str, Any] = json.loads(run["config"]) if run and run["config"] else {}
-    value = config.get("similarity_threshold")
-    return float(value) if isinstance(value, (int, float)) else None
-
-
 def _examples(duplicates: DataFrame, limit: int) -> list[dict[str, Any]]:
     """Pairs from all bands of similarity in turn, the least similar first; the same ones on every run."""
     if not limit:
@@ -182,14 +177,14 @@ def _examples(duplicates: DataFrame, limit: int) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["similarity"], row["doc_id"]))
 
 
-def _cluster(row: Mapping[str, Any], texts: Mapping[str, Excerpt], config: ReportConfig) -> Cluster:
+def _cluster(row: Mapping[str, Any], texts: Mapping[str, Excerpt], limits: ReportConfig) -> Cluster:
     kept = row["kept_id"]
     document = texts.get(kept)
-    text = excerpt(document.text, config.excerpt_characters // 2) if document else ""
+    text = excerpt(document.text, limits.excerpt_characters // 2) if document else ""
     return Cluster(row["cluster_id"], row["documents"], kept, document.name if document else kept, text)
 
 
-def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt], config: ReportConfig) -> Pair:
+def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt], limits: ReportConfig) -> Pair:
     left, right = row["doc_id"], row["partner_id"]
     return Pair(
         row["kind"],
@@ -199,5 +194,33 @@ def _pair(row: Mapping[str, Any], texts: Mapping[str, Excerpt], config: ReportCo
         texts[left].name,
         texts[right].name,
         right == row["kept_id"],
-        compare(shown(texts[left].text), shown(texts[right].text), max_words=config.compared_words),
+        compare(shown(texts[left].text), shown(texts[right].text), max_words=limits.compared_words),
     )
+
+
+def charts(found: Duplicates) -> dict[str, Chart]:
+    """Sizes of clusters, and similarities of near duplicates."""
+    made: dict[str, Chart] = {}
+    if found.size_counts:
+        made["sizes"] = Bars(
+            found.size_labels,
+            found.size_counts,
+            x_label="documents in the cluster",
+            y_label="clusters",
+            description=f"Bar chart of cluster sizes: {found.clusters:,} clusters, the largest of "
+            f"{found.largest:,} documents.",
+        )
+    if found.similarities:
+        made["similarities"] = Histogram(
+            found.edges,
+            found.similarities,
+            x_label="Jaccard similarity to the partner",
+            y_label="near duplicates",
+            description=f"Histogram of the similarity of {sum(found.similarities):,} near duplicates.",
+            mark=found.threshold,
+            mark_label="" if found.threshold is None else f"threshold {found.threshold:g}",
+        )
+    return made
+
+
+DUPLICATES = Section("Duplicates", gather, template="duplicates", charts=charts)

@@ -6,6 +6,8 @@ import math
 import re
 from datetime import datetime, timezone
 
+from sparkml.frame import storage
+
 NOTHING = "–"
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _LARGE = ((1e12, " T"), (1e9, " G"), (1e6, " M"))
@@ -80,6 +82,24 @@ def score(value: float | None) -> str:
 def clock(moment: datetime | None) -> str:
     """A time in UTC. One without a zone is of this machine's, as Spark's rows give it."""
     return NOTHING if moment is None else f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def short_commit(commit: str | None) -> str | None:
+    """The first digits of a git commit, if it looks like one."""
+    return commit[:12] if commit and re.fullmatch(r"[0-9a-f]{12,64}", commit) else commit
+
+
+def cell(value: object, characters: int = 320) -> str:
+    """Any value of a table that a stage gives: a figure, a time, or the beginning of a text."""
+    if value is None or isinstance(value, float):
+        return measured(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, datetime):
+        return clock(value)
+    return excerpt(storage.redacted(str(value)), characters)
 
 
 def ratio(part: float | None, whole: float | None) -> float | None:

@@ -1,125 +1,201 @@
-"""The funnel: documents and bytes from what was read to what was scored."""
+"""The funnel: what the steps that count rows read, keep and reject, by what they read and write."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType
 
-from sparkml.report.config import ReportConfig
-from sparkml.report.duplicates import Duplicates
+from sparkml.frame import storage
+from sparkml.frame.pipeline import MODEL_MARK
+from sparkml.log import get_logger
 from sparkml.report.formats import ratio
-from sparkml.report.lake import Lake
-from sparkml.report.scores import Scores
+from sparkml.report.lake import UNREADABLE, Lake, Place
+from sparkml.report.view import StepView, upstream
+
+_log = get_logger(__name__)
+_REASONS_SHOWN = 3
+_TONES = ("quiet", "contrast", "amber", "violet")
 
 
 @dataclass(frozen=True)
-class Step:
-    """What is left after a stage. `bytes` are of UTF-8 text; None where the step is not counted in bytes."""
+class Counted:
+    """One step's account. `bytes` are of UTF-8 text, where the step writes a table of the documents that it keeps."""
 
-    name: str
-    what: str
-    documents: int
+    step: str
+    takes: tuple[str, ...]
+    writes: tuple[str, ...]
+    rows_in: int
+    kept: int
+    rejected: int
+    reasons: tuple[tuple[str, int], ...]
     bytes: int | None
-    share: float | None  # of the documents that were read
-    bytes_share: float | None
-    lost: int | None  # documents, since the step before
+    share: float | None  # of the records that came in at the sources of this step
+    bytes_share: float | None  # of the text that the sources gave
 
 
 @dataclass(frozen=True)
 class Fate:
-    """A part of all documents, for the bar that shows what became of them."""
+    """A part of all records of a source, for the bar that shows what became of them."""
 
     name: str
     documents: int
     share: float
-    tone: str  # its colour on the page, the same on every page
+    tone: str  # its colour on the page
+    reasons: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The steps from a source to the last table of documents that comes of it, each taking what the one before kept."""
+
+    steps: tuple[str, ...]
+    rows_in: int
+    source_bytes: int | None
+    left: int
+    bytes_in: int | None  # of text, as the first step wrote it
+    bytes_left: int | None
+    fates: tuple[Fate, ...]
 
 
 @dataclass(frozen=True)
 class Funnel:
-    """Steps in order, and the fate of every document that was read."""
+    """Every step that counts rows, in order, and the chains of tables of documents."""
 
-    steps: tuple[Step, ...]
-    fates: tuple[Fate, ...]
-    source_bytes: int | None
-    tokens: float | None
-    samples: float | None
-
-    def step(self, name: str) -> Step | None:
-        """The step of that name."""
-        return next((step for step in self.steps if step.name == name), None)
+    steps: tuple[Counted, ...]
+    chains: tuple[Chain, ...]
 
 
-def gather(
-    lake: Lake, config: ReportConfig, scores: Scores | None, duplicates: Duplicates | None
-) -> Funnel | None:
-    """None where nothing was ingested yet."""
-    bronze = lake.table(config.bronze)
-    if bronze is None:
+def gather(lake: Lake, views: Sequence[StepView]) -> Funnel | None:
+    """None where no step has counted rows yet."""
+    counting = [view for view in views if view.run.rows_in is not None]
+    if not counting:
         return None
-    ingest = lake.last_succeeded("ingest") or {}
-    refused = ingest.get("rows_rejected") or 0
-    documents, n_bytes = _size(bronze)
-    read = documents + refused
-    found: list[tuple[str, str, int, int | None]] = [
-        ("ingest", "documents read into bronze", documents, n_bytes)
-    ]
-    for name, ref, what in (
-        ("clean", config.clean, "pass the quality rules"),
-        ("dedupe", config.kept, "stay, one document a cluster"),
-    ):
-        table = lake.table(ref)
-        if table is not None:
-            found.append((name, what, *_size(table)))
-    packed = lake.last_succeeded("shard")
-    if packed is not None:
-        found.append(("shard", "packed into training samples", packed["rows_kept"] or 0, None))
-    if scores is not None:
-        done = scores.newest.documents - scores.newest.errors
-        found.append(("score", f"scored by {scores.newest.name}", done, None))
+    tables = {view.step: place for view in counting if (place := _table_of_documents(lake, view))}
+    sizes = {step: _text_bytes(lake, place) for step, place in tables.items()}
+    roots = {view.step: _roots(view, views) for view in counting}
+    chains = [_longest(view, counting, tables) for view in counting if roots[view.step] == {view.step}]
     return Funnel(
-        _steps([("source", "records in the source", read, None), *found]),
-        _fates(read, {name: documents for name, _, documents, _ in found}, refused, duplicates),
-        ingest.get("bytes_in") or None,
-        lake.metric("shard", "tokens"),
-        lake.metric("shard", "samples"),
+        tuple(_counted(view, roots[view.step], {v.step: v for v in counting}, sizes) for view in counting),
+        tuple(_chain(chain, sizes) for chain in chains if chain),
     )
 
 
-def _size(table: DataFrame) -> tuple[int, int]:
-    row = table.agg(
-        F.count(F.lit(1)).alias("documents"),
-        F.coalesce(F.sum(F.octet_length("text")), F.lit(0)).alias("bytes"),
-    ).collect()[0]
-    return row["documents"], row["bytes"]
+def _table_of_documents(lake: Lake, view: StepView) -> Place | None:
+    """The table of the step's own with a text for every document that it kept."""
+    for place in view.owned:
+        try:
+            if lake.rows(place) == view.run.rows_kept and _has_text(lake, place):
+                return place
+        except UNREADABLE as error:
+            _log.warning("%s@%d cannot be read: %s", place.ref, place.version, error)
+    return None
 
 
-def _steps(found: list[tuple[str, str, int, int | None]]) -> tuple[Step, ...]:
-    first = found[0][2]
-    first_bytes = next((n_bytes for _, _, _, n_bytes in found if n_bytes is not None), None)
-    steps = []
-    for place, (name, what, documents, n_bytes) in enumerate(found):
-        # Scoring takes what dedupe keeps, as packing does: its loss is counted from there.
-        before = found[place - 1] if place else None
-        if name == "score" and before is not None and before[0] == "shard":
-            before = found[place - 2]
-        lost = before[2] - documents if before is not None else None
-        steps.append(
-            Step(name, what, documents, n_bytes, ratio(documents, first), ratio(n_bytes, first_bytes), lost)
+def _has_text(lake: Lake, place: Place) -> bool:
+    schema = lake.table(place).schema
+    return "text" in schema.names and schema["text"].dataType == StringType()
+
+
+def _text_bytes(lake: Lake, place: Place) -> int | None:
+    total = F.coalesce(F.sum(F.octet_length("text")), F.lit(0))
+    try:
+        return int(lake.table(place).agg(total).collect()[0][0])
+    except UNREADABLE as error:
+        _log.warning("the text of %s@%d cannot be measured: %s", place.ref, place.version, error)
+        return None
+
+
+def _roots(view: StepView, views: Sequence[StepView]) -> set[str]:
+    """The steps that count rows and that no other such step feeds, from which this one's documents come."""
+    seen, queue, roots = {view.step}, [view], set[str]()
+    while queue:
+        current = queue.pop()
+        before = upstream(current, views, tables_only=True)
+        if not before and current.run.rows_in is not None:
+            roots.add(current.step)
+        fresh = [other for other in before if other.step not in seen]
+        seen |= {other.step for other in fresh}
+        queue += fresh
+    return roots
+
+
+def _longest(
+    view: StepView,
+    counting: Sequence[StepView],
+    tables: Mapping[str, Place],
+    before: tuple[StepView, ...] = (),
+) -> tuple[StepView, ...]:
+    """From this step on, the longest run of steps each of which takes the very documents that the one before kept."""
+    place = tables.get(view.step)
+    if place is None or view in before:
+        return before
+    mine = (*before, view)
+    following = (
+        other
+        for other in counting
+        if other.takes.get(place.ref) == place.version and other.run.rows_in == view.run.rows_kept
+    )
+    return max((_longest(other, counting, tables, mine) for other in following), key=len, default=mine)
+
+
+def _counted(
+    view: StepView,
+    roots: set[str],
+    counting: Mapping[str, StepView],
+    sizes: Mapping[str, int | None],
+) -> Counted:
+    run = view.run
+    source = sum(counting[root].run.rows_in or 0 for root in roots)
+    source_bytes = [sizes.get(root) for root in roots]
+    known = [size for size in source_bytes if size is not None]
+    first = sum(known) if len(known) == len(source_bytes) else None
+    return Counted(
+        view.step,
+        _names(place.ref for place in view.tables_in),
+        _names(place.ref for place in view.owned)
+        + _names(ref.replace(MODEL_MARK, "model ") for ref in run.outputs if ref.startswith(MODEL_MARK)),
+        run.rows_in or 0,
+        run.rows_kept or 0,
+        run.rows_rejected or 0,
+        _reasons(view),
+        sizes.get(view.step),
+        ratio(run.rows_kept, source),
+        ratio(sizes.get(view.step), first),
+    )
+
+
+def _names(refs: Iterable[str]) -> tuple[str, ...]:
+    return tuple(storage.redacted(ref) for ref in refs)
+
+
+def _reasons(view: StepView) -> tuple[tuple[str, int], ...]:
+    ranked = sorted(view.run.reasons.items(), key=lambda item: (-item[1], item[0]))
+    return tuple((name, n) for name, n in ranked if n)[:_REASONS_SHOWN]
+
+
+def _chain(views: Sequence[StepView], sizes: Mapping[str, int | None]) -> Chain:
+    first, last = views[0].run, views[-1].run
+    read, left = first.rows_in or 0, last.rows_kept or 0
+    kept = Fate(f"left after {last.step}", left, ratio(left, read) or 0.0, "accent", "")
+    rejected = [
+        Fate(
+            f"rejected by {view.step}",
+            view.run.rows_rejected or 0,
+            ratio(view.run.rows_rejected, read) or 0.0,
+            _TONES[at % len(_TONES)],
+            ", ".join(f"{name} {n:,}" for name, n in _reasons(view)),
         )
-    return tuple(steps)
-
-
-def _fates(read: int, left: dict[str, int], refused: int, duplicates: Duplicates | None) -> tuple[Fate, ...]:
-    parts = [("rejected by ingest", refused, "quiet")]
-    if "clean" in left:
-        parts.append(("rejected by clean", left["ingest"] - left["clean"], "contrast"))
-    if "dedupe" in left:
-        n_duplicates = duplicates.documents if duplicates is not None else 0
-        parts.append(("duplicates", n_duplicates, "amber"))
-        parts.append(("rejected by dedupe", left["clean"] - left["dedupe"] - n_duplicates, "violet"))
-    last = next(name for name in ("dedupe", "clean", "ingest") if name in left)
-    parts.insert(0, ("kept" if last == "dedupe" else f"left after {last}", left[last], "accent"))
-    return tuple(Fate(name, n, ratio(n, read) or 0.0, tone) for name, n, tone in parts if n > 0)
+        for at, view in enumerate(views)
+    ]
+    return Chain(
+        tuple(view.step for view in views),
+        read,
+        first.bytes_in or None,
+        left,
+        sizes.get(first.step),
+        sizes.get(last.step),
+        tuple(fate for fate in (kept, *rejected) if fate.documents > 0),
+    )

@@ -1,22 +1,40 @@
-"""What the report reads: tables that may not be there yet, the ledger, model folders that may lack a file."""
+"""What the report reads: tables at the versions that the ledger names, and the files of models that may lack one."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, Row
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkml.frame.runs import MODELS, SUCCEEDED, RunLedger, StageRun
+from sparkml.errors import ConfigError, InputError, SparkmlError
+from sparkml.frame import storage
+from sparkml.frame.ledger import Run
+from sparkml.frame.pipeline import MODEL_MARK
+from sparkml.frame.registry import ModelRecord
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import Stage, load_stage
 from sparkml.log import get_logger
+from sparkml.report.config import ReportConfig
 
 _log = get_logger(__name__)
 _MAX_JSON_BYTES = 16_000_000  # a curve or report that is larger is none of ours
+_NAMES = ("title", "url", "source", "label")
+# What a version that was dropped or vacuumed raises, at once or when Spark opens its files.
+UNREADABLE = (SparkmlError, PySparkException)
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A table at a version."""
+
+    ref: str
+    version: int
 
 
 @dataclass(frozen=True)
@@ -32,138 +50,150 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Model:
-    """A row of `models`."""
+    """A version of a model: its row in the registry, and what its files say."""
 
-    name: str
-    path: str
-    parent: str | None
-    trained_on: str
-    metrics: Mapping[str, float]
+    record: ModelRecord
 
-    @classmethod
-    def of(cls, row: Row) -> Model:
-        """Named as its children name it: `model_id/vN`."""
-        table = f"{row['trained_table']}@{row['trained_version']}" if row["trained_table"] else ""
-        return cls(
-            f"{row['model_id']}/v{row['version']}",
-            row["path"],
-            row["parent"],
-            row["manifest_id"] or table,
-            dict(row["metrics"] or {}),
-        )
+    @property
+    def name(self) -> str:
+        """`model_id/vN`, or the place of a directory of the user's own."""
+        return storage.redacted(self.record.name)
+
+    @property
+    def path(self) -> str:
+        """Where its files lie."""
+        return storage.redacted(self.record.path)
+
+    @property
+    def trained_on(self) -> str:
+        """The manifest, or the table at a version, that it has learnt from."""
+        on = self.record.trained_on
+        return on.manifest_id or (f"{storage.redacted(on.table)}@{on.version}" if on.table else "")
+
+    def object(self, name: str) -> dict[str, Any]:
+        """A JSON object among its files; empty where the file is missing or is none."""
+        text = self._text_of(name)
+        try:
+            value = json.loads(text) if text else {}
+        except ValueError as error:
+            _log.warning("%s of %s is not JSON: %s", name, self.name, error)
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The JSON objects of a `.jsonl` file; a line that is none (a write that was cut short) is left out."""
+        found = []
+        for line in self._text_of(name).splitlines():
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                found.append(value)
+        return found
+
+    def _text_of(self, name: str) -> str:
+        try:
+            data = storage.read_bytes(storage.join(self.record.path, name), _MAX_JSON_BYTES + 1)
+        except InputError as error:
+            _log.info("no %s of %s for the report: %s", name, self.name, error.got)
+            return ""
+        if len(data) > _MAX_JSON_BYTES:
+            _log.warning("%s of %s has more than %d bytes and is left out", name, self.name, _MAX_JSON_BYTES)
+            return ""
+        return data.decode("utf-8", "replace")
 
 
 class Lake:
-    """A lake as it stands, for a report."""
+    """A lake as its ledger, tables and registry tell."""
 
-    def __init__(self, job: StageRun) -> None:
+    def __init__(self, job: StageRun, limits: ReportConfig) -> None:
         self._job = job
-        ledger = RunLedger(job.spark, job.tables)
-        self.runs: list[Mapping[str, Any]] = [
-            row.asDict(recursive=True) for row in ledger.rows() if row["run_id"] != job.run_id
-        ]
+        self.limits = limits
+        self._tables: dict[Place, DataFrame] = {}
+        self._stages: dict[str, Stage | None] = {}
 
-    def table(self, ref: str) -> DataFrame | None:
-        """The table, pinned; None where no stage has written it yet."""
-        return self._job.read(ref) if self._job.tables.exists(ref) else None
-
-    def version(self, ref: str) -> int | None:
-        """The latest version of a table."""
-        return self._job.tables.version(ref)
-
-    def last_succeeded(self, stage: str) -> Mapping[str, Any] | None:
-        """The latest run of a stage that succeeded."""
-        done = [run for run in self.runs if run["stage"] == stage and run["status"] == SUCCEEDED]
-        return done[-1] if done else None
-
-    def metric(self, stage: str, *names: str) -> float | None:
-        """The first of these metrics that the stage's last run wrote into the ledger."""
-        run = self.last_succeeded(stage)
-        metrics: Mapping[str, float] = (run or {}).get("metrics") or {}
-        return next((metrics[name] for name in names if name in metrics), None)
-
-    def model(self, model_id: str) -> Model | None:
-        """The newest row of `models` for this model, leaving out what a run that did not succeed registered."""
-        unfinished = {run["run_id"] for run in self.runs if run["status"] != SUCCEEDED}
-        mine = [
-            row for row in self._models if row["model_id"] == model_id and row["stage_run"] not in unfinished
-        ]
-        newest = max(mine, key=lambda row: int(row["version"]), default=None)
-        return None if newest is None else Model.of(newest)
+    @property
+    def pipeline(self) -> str:
+        """The pipeline of this report; empty where no runner has started it."""
+        mine = self._job.ledger.run(self._job.run_id)
+        return mine.pipeline if mine is not None else ""
 
     @cached_property
-    def _models(self) -> list[Row]:
-        table = self.table(MODELS)
-        return [] if table is None else table.collect()  # one row a model version
+    def runs(self) -> list[Run]:
+        """The runs of all steps but those that look at the lake from outside (reports), oldest first."""
+        return [run for run in self._job.ledger.runs() if not self._is_last(run.stage)]
 
-    def scored_model(self) -> tuple[str, int] | None:
-        """The model version that the last scoring applied, as its inputs in the ledger say."""
-        run = self.last_succeeded("score")
-        for pair in (run or {}).get("inputs") or ():
-            prefix, _, model_id = pair["table"].replace(":", "/").partition("/")
-            if prefix == MODELS and model_id:
-                return model_id, pair["version"]
-        return None
+    def _is_last(self, name: str) -> bool:
+        stage = self.stage(name)
+        return stage is not None and stage.last
 
-    def documents(self, ref: str, doc_ids: Iterable[str], characters: int) -> dict[str, Excerpt]:
-        """The beginnings of a few documents, by id: one pass over the table for all of them."""
-        wanted = sorted(set(doc_ids))
-        table = self.table(ref) if wanted else None
-        if table is None:
-            return {}
+    def stage(self, name: str) -> Stage | None:
+        """The stage of that name; None where it is not installed (any more)."""
+        if name not in self._stages:
+            try:
+                self._stages[name] = load_stage(name)
+            except ConfigError:
+                self._stages[name] = None
+        return self._stages[name]
+
+    def table(self, place: Place) -> DataFrame:
+        """A table as it stood at a version; TableError where that cannot be read any more."""
+        if place not in self._tables:
+            self._tables[place] = self._job.tables.read(place.ref, place.version)
+            # The ledger shall name what the page was made from.
+            self._job.inputs[place.ref] = max(place.version, self._job.inputs.get(place.ref, 0))
+        return self._tables[place]
+
+    def rows(self, place: Place) -> int:
+        """Rows of a table at a version, from Delta's log."""
+        return self._job.tables.log(place.ref).count(place.version)
+
+    def has_columns(self, place: Place, *names: str) -> bool:
+        """True where the table can be read and has these columns."""
+        try:
+            return set(names) <= set(self.table(place).columns)
+        except UNREADABLE as error:
+            _log.warning("%s@%d cannot be read: %s", place.ref, place.version, error)
+            return False
+
+    def model(self, ref: str, version: int) -> Model:
+        """A version of a model (`models:NAME`); InputError where it is gone, or was altered in its directory."""
+        name = ref.removeprefix(MODEL_MARK)
+        record = self._job.registry.find(name, version)
+        if record is None or record.version != version:
+            raise InputError(f"version {version} of model `{storage.redacted(name)}` is not there any more")
+        return Model(record)
+
+    def documents(
+        self, wanted: Mapping[Place, Iterable[str]], characters: int
+    ) -> dict[Place, dict[str, Excerpt]]:
+        """The beginnings of a few documents of each table, by id: one job for all of them."""
+        places = sorted(place for place, ids in wanted.items() if set(ids))
+        found: dict[Place, dict[str, Excerpt]] = {place: {} for place in wanted}
+        parts = [
+            self._beginnings(place, sorted(set(wanted[place])), characters).withColumn("at", F.lit(at))
+            for at, place in enumerate(places)
+        ]
+        if parts:
+            for row in reduce(DataFrame.unionByName, parts).collect():
+                found[places[row["at"]]][row["doc_id"]] = _excerpt(row.asDict())
+        return found
+
+    def _beginnings(self, place: Place, doc_ids: Sequence[str], characters: int) -> DataFrame:
+        table = self.table(place)
         columns = [
             F.col(name) if name in table.columns else F.lit(None).cast("string").alias(name)
             for name in _NAMES
         ]
-        rows = table.where(F.col("doc_id").isin(wanted)).select(
-            "doc_id", *columns, F.substring("text", 1, characters).alias("text")
-        )
-        return {row["doc_id"]: _excerpt(row.asDict()) for row in rows.collect()}
-
-
-_NAMES = ("title", "url", "source", "label")
+        text = F.substring("text", 1, characters).alias("text")
+        return table.where(F.col("doc_id").isin(doc_ids)).select("doc_id", *columns, text)
 
 
 def _excerpt(row: Mapping[str, Any]) -> Excerpt:
-    place = row["source"] or row["url"] or ""
+    place = storage.redacted(row["source"] or row["url"] or "")
     name = row["title"] or place.rstrip("/").rsplit("/", 1)[-1] or row["doc_id"]
     return Excerpt(row["doc_id"], name, place, row["label"], row["text"] or "")
-
-
-def read_object(folder: str, name: str) -> dict[str, Any]:
-    """A JSON object of a model folder; empty where the file is missing or is none."""
-    text = _text_of(folder, name)
-    try:
-        value = json.loads(text) if text else {}
-    except ValueError as error:
-        _log.warning("%s/%s is not JSON: %s", folder, name, error)
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def read_lines(folder: str, name: str) -> list[dict[str, Any]]:
-    """The JSON objects of a `.jsonl` file; a line that is none (a write that was cut short) is left out."""
-    found = []
-    for line in _text_of(folder, name).splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
-
-
-def _text_of(folder: str, name: str) -> str:
-    file = Path(folder) / name
-    try:
-        if file.stat().st_size > _MAX_JSON_BYTES:
-            _log.warning("%s has more than %d bytes and is left out of the report", file, _MAX_JSON_BYTES)
-            return ""
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        _log.info("no %s for the report: %s", file, error)
-        return ""
 
 
 def number(values: Mapping[str, Any], *names: str) -> float | None:

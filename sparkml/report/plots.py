@@ -1,10 +1,9 @@
-"""The plots of the report. Each takes small, aggregated numbers and gives inline SVG."""
+"""The plots of the report: each chart as inline SVG."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -13,153 +12,120 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sparkml.report import formats
+from sparkml.report.charts import Bars, Chart, Confusion, Histogram, Lines
 from sparkml.report.svg import ACCENT, CONTRAST, GRID, INK, MUTED, PAPER, QUIET, drawing, inline
 
 _WIDTH, _HEIGHT = 520, 270  # CSS pixels at natural size
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line: its name, points (x, y) and look (`accent`, `contrast` or `quiet`; dashed; dots)."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
-    colour: str = "accent"
-    dashed: bool = False
-    dots: bool = False
-    detail: int = 300  # points at most: of more, the means of neighbours
-
-
 _COLOURS = {"accent": ACCENT, "contrast": CONTRAST, "quiet": QUIET}
 
 
-def bars(
-    name: str,
-    labels: Sequence[str],
-    values: Sequence[int],
-    *,
-    x_label: str,
-    y_label: str,
-    description: str,
-) -> Markup:
-    """Vertical bars over categories."""
+def draw(name: str, chart: Chart) -> Markup:
+    """The chart as an `<svg>` whose ids begin with `name`."""
     with drawing(name):
-        figure, axes = _figure()
-        tips = {}
-        patches = axes.bar(range(len(values)), values, width=0.82, color=ACCENT)
-        for place, (patch, text, value) in enumerate(zip(patches, labels, values, strict=True)):
-            gid = f"tip-{place}"
-            patch.set_gid(gid)
-            tips[gid] = f"{text}: {formats.count(value)}"
-        axes.set_xticks(range(len(labels)), list(labels))
-        axes.tick_params(axis="x", length=0)
-        _finish(axes, x_label, y_label)
-        return inline(figure, name, description, tips)
+        match chart:
+            case Bars():
+                figure, tips = _bars(chart)
+            case Histogram():
+                figure, tips = _histogram(chart)
+            case Lines():
+                figure, tips = _lines(chart), {}
+            case Confusion():
+                figure, tips = _confusion(chart)
+        return inline(figure, name, chart.description, tips)
 
 
-def histogram(
-    name: str,
-    edges: Sequence[float],
-    values: Sequence[int],
-    *,
-    x_label: str,
-    y_label: str,
-    description: str,
-    mark: float | None = None,
-    mark_label: str = "",
-) -> Markup:
-    """Counts between `edges` (one more than the values), with a vertical mark such as a threshold."""
-    with drawing(name):
-        figure, axes = _figure()
-        tips = {}
-        widths = [high - low for low, high in itertools.pairwise(edges)]
-        patches = axes.bar(edges[:-1], values, width=[0.92 * w for w in widths], align="edge", color=ACCENT)
-        for place, (patch, value) in enumerate(zip(patches, values, strict=True)):
-            gid = f"tip-{place}"
-            patch.set_gid(gid)
-            tips[gid] = f"{edges[place]:.3g} to {edges[place + 1]:.3g}: {formats.count(value)}"
-        axes.set_xlim(edges[0], edges[-1])
-        if mark is not None:
-            axes.axvline(mark, color=CONTRAST, linewidth=1.6, linestyle=(0, (4, 3)))
-            axes.annotate(
-                mark_label,
-                (mark, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(5, 2),
-                textcoords="offset points",
-                color=CONTRAST,
-                annotation_clip=False,
-            )
-        _finish(axes, x_label, y_label)
-        return inline(figure, name, description, tips)
+def _bars(chart: Bars) -> tuple[Figure, dict[str, str]]:
+    figure, axes = _figure()
+    tips = {}
+    patches = axes.bar(range(len(chart.values)), chart.values, width=0.82, color=ACCENT)
+    for place, (patch, text, value) in enumerate(zip(patches, chart.labels, chart.values, strict=True)):
+        gid = f"tip-{place}"
+        patch.set_gid(gid)
+        tips[gid] = f"{text}: {formats.count(value)}"
+    axes.set_xticks(range(len(chart.labels)), list(chart.labels))
+    axes.tick_params(axis="x", length=0)
+    _finish(axes, chart.x_label, chart.y_label)
+    return figure, tips
 
 
-def lines(
-    name: str,
-    curves: Sequence[Curve],
-    *,
-    x_label: str,
-    y_label: str,
-    description: str,
-    from_zero: bool = False,
-) -> Markup:
-    """Curves over one axis, with a legend where there are several."""
-    with drawing(name):
-        figure, axes = _figure()
-        for curve in curves:
-            points = _thinned(curve.points, curve.detail)
-            axes.plot(
-                [x for x, _ in points],
-                [y for _, y in points],
-                color=_COLOURS[curve.colour],
-                linewidth=1.4 if curve.colour == "quiet" else 2.0,
-                linestyle=(0, (4, 2.5)) if curve.dashed else "solid",
-                marker="o" if curve.dots or len(points) == 1 else None,
-                markersize=4.5,
-                label=curve.name,
-            )
-        _finish(axes, x_label, y_label, whole=False)
-        if from_zero:
-            axes.set_ylim(bottom=0)
-        if len(curves) > 1:
-            axes.legend(
-                loc="lower right",
-                bbox_to_anchor=(1, 1.0),
-                ncols=min(len(curves), 3),
-                borderaxespad=0.2,
-                handlelength=1.6,
-                columnspacing=1.4,
-            )
-        return inline(figure, name, description)
+def _histogram(chart: Histogram) -> tuple[Figure, dict[str, str]]:
+    figure, axes = _figure()
+    tips = {}
+    edges = chart.edges
+    widths = [0.92 * (high - low) for low, high in itertools.pairwise(edges)]
+    patches = axes.bar(edges[:-1], chart.values, width=widths, align="edge", color=ACCENT)
+    for place, (patch, value) in enumerate(zip(patches, chart.values, strict=True)):
+        gid = f"tip-{place}"
+        patch.set_gid(gid)
+        tips[gid] = f"{edges[place]:.3g} to {edges[place + 1]:.3g}: {formats.count(value)}"
+    axes.set_xlim(edges[0], edges[-1])
+    if chart.mark is not None:
+        axes.axvline(chart.mark, color=CONTRAST, linewidth=1.6, linestyle=(0, (4, 3)))
+        axes.annotate(
+            chart.mark_label,
+            (chart.mark, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(5, 2),
+            textcoords="offset points",
+            color=CONTRAST,
+            annotation_clip=False,
+        )
+    _finish(axes, chart.x_label, chart.y_label)
+    return figure, tips
 
 
-def confusion(
-    name: str, labels: Sequence[str], matrix: Sequence[Sequence[float]], *, description: str
-) -> Markup:
-    """A confusion matrix: rows are true labels, shaded by the root of their share of the row, numbered."""
-    n = len(labels)
+def _lines(chart: Lines) -> Figure:
+    figure, axes = _figure()
+    for curve in chart.curves:
+        points = _thinned(curve.points, curve.detail)
+        axes.plot(
+            [x for x, _ in points],
+            [y for _, y in points],
+            color=_COLOURS[curve.colour],
+            linewidth=1.4 if curve.colour == "quiet" else 2.0,
+            marker="o" if curve.dots or len(points) == 1 else None,
+            markersize=4.5,
+            label=curve.name,
+        )
+    _finish(axes, chart.x_label, chart.y_label, whole=False)
+    if chart.from_zero:
+        axes.set_ylim(bottom=0)
+    if len(chart.curves) > 1:
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1, 1.0),
+            ncols=min(len(chart.curves), 3),
+            borderaxespad=0.2,
+            handlelength=1.6,
+            columnspacing=1.4,
+        )
+    return figure
+
+
+def _confusion(chart: Confusion) -> tuple[Figure, dict[str, str]]:
+    """Cells shaded by the root of their share of the row, numbered."""
+    labels, n = chart.labels, len(chart.labels)
     side = max(360, 42 * n + 150)
-    with drawing(name):
-        figure = Figure(figsize=((side + 40) / 72, side / 72), layout="constrained")
-        axes = figure.subplots()
-        tips = {}
-        for row, values in enumerate(matrix):
-            total = sum(values)
-            for column, value in enumerate(values):
-                share = value / total if total else 0.0
-                _cell(axes, row, column, value, share)
-                said = f"{formats.count(value)} ({formats.percent(share)})"
-                tips[f"tip-{row}-{column}"] = f"{labels[row]} taken for {labels[column]}: {said}"
-        axes.set_xlim(-0.5, n - 0.5)
-        axes.set_ylim(n - 0.5, -0.5)
-        axes.set_aspect("equal")
-        axes.set_xticks(range(n), list(labels), rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(n), list(labels))
-        axes.tick_params(length=0)
-        axes.spines["bottom"].set_visible(False)
-        axes.set_xlabel("predicted", color=MUTED)
-        axes.set_ylabel("true", color=MUTED)
-        return inline(figure, name, description, tips)
+    figure = Figure(figsize=((side + 40) / 72, side / 72), layout="constrained")
+    axes = figure.subplots()
+    tips = {}
+    for row, values in enumerate(chart.matrix):
+        total = sum(values)
+        for column, value in enumerate(values):
+            share = value / total if total else 0.0
+            _cell(axes, row, column, value, share)
+            said = f"{formats.count(value)} ({formats.percent(share)})"
+            tips[f"tip-{row}-{column}"] = f"{labels[row]} taken for {labels[column]}: {said}"
+    axes.set_xlim(-0.5, n - 0.5)
+    axes.set_ylim(n - 0.5, -0.5)
+    axes.set_aspect("equal")
+    axes.set_xticks(range(n), list(labels), rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(n), list(labels))
+    axes.tick_params(length=0)
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xlabel("predicted", color=MUTED)
+    axes.set_ylabel("true", color=MUTED)
+    return figure, tips
 
 
 def _cell(axes: Axes, row: int, column: int, value: float, share: float) -> None:

@@ -1,23 +1,27 @@
-"""Rejected documents: reasons per stage, measured values against their thresholds, examples."""
+"""Rejected documents: reasons by step, measured values against their thresholds, examples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from sparkml.frame import storage
+from sparkml.frame.pipeline import MODEL_MARK
+from sparkml.frame.schemas import REJECTS
 from sparkml.report.config import ReportConfig
 from sparkml.report.formats import excerpt, ratio
-from sparkml.report.lake import Excerpt, Lake
-from sparkml.report.stages import ORDER
+from sparkml.report.lake import Excerpt, Lake, Place
+from sparkml.report.view import StepView
 
 
 @dataclass(frozen=True)
 class Example:
-    """A rejected document: its measured value and the beginning of its text as it was read."""
+    """A rejected document: its measured value and the beginning of its text as the step read it."""
 
     doc_id: str
     name: str
@@ -34,8 +38,8 @@ class Reason:
 
     name: str
     documents: int
-    share: float  # of the documents that the stage read
-    bar: float  # of the stage's most frequent reason
+    share: float  # of the documents that the step read
+    bar: float  # of the step's most frequent reason
     median: float | None
     low: float | None
     high: float | None
@@ -44,9 +48,10 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class StageRejects:
-    """The rejects of one stage."""
+class StepRejects:
+    """The rejects of one step."""
 
+    step: str
     stage: str
     documents: int
     rows_in: int | None
@@ -56,98 +61,137 @@ class StageRejects:
 
 @dataclass(frozen=True)
 class Rejects:
-    """All rejects, in the order of the stages."""
+    """All rejects, in the order of the steps."""
 
     documents: int
-    stages: tuple[StageRejects, ...]
+    steps: tuple[StepRejects, ...]
 
 
-def gather(lake: Lake, config: ReportConfig) -> Rejects | None:
-    """None where no stage has written rejects yet."""
-    rejects = lake.table(config.rejects)
-    if rejects is None:
+def gather(lake: Lake, views: Sequence[StepView]) -> Rejects | None:
+    """None where no step has written rejects yet."""
+    limits = lake.limits
+    places = {view.step: place for view in views if (place := _table_of_rejects(lake, view))}
+    if not places:
         return None
+    # A step whose account says that it rejected nothing has nothing in the table.
+    rejecting = [view for view in views if view.step in places and view.run.rows_rejected != 0]
+    if not rejecting:
+        return Rejects(0, ())
+    rejects = reduce(DataFrame.unionByName, (_rows(lake, view.step, places[view.step]) for view in rejecting))
     reasons = _reasons(rejects)
-    shown = [row for row in reasons if row["rank"] <= config.reasons_per_stage]
-    examples = _examples(rejects, shown, config)
-    texts = lake.documents(config.bronze, (row["doc_id"] for row in examples), 3 * config.excerpt_characters)
-    by_reason: dict[tuple[str, str], list[Example]] = {}
-    for row in examples:
-        found = _example(row, texts.get(row["doc_id"]), config.excerpt_characters)
-        by_reason.setdefault((row["stage"], row["drop_reason"]), []).append(found)
-    names = [name for name in ORDER if any(row["stage"] == name for row in reasons)]
-    names += sorted({row["stage"] for row in reasons} - set(names))
-    stages = tuple(_stage(lake, name, reasons, by_reason, config) for name in names)
-    return Rejects(sum(stage.documents for stage in stages), stages)
+    shown = [row for row in reasons if row["rank"] <= limits.reasons_per_step]
+    examples = _with_texts(lake, rejecting, _examples(rejects, shown, limits), limits)
+    found = [_step(view, reasons, examples, limits) for view in rejecting]
+    steps = tuple(step for step in found if step.documents)
+    return Rejects(sum(step.documents for step in steps), steps)
+
+
+def _table_of_rejects(lake: Lake, view: StepView) -> Place | None:
+    """The table that the step shares with others and that names reasons."""
+    for ref, version in view.run.outputs.items():
+        place = Place(ref, version)
+        may_be = ref in view.shared or (view.stage is None and not ref.startswith(MODEL_MARK))
+        if may_be and lake.has_columns(place, "step", "doc_id", "drop_reason"):
+            return place
+    return None
+
+
+def _rows(lake: Lake, step: str, place: Place) -> DataFrame:
+    rows = lake.table(place).where(F.col("step") == step)
+    return rows.select(*(name for name in REJECTS.names if name != "run_id"))
 
 
 def _reasons(rejects: DataFrame) -> list[dict[str, Any]]:
-    """One row a stage and reason, the most frequent first: as few as there are rules."""
+    """One row a step and reason, the most frequent first: as few as there are rules."""
     quantiles = F.percentile_approx("value", [0.05, 0.5, 0.95], 1000).alias("quantiles")
-    grouped = rejects.groupBy("stage", "drop_reason").agg(
+    grouped = rejects.groupBy("step", "drop_reason").agg(
         F.count(F.lit(1)).alias("documents"),
         quantiles,
         F.slice(F.sort_array(F.collect_set("threshold")), 1, 4).alias("thresholds"),
     )
     rows = [row.asDict() for row in grouped.collect()]
-    rows.sort(key=lambda row: (row["stage"], -row["documents"], row["drop_reason"] or ""))
+    rows.sort(key=lambda row: (row["step"], -row["documents"], row["drop_reason"] or ""))
     ranks: dict[str, int] = {}
     for row in rows:
-        row["rank"] = ranks[row["stage"]] = ranks.get(row["stage"], 0) + 1
+        row["rank"] = ranks[row["step"]] = ranks.get(row["step"], 0) + 1
     return rows
 
 
-def _examples(rejects: DataFrame, shown: list[dict[str, Any]], config: ReportConfig) -> list[dict[str, Any]]:
+def _examples(rejects: DataFrame, shown: list[dict[str, Any]], limits: ReportConfig) -> list[dict[str, Any]]:
     """The first documents of every shown reason in the order of a hash: the same ones on every run."""
-    if not shown or not config.examples_per_reason:
+    if not shown or not limits.examples_per_reason:
         return []
-    order = Window.partitionBy("stage", "drop_reason").orderBy(F.xxhash64("doc_id"), "doc_id")
-    ranked = rejects.withColumn("_rank", F.row_number().over(order))
-    few = ranked.where(F.col("_rank") <= config.examples_per_reason).drop("run_id")
-    wanted = {(row["stage"], row["drop_reason"]) for row in shown}
+    order = Window.partitionBy("step", "drop_reason").orderBy(F.xxhash64("doc_id"), "doc_id")
+    few = rejects.withColumn("_rank", F.row_number().over(order)).where(
+        F.col("_rank") <= limits.examples_per_reason
+    )
+    wanted = {(row["step"], row["drop_reason"]) for row in shown}
     rows = [row.asDict() for row in few.collect()]  # bounded: rules x examples
     rows.sort(key=lambda row: row["_rank"])
-    return [row for row in rows if (row["stage"], row["drop_reason"]) in wanted]
+    return [row for row in rows if (row["step"], row["drop_reason"]) in wanted]
+
+
+def _with_texts(
+    lake: Lake, views: Sequence[StepView], rows: list[dict[str, Any]], limits: ReportConfig
+) -> dict[tuple[str, str], list[Example]]:
+    """Examples by step and reason, each with its text from the table that its step read."""
+    sources = {view.step: place for view in views if (place := _source(lake, view))}
+    wanted: dict[Place, set[str]] = {}
+    for row in rows:
+        if row["step"] in sources and row["doc_id"] is not None:
+            wanted.setdefault(sources[row["step"]], set()).add(row["doc_id"])
+    texts = lake.documents(wanted, 3 * limits.excerpt_characters)
+    found: dict[tuple[str, str], list[Example]] = {}
+    for row in rows:
+        place = sources.get(row["step"])
+        document = texts.get(place, {}).get(row["doc_id"]) if place is not None else None
+        example = _example(row, document, limits.excerpt_characters)
+        found.setdefault((row["step"], row["drop_reason"]), []).append(example)
+    return found
+
+
+def _source(lake: Lake, view: StepView) -> Place | None:
+    return next((place for place in view.tables_in if lake.has_columns(place, "doc_id", "text")), None)
 
 
 def _example(row: Mapping[str, Any], document: Excerpt | None, characters: int) -> Example:
-    source = row["source"] or (document.source if document else "") or ""
+    source = storage.redacted(row["source"] or (document.source if document else "") or "")
     place = f"{source}#{row['locator']}" if source and row["locator"] else source
     return Example(
-        row["doc_id"],
-        document.name if document else source.rsplit("/", 1)[-1] or row["doc_id"],
+        row["doc_id"] or "",
+        document.name if document else source.rsplit("/", 1)[-1] or row["doc_id"] or "",
         place,
         row["value"],
         row["threshold"],
-        excerpt(row["detail"], characters),
+        excerpt(storage.redacted(row["detail"] or ""), characters),
         excerpt(document.text, characters) if document else "",
     )
 
 
-def _stage(
-    lake: Lake,
-    name: str,
+def _step(
+    view: StepView,
     reasons: list[dict[str, Any]],
     examples: Mapping[tuple[str, str], list[Example]],
-    config: ReportConfig,
-) -> StageRejects:
-    mine = [row for row in reasons if row["stage"] == name]
-    rows_in = (lake.last_succeeded(name) or {}).get("rows_in")
+    limits: ReportConfig,
+) -> StepRejects:
+    mine = [row for row in reasons if row["step"] == view.step]
     total = sum(row["documents"] for row in mine)
     found = []
-    for row in mine[: config.reasons_per_stage]:
+    for row in mine[: limits.reasons_per_step]:
         low, median, high = row["quantiles"] or (None, None, None)
         found.append(
             Reason(
                 row["drop_reason"] or "(no reason)",
                 row["documents"],
-                ratio(row["documents"], rows_in or total) or 0.0,
+                ratio(row["documents"], view.run.rows_in or total) or 0.0,
                 row["documents"] / mine[0]["documents"],
                 median,
                 low,
                 high,
                 tuple(row["thresholds"] or ()),
-                tuple(examples.get((name, row["drop_reason"]), ())),
+                tuple(examples.get((view.step, row["drop_reason"]), ())),
             )
         )
-    return StageRejects(name, total, rows_in, tuple(found), len(mine) - len(found))
+    return StepRejects(
+        view.step, view.run.stage, total, view.run.rows_in, tuple(found), len(mine) - len(found)
+    )

@@ -1,4 +1,4 @@
-"""Scores: what the classifier predicts, how sure it is, what it could not score, where it is least sure."""
+"""Scores: what a model predicts, how sure it is, what it could not score, where it is least sure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from sparkml.frame import storage
+from sparkml.report import formats
+from sparkml.report.charts import Chart, Histogram
 from sparkml.report.config import ReportConfig
 from sparkml.report.formats import excerpt
-from sparkml.report.lake import Excerpt, Lake
+from sparkml.report.lake import Excerpt, Model
+from sparkml.report.section import KeyFigure, Section
+from sparkml.report.view import StepView
 
 _BINS = 25
 _SHOWN = 20
@@ -34,7 +39,13 @@ class ModelScores:
     @property
     def name(self) -> str:
         """`model_id/vN`, as the registry names it."""
-        return f"{self.model_id}/v{self.model_version}"
+        return storage.redacted(f"{self.model_id}/v{self.model_version}")
+
+    @property
+    def source(self) -> str:
+        """The table and the version that were scored last."""
+        version = "" if self.input_version is None else f"@{self.input_version}"
+        return storage.redacted(f"{self.input_table}{version}")
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,10 @@ class Unsure:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of the newest model version, and a line for each older one."""
+    """The scores by the model version that the run applied, and a line for each that the step applied before."""
 
-    newest: ModelScores
-    older: tuple[ModelScores, ...]
+    applied: ModelScores
+    others: tuple[ModelScores, ...]
     predictions: tuple[Prediction, ...]
     other_documents: int
     other_labels: int
@@ -76,33 +87,31 @@ class Scores:
     unsure: tuple[Unsure, ...]
 
 
-def gather(lake: Lake, config: ReportConfig) -> Scores | None:
-    """None where nothing was scored yet."""
-    scores = lake.table(config.scores)
-    models = _models(scores, lake.scored_model()) if scores is not None else []
-    if scores is None or not models:
+def gather(view: StepView) -> Scores | None:
+    """The scores of one step; None where it has left none."""
+    mine, model = view.table("target"), view.model("model")
+    if mine is None or model is None:
         return None
-    newest = models[0]
-    mine = scores.where(
-        (F.col("model_id") == newest.model_id) & (F.col("model_version") == newest.model_version)
-    )
-    good = mine.where(F.col("error").isNull())
+    applied, others = _models(mine, view, model)
+    is_applied = (F.col("model_id") == applied.model_id) & (F.col("model_version") == applied.model_version)
+    scored = mine.where(is_applied)
+    good = scored.where(F.col("error").isNull())
     predictions, histogram = _predictions(good)
     return Scores(
-        newest,
-        tuple(models[1:]),
+        applied,
+        others,
         tuple(predictions[:_SHOWN]),
         sum(one.documents for one in predictions[_SHOWN:]),
         len(predictions[_SHOWN:]),
         tuple(at / _BINS for at in range(_BINS + 1)),
         histogram,
-        _errors(mine) if newest.errors else (),
-        _unsure(lake, good, config),
+        _errors(scored) if applied.errors else (),
+        _unsure(view, good),
     )
 
 
-def _models(scores: DataFrame, applied: tuple[str, int] | None) -> list[ModelScores]:
-    """Model versions: the one that was applied last, then those of the newest inputs."""
+def _models(scores: DataFrame, view: StepView, model: Model) -> tuple[ModelScores, tuple[ModelScores, ...]]:
+    """What the run's model has scored, and what the step's earlier ones had, those of the newest inputs first."""
     rows = (
         scores.groupBy("model_id", "model_version")
         .agg(
@@ -114,10 +123,13 @@ def _models(scores: DataFrame, applied: tuple[str, int] | None) -> list[ModelSco
         )
         .collect()
     )
-    rows.sort(key=lambda row: row["model_id"])
-    rows.sort(key=lambda row: (row["input_version"] or 0, row["model_version"]), reverse=True)
-    rows.sort(key=lambda row: (row["model_id"], row["model_version"]) != applied)
-    return [ModelScores(**row.asDict()) for row in rows]
+    found = [ModelScores(**row.asDict()) for row in rows]
+    found.sort(key=lambda one: (one.input_version or 0, one.model_version, one.model_id), reverse=True)
+    key = (model.record.model_id, model.record.version)
+    source = view.place("source")
+    nothing = ModelScores(*key, source.ref if source else "", source.version if source else None, 0, 0, None)
+    applied = next((one for one in found if (one.model_id, one.model_version) == key), nothing)
+    return applied, tuple(one for one in found if one is not applied)
 
 
 def _predictions(good: DataFrame) -> tuple[list[Prediction], tuple[int, ...]]:
@@ -147,18 +159,19 @@ def _errors(mine: DataFrame) -> tuple[tuple[str, int], ...]:
     failed = mine.where(F.col("error").isNotNull())
     grouped = failed.groupBy(F.substring("error", 1, 160).alias("error")).count()
     rows = grouped.orderBy(F.desc("count"), "error").limit(_ERRORS_SHOWN).collect()
-    return tuple((row["error"], row["count"]) for row in rows)
+    return tuple((storage.redacted(row["error"]), row["count"]) for row in rows)
 
 
-def _unsure(lake: Lake, good: DataFrame, config: ReportConfig) -> tuple[Unsure, ...]:
+def _unsure(view: StepView, good: DataFrame) -> tuple[Unsure, ...]:
+    limits = view.limits
     columns = good.select("doc_id", "prediction", "score", "scores").where(F.col("score").isNotNull())
-    rows = [row.asDict() for row in columns.orderBy("score", "doc_id").limit(config.score_examples).collect()]
+    rows = [row.asDict() for row in columns.orderBy("score", "doc_id").limit(limits.score_examples).collect()]
     wanted = [row["doc_id"] for row in rows]
-    texts = lake.documents(config.kept, wanted, 3 * config.excerpt_characters)
-    return tuple(_example(row, texts.get(row["doc_id"]), config) for row in rows)
+    texts = view.documents("source", wanted, 3 * limits.excerpt_characters)
+    return tuple(_example(row, texts.get(row["doc_id"]), limits) for row in rows)
 
 
-def _example(row: Mapping[str, Any], document: Excerpt | None, config: ReportConfig) -> Unsure:
+def _example(row: Mapping[str, Any], document: Excerpt | None, limits: ReportConfig) -> Unsure:
     others: Mapping[str, float] = row["scores"] or {}
     ranked = sorted(others.items(), key=lambda item: (-item[1], item[0]))
     following = tuple(item for item in ranked if item[0] != row["prediction"])[:_RUNNERS_UP]
@@ -169,5 +182,30 @@ def _example(row: Mapping[str, Any], document: Excerpt | None, config: ReportCon
         row["prediction"] or "(none)",
         row["score"],
         following,
-        excerpt(document.text, config.excerpt_characters) if document else "",
+        excerpt(document.text, limits.excerpt_characters) if document else "",
     )
+
+
+def charts(found: Scores) -> dict[str, Chart]:
+    """How sure the model is."""
+    if not any(found.histogram):
+        return {}
+    return {
+        "confidence": Histogram(
+            found.edges,
+            found.histogram,
+            x_label="score of the predicted label",
+            y_label="documents",
+            description=f"Histogram of the scores of {sum(found.histogram):,} predictions.",
+        )
+    }
+
+
+def figures(found: Scores) -> list[KeyFigure]:
+    """Documents that have a prediction."""
+    scored = found.applied.documents - found.applied.errors
+    note = f"{formats.count(found.applied.errors)} errors, by {found.applied.name}"
+    return [KeyFigure("Documents scored", formats.compact(scored), note)]
+
+
+SCORES = Section("Scores", gather, template="scores", charts=charts, figures=figures)

@@ -129,4 +129,11 @@ def _write_report(staging: Path, source: ModelRecord, measured: SideBySide) -> N
     )
 
 
-STAGE = Stage(CompressConfig, run, "dynamic int8 of a classifier -> a model")
+def sections() -> tuple[object, ...]:
+    """What the report says of a compression."""
+    from sparkml.report.compression import COMPRESSION
+
+    return (COMPRESSION,)
+
+
+STAGE = Stage(CompressConfig, run, "dynamic int8 of a classifier -> a model", sections=sections)

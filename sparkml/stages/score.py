@@ -263,4 +263,13 @@ def with_provenance(scored: DataFrame, record: ModelRecord, job: StageRun, confi
     )
 
 
-STAGE = Stage(ScoreConfig, run, "every document of a table, once per model version -> scores")
+def sections() -> tuple[object, ...]:
+    """What the report says of a scoring."""
+    from sparkml.report.scores import SCORES
+
+    return (SCORES,)
+
+
+STAGE = Stage(
+    ScoreConfig, run, "every document of a table, once per model version -> scores", sections=sections
+)

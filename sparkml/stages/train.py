@@ -206,4 +206,13 @@ def _options(config: TrainConfig) -> LaunchOptions:
     )
 
 
-STAGE = Stage(TrainConfig, run, "masked-LM pretraining: Horovod ranks in a barrier stage -> a model")
+def sections() -> tuple[object, ...]:
+    """What the report says of a training."""
+    from sparkml.report.training import TRAINING
+
+    return (TRAINING,)
+
+
+STAGE = Stage(
+    TrainConfig, run, "masked-LM pretraining: Horovod ranks in a barrier stage -> a model", sections=sections
+)

@@ -168,4 +168,17 @@ def trace(traced: TracedRun) -> list[Station]:
     return stations
 
 
-STAGE = Stage(DedupeConfig, run, "exact and near duplicates, one document a cluster -> kept", trace=trace)
+def sections() -> tuple[object, ...]:
+    """What the report says of a deduplication."""
+    from sparkml.report.duplicates import DUPLICATES
+
+    return (DUPLICATES,)
+
+
+STAGE = Stage(
+    DedupeConfig,
+    run,
+    "exact and near duplicates, one document a cluster -> kept",
+    trace=trace,
+    sections=sections,
+)

@@ -187,4 +187,13 @@ def _shown(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
 
 
-STAGE = Stage(FinetuneConfig, run, "classify documents by label, from an encoder -> a model")
+def sections() -> tuple[object, ...]:
+    """What the report says of a fine-tuning."""
+    from sparkml.report.finetuning import FINETUNING
+
+    return (FINETUNING,)
+
+
+STAGE = Stage(
+    FinetuneConfig, run, "classify documents by label, from an encoder -> a model", sections=sections
+)

@@ -246,6 +246,17 @@ def trace(traced: TracedRun) -> list[Station]:
     return stations
 
 
+def sections() -> tuple[object, ...]:
+    """What the report says of packed samples."""
+    from sparkml.report.samples import SAMPLES
+
+    return (SAMPLES,)
+
+
 STAGE = Stage(
-    ShardConfig, run, "tokenizer, packing, split, equal row groups -> samples, manifests", trace=trace
+    ShardConfig,
+    run,
+    "tokenizer, packing, split, equal row groups -> samples, manifests",
+    trace=trace,
+    sections=sections,
 )

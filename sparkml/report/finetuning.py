@@ -1,7 +1,7 @@
 """Fine-tuning: the classifier from pretrained weights beside the same network from random ones.
 
-Reads `report.json` and `curve.jsonl` of the classifier's folder, as the stage finetune writes them. A key that is
-missing leaves a gap on the page, never an error: a model of another maker may be registered too.
+Reads `report.json` and `curve.jsonl` of the model, as the stage finetune writes them. A key that is missing leaves a
+gap on the page, never an error.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sparkml.report.config import ReportConfig
-from sparkml.report.lake import Lake, number, numbers, objects, part, read_lines, read_object
+from sparkml.frame import storage
+from sparkml.report import formats
+from sparkml.report.charts import Chart, Confusion, Curve, Lines
+from sparkml.report.lake import number, numbers, objects, part
+from sparkml.report.section import KeyFigure, Section
 from sparkml.report.training import CURVE_FILE, Points
+from sparkml.report.view import StepView
 
 REPORT_FILE = "report.json"
 PRETRAINED, RANDOM = "pretrained", "random"
@@ -48,8 +52,7 @@ class Finetuning:
     """Everything the section shows. What the model folder does not hold is empty."""
 
     model: str
-    path: str
-    parent: str | None
+    parent: str
     pretrained: Start
     random: Start | None
     labels: tuple[LabelResult, ...]
@@ -61,22 +64,20 @@ class Finetuning:
     majority: float | None  # accuracy of always saying the most frequent label
 
 
-def gather(lake: Lake, config: ReportConfig) -> Finetuning | None:
-    """None where no classifier is registered yet."""
-    model = lake.model(config.classifier_id)
+def gather(view: StepView) -> Finetuning | None:
+    """The results of one fine-tuning; None where it made no model."""
+    model = view.model("model_id")
     if model is None:
         return None
-    report = read_object(model.path, REPORT_FILE)
-    curve = read_lines(model.path, CURVE_FILE)
+    report, curve = model.object(REPORT_FILE), model.lines(CURVE_FILE)
     pretrained, random = part(report, PRETRAINED), part(report, RANDOM)
     labels = _labels(pretrained, random)
     supports = [one.support for one in labels if one.support is not None]
     matrix_labels, matrix = confusion_of(pretrained, [one.label for one in labels])
     return Finetuning(
         model.name,
-        model.path,
-        model.parent,
-        _start(PRETRAINED, {**model.metrics, **pretrained}, curve),
+        storage.redacted(model.record.parent or ""),
+        _start(PRETRAINED, {**model.record.metrics, **pretrained}, curve),
         _start(RANDOM, random, curve) if random else None,
         tuple(labels[:_LABELS_SHOWN]),
         max(0, len(labels) - _LABELS_SHOWN),
@@ -137,3 +138,49 @@ def confusion_of(
     return tuple(str(names[at]) for at in order), tuple(
         tuple(float(rows[r][c]) for c in order) for r in order
     )
+
+
+def charts(found: Finetuning) -> dict[str, Chart]:
+    """Both trainings' curves, and the confusion matrix."""
+    starts = [("from pretrained", found.pretrained, "accent")]
+    if found.random is not None:
+        starts.append(("from random", found.random, "contrast"))
+    made: dict[str, Chart] = {}
+    for name, field, y_label in (
+        ("loss", "loss", "training loss"),
+        ("accuracy", "held_out_accuracy", "held-out accuracy"),
+    ):
+        curves = [
+            Curve(text, getattr(start, field), colour, dots=len(getattr(start, field)) < 30, detail=60)
+            for text, start, colour in starts
+            if getattr(start, field)
+        ]
+        if curves:
+            made[name] = Lines(
+                curves,
+                x_label="step",
+                y_label=y_label,
+                description=f"{y_label.capitalize()}: "
+                + "; ".join(f"{c.name} ends at {c.points[-1][1]:.3f}" for c in curves)
+                + ".",
+            )
+    if found.matrix:
+        right = sum(row[at] for at, row in enumerate(found.matrix))
+        total = sum(sum(row) for row in found.matrix)
+        made["confusion"] = Confusion(
+            [formats.label(text, 18) for text in found.matrix_labels],
+            found.matrix,
+            description=f"Confusion matrix of {len(found.matrix)} labels: {right:,.0f} of {total:,.0f} "
+            "held-out documents lie on the diagonal.",
+        )
+    return made
+
+
+def figures(found: Finetuning) -> list[KeyFigure]:
+    """The accuracy on held-out documents."""
+    other = found.random.accuracy if found.random is not None else None
+    note = f"model {found.model}" if other is None else f"against {formats.score(other)} from random weights"
+    return [KeyFigure("Accuracy", formats.score(found.pretrained.accuracy), note)]
+
+
+FINETUNING = Section("Fine-tuning", gather, template="finetuning", charts=charts, figures=figures)
