@@ -84,7 +84,7 @@ def local_path(location: str) -> str:
     """The folder by which this machine sees a local or mounted place, absolute."""
     scheme, rest = scheme_of(location), _SCHEME.sub("", location)
     if scheme == "dbfs":
-        below = "/" + rest.lstrip("/")
+        below = "/" + (unquote(rest) if rest != location else rest).lstrip("/")
         return below if below.startswith(("/Volumes/", "/dbfs/")) else f"/dbfs{below}"
     if _SCHEME.match(location):
         return "/" + unquote(urlsplit(location).path).lstrip("/")
@@ -118,8 +118,9 @@ def filesystem_of(location: str) -> tuple[fs.FileSystem, str]:
         return _s3(*_s3_settings()), f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
     if scheme not in _KNOWN:
         return _by_fsspec(location)
+    place = urlsplit(scheme + location[location.index(":") :])
     try:
-        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(scheme + location[location.index(":") :])
+        filesystem, root = _opened(f"{place.scheme}://{place.netloc}/")
     except (ValueError, OSError, pa.ArrowException) as error:
         raise InputError(
             "this storage cannot be opened",
@@ -127,6 +128,12 @@ def filesystem_of(location: str) -> tuple[fs.FileSystem, str]:
             got=str(error).splitlines()[0],
             next_action="Hadoop: set JAVA_HOME, HADOOP_HOME and CLASSPATH" if scheme == "hdfs" else "",
         ) from error
+    return filesystem, f"{root.rstrip('/')}/{unquote(place.path).strip('/')}"
+
+
+@lru_cache(maxsize=16)
+def _opened(root: str) -> tuple[fs.FileSystem, str]:
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(root)
     return found
 
 
@@ -135,7 +142,7 @@ def _by_fsspec(location: str) -> tuple[fs.FileSystem, str]:
         import fsspec
 
         filesystem, path = fsspec.core.url_to_fs(location)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, OSError) as error:
         raise InputError(
             "no file system knows this location",
             where=redacted(location),
