@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import zstandard
 
-from sparkml.sources.codecs import CODECS, MOST_DECODER_BYTES, PIECE_BYTES, Codec, DecoderMemoryError, Member
+from sparkml.sources.codecs import CODECS, MOST_DECODER_BYTES, Codec, DecoderMemoryError, Member
 from sparkml.sources.records import printable
 
 # However small a file is, it may inflate to this: about what a task reads of a plain file.
@@ -37,7 +37,7 @@ def compression_suffix(path: str) -> str | None:
 
 
 def decompressed(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
-    """The decompressed bytes of one or more concatenated members, in pieces of at most `PIECE_BYTES`.
+    """The decompressed bytes of one or more concatenated members, in pieces of at most 4 MiB.
 
     BrokenStreamError where they end early or rot, or where their decoder asks for too much memory.
     """
@@ -90,7 +90,7 @@ def _feeds(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _decompress(member: Member, data: bytes, codec: Codec) -> bytes:
     try:
-        return member.decompress(data, PIECE_BYTES)
+        return member.decompress(data, codec.piece_bytes)
     except DecoderMemoryError as error:
         detail = f"{codec.name}: {error}"
         raise BrokenStreamError(
