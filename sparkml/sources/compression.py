@@ -15,6 +15,7 @@ from sparkml.sources.records import printable
 FREE_BYTES = 64 * 1024**2
 _FEED_BYTES = 16 * 1024  # a decoder copies what it has not taken yet
 _BY_SUFFIX = {suffix: codec for codec in CODECS for suffix in codec.suffixes}
+SUFFIXES = tuple(_BY_SUFFIX)
 _FAULTS = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError)
 
 
@@ -33,7 +34,7 @@ class BrokenStreamError(Exception):
 
 def compression_suffix(path: str) -> str | None:
     """The suffix that says how a file is compressed; None for a plain file."""
-    return next((suffix for suffix in _BY_SUFFIX if path.lower().endswith(suffix)), None)
+    return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), None)
 
 
 def decompressed(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:

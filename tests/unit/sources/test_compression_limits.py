@@ -70,7 +70,7 @@ def peak():
 
 config = IngestConfig(source={"path": sys.argv[1], "dataset": "d"}, max_record_bytes=1_000_000)
 plan = plan_reading(config)
-pyarrow.array([1])  # what the first array of a process imports is no business of the test
+pyarrow.array([1])  # the first array of a process imports pandas
 with open("/proc/self/clear_refs", "w") as peaks:
     peaks.write("5")  # the peak begins anew at what is resident now
 before = peak()
@@ -131,7 +131,7 @@ def test_the_place_of_the_cut_does_not_depend_on_the_pieces(
         100,
         100,
     )
-    for most in (21, 2_001):  # as many bytes as are allowed are no fault
+    for most in (21, 2_001):  # exactly as many bytes as are allowed
         limit = {"compressed_bytes": most, "max_inflation": 100 if most == 21 else 1}
         assert b"".join(within_inflation(chunked(body, size), **limit)) == body
 
