@@ -18,8 +18,10 @@ import zstandard
 
 # Window of zstd, dictionary of xz. The zstd program refuses larger windows too; `xz -9` takes 65 MiB.
 MOST_DECODER_BYTES = 128 * 1024**2
-# What a call is asked for: a block of zstd, the least that a decoder can be held to.
-PIECE_BYTES = 128 * 1024
+# What a call gives out: at least a block of zstd (RFC 8878, 3.1.1.2.4), which comes out as a whole or not at all.
+_PIECE_BYTES = 128 * 1024
+# A block of bzip2, most often of 900,000 bytes, is checked at its end: one that rots must not come out in part.
+_BZIP2_PIECE_BYTES = 4 * 1024**2
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SHORTEST_HEADER = 5  # bytes in which a zstd header says how long it is
 _BLOCK_HEADER = 3
@@ -50,16 +52,17 @@ class Member(Protocol):
         """Whether the next call gives nothing unless it is fed."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Take `data`; give out what is ready, at most `max_length` bytes (`PIECE_BYTES` or more)."""
+        """Take `data`; give out what is ready, at most `max_length` bytes."""
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A form of compression: its name, the extensions of its files, and what decodes a member."""
+    """A form of compression: its name, the extensions of its files, what decodes a member, bytes a call."""
 
     name: str
     suffixes: tuple[str, ...]
     new_member: Callable[[], Member]
+    piece_bytes: int = _PIECE_BYTES
 
 
 class _GzipMember:
@@ -86,7 +89,7 @@ class _GzipMember:
 class _ZstdFrame:
     """A zstd frame, fed block by block.
 
-    The library's object has no bound on what it gives out. But no block inflates to more than `PIECE_BYTES`, and
+    The library's object has no bound on what it gives out. But no block inflates to more than `_PIECE_BYTES`, and
     its header says how long it is (RFC 8878, 3.1.1): a call feeds what ends at most one block.
     """
 
@@ -177,6 +180,6 @@ class _XzStream:
 CODECS = (
     Codec("gzip", (".gz",), _GzipMember),
     Codec("zstd", (".zst", ".zstd"), _ZstdFrame),
-    Codec("bzip2", (".bz2",), bz2.BZ2Decompressor),
+    Codec("bzip2", (".bz2",), bz2.BZ2Decompressor, _BZIP2_PIECE_BYTES),
     Codec("xz", (".xz",), _XzStream),
 )

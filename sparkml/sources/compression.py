@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 
 import zstandard
 
-from sparkml.sources.codecs import CODECS, MOST_DECODER_BYTES, PIECE_BYTES, Codec, DecoderMemoryError, Member
+from sparkml.sources.codecs import CODECS, MOST_DECODER_BYTES, Codec, DecoderMemoryError, Member
 from sparkml.sources.records import printable
 
 # However small a file is, it may inflate to this: about what a task reads of a plain file.
 FREE_BYTES = 64 * 1024**2
 _FEED_BYTES = 16 * 1024  # a decoder copies what it has not taken yet
 _BY_SUFFIX = {suffix: codec for codec in CODECS for suffix in codec.suffixes}
+SUFFIXES = tuple(_BY_SUFFIX)
 _FAULTS = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError)
 
 
@@ -33,11 +34,11 @@ class BrokenStreamError(Exception):
 
 def compression_suffix(path: str) -> str | None:
     """The suffix that says how a file is compressed; None for a plain file."""
-    return next((suffix for suffix in _BY_SUFFIX if path.lower().endswith(suffix)), None)
+    return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), None)
 
 
 def decompressed(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
-    """The decompressed bytes of one or more concatenated members, in pieces of at most `PIECE_BYTES`.
+    """The decompressed bytes of one or more concatenated members, in pieces of at most 4 MiB.
 
     BrokenStreamError where they end early or rot, or where their decoder asks for too much memory.
     """
@@ -90,7 +91,7 @@ def _feeds(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _decompress(member: Member, data: bytes, codec: Codec) -> bytes:
     try:
-        return member.decompress(data, PIECE_BYTES)
+        return member.decompress(data, codec.piece_bytes)
     except DecoderMemoryError as error:
         detail = f"{codec.name}: {error}"
         raise BrokenStreamError(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from sparkml.errors import InputError
-from sparkml.sources.compression import compression_suffix
+from sparkml.sources.compression import SUFFIXES, compression_suffix
 from sparkml.sources.formats.table import AUTO, BY_EXTENSION, FILE_FORMATS, UNKNOWN
 
 _GLOB = re.compile(r"[*?\[]")
@@ -38,7 +38,7 @@ class Listing:
 
     root: str
     files: tuple[SourceFile, ...]
-    ignored: int  # names that begin with `.` or `_`, by the custom of Hadoop
+    ignored: int  # names that begin with `.` or `_`, as Hadoop does
 
 
 def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
@@ -165,7 +165,7 @@ def _uri(path: str, location: str) -> str:
     scheme, separator, rest = location.partition("://")
     if not separator or scheme == "file":
         return "file://" + quote(path)
-    if path.startswith("/"):  # hdfs, abfs: the host is no part of the path
+    if path.startswith("/"):  # hdfs, abfs: the host is not part of the path
         return f"{scheme}://{rest.partition('/')[0]}{quote(path)}"
     return f"{scheme}://{quote(path)}"
 
@@ -177,7 +177,7 @@ def _check(files: Sequence[SourceFile], location: str, ignored: int, is_glob: bo
             "there is nothing to read",
             where=location,
             got=("no file matches" if is_glob else "an empty folder") + hidden,
-            expected="files of JSON Lines, Parquet, CSV, TSV or text, plain or .gz, .zst, .bz2, .xz",
+            expected=f"files of {', '.join(FILE_FORMATS)}, plain or compressed ({', '.join(SUFFIXES)})",
             next_action="check ingest.source.path",
         )
     if all(file.format == UNKNOWN for file in files):

@@ -16,14 +16,14 @@ _CHUNK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class OpenSplit:
-    """The file of a split, how far it stands read, and how to read it."""
+    """The open file of a split, and how to read it."""
 
     file: pa.NativeFile
     split: Split
     options: ReadOptions
 
     def chunks(self) -> Iterator[bytes]:
-        """The file's bytes from where it stands, decompressed; BrokenStreamError after the last good one."""
+        """The file's bytes from its current position, decompressed; BrokenStreamError after the last good one."""
         raw = iter(lambda: self.file.read(_CHUNK_BYTES), b"")
         suffix = compression_suffix(self.split.path)
         if suffix is None:
@@ -39,7 +39,7 @@ class OpenSplit:
         return as_utf8(self.chunks())
 
     def is_wide(self) -> bool:
-        """Whether the plain file, which stands at its begin, is UTF-16 or UTF-32."""
+        """Whether a plain file of which nothing is read yet is UTF-16 or UTF-32; nothing is read afterwards."""
         head = self.file.read(4)
         self.file.seek(0)
         return wide_encoding(head) is not None

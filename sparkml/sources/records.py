@@ -66,7 +66,7 @@ def too_large(position: int, locator: str, size: int | None, limit: int) -> Defe
 
 
 def invalid_utf8(position: int, locator: str, error: UnicodeDecodeError, base: int) -> Defect:
-    """The defect of bytes that are no UTF-8; its value is the offset of the first wrong byte."""
+    """The defect of bytes that are not UTF-8; its value is the offset of the first wrong byte."""
     at = base + error.start
     return Defect(position, locator, "invalid_utf8", f"{error.reason} at byte {at}", at)
 

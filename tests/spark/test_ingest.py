@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 from collections.abc import Callable
 from datetime import datetime
@@ -147,6 +148,20 @@ def test_broken_files_become_reasons(stage_run: Make, tables: Tables, source: Pa
     assert (large["value"], large["threshold"]) == (300_012.0, 100_000.0)
     ids = tables.read("bronze").select("doc_id").union(tables.read("rejects").select("doc_id"))
     assert ids.distinct().count() == report.rows_in
+
+
+def test_a_bomb_is_cut_and_what_stands_before_it_is_kept(
+    stage_run: Make, tables: Tables, source: Path
+) -> None:
+    data = bz2.compress(b'{"text": "before"}\n' + bytes(200_000_000))
+    assert len(data) < 500
+    (source / "b.jsonl.bz2").write_bytes(data)
+    report = ingest(stage_run, config(source))
+    assert report.rows_kept == 4
+    assert report.reasons["decompression_limit"] == 1
+    cut = tables.read("rejects").where(F.col("drop_reason") == "decompression_limit").collect()[0]
+    assert (cut["value"], cut["threshold"]) == (64 * 1024**2 / len(data), 1_000.0)
+    assert cut["locator"] == "19"
 
 
 def test_the_number_of_partitions_changes_nothing(stage_run: Make, tables: Tables, source: Path) -> None:

@@ -36,7 +36,7 @@ class Docstring(NamedTuple):
 
 
 class UnparsableError(Exception):
-    """A file that is no Python of this interpreter's version."""
+    """A file that this interpreter's version of Python cannot parse."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -140,12 +140,12 @@ def _literal(statement: str) -> str | None:
 
 
 def _parse(source: bytes, mode: str) -> Any:
-    # The tree is a million small objects without cycles: the collector would walk it again and again in vain.
+    # The tree is a million small objects without cycles: the collector would walk it again and again for nothing.
     collecting = gc.isenabled()
     gc.disable()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes and the like are their authors' business
+            warnings.simplefilter("ignore")  # invalid escapes and the like are for their authors to mend
             return ast.parse(source, mode=mode)
     except (SyntaxError, ValueError) as error:
         reason = "undecodable_python" if _is_encoding_fault(error) else "python_syntax_error"

@@ -99,7 +99,7 @@ class _Group:
         return self._rest("decompression_limit", detail, ratio, options.max_inflation)
 
     def _rest(self, reason: str, why: str, value: float, threshold: float | None = None) -> Defect:
-        """The one defect of all rows that are not read."""
+        """One defect for all rows that are not read."""
         detail = printable(f"row group {self.index}, {self.stop - self.row} rows lost: {why}")
         return Defect(self.row, f"{self.row}-{self.stop - 1}", reason, detail, value, threshold)
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparkml.sources.compression import FREE_BYTES
-from sparkml.sources.row_bytes import value_bytes
+from sparkml.sources.row_bytes import ROW_BYTES, value_bytes
 
 _MOST_ROWS = 1_000  # long rows may stand together: fewer bound the batch better and cost no time
 _MOST_BATCH_BYTES = 64 * 1024**2
@@ -55,7 +55,7 @@ def inflation_limits(group_bytes: Sequence[int], file_bytes: int, max_inflation:
 
 def declared_bytes(group: pq.RowGroupMetaData, schema: pq.ParquetSchema) -> int:
     """What decoding a row group takes at least, as its footer says."""
-    total = int(group.num_rows)
+    total = int(group.num_rows) * ROW_BYTES
     for index in range(group.num_columns):
         column = group.column(index)
         nested = schema.column(index).max_repetition_level > 0
@@ -104,12 +104,15 @@ def _longest_value(
 
 
 def _dictionary(file: pa.NativeFile, footer: pq.FileMetaData, index: int, path: str) -> list[pa.Array]:
-    """The values of a column's dictionary: one row, read as a dictionary, brings all of it."""
+    """The values of a column's dictionary: its first value, read as a dictionary, brings all of them."""
     probe = pq.ParquetFile(
         file, metadata=footer, read_dictionary=[path], pre_buffer=False, buffer_size=_PROBE_BUFFER_BYTES
     )
-    batch = next(probe.iter_batches(1, row_groups=[index], columns=[path], use_threads=False), None)
-    return [values for column in batch or () for values in _dictionaries(column)]
+    for batch in probe.iter_batches(_MOST_ROWS, row_groups=[index], columns=[path], use_threads=False):
+        found = [values for column in batch for values in _dictionaries(column)]
+        if any(len(values) for values in found):  # none where all the rows are null
+            return found
+    return []
 
 
 def _dictionaries(array: Any) -> Iterator[pa.Array]:
