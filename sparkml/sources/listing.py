@@ -9,10 +9,10 @@ from datetime import timezone
 from pathlib import Path
 from urllib.parse import quote
 
-import pyarrow as pa
 from pyarrow import fs
 
 from sparkml.errors import InputError
+from sparkml.frame import storage
 from sparkml.sources.compression import SUFFIXES, compression_suffix
 from sparkml.sources.formats.table import AUTO, BY_EXTENSION, FILE_FORMATS, UNKNOWN
 
@@ -41,41 +41,10 @@ class Listing:
     ignored: int  # names that begin with `.` or `_`, as Hadoop does
 
 
-def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or URI and the path in it; credentials come from the environment.
-
-    Arrow knows local paths, s3, gs, abfs and hdfs; for any other scheme fsspec is asked. InputError where
-    neither knows it.
-    """
-    if "://" not in location and not location.startswith("file:"):
-        return fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
-    try:
-        filesystem, path = fs.FileSystem.from_uri(location)
-        return filesystem, path
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as first:
-        return _by_fsspec(location, first)
-
-
-def _by_fsspec(location: str, first: Exception) -> tuple[fs.FileSystem, str]:
-    try:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(location)
-    except (ImportError, ValueError) as error:
-        raise InputError(
-            "no file system knows this location",
-            where=location,
-            got=f"{first}; {error}",
-            expected="a local path, or a URI of s3, gs, abfs, hdfs or a scheme that an fsspec package serves",
-            next_action="install the fsspec package of that scheme, or copy the files",
-        ) from error
-    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
-
-
 def list_source(location: str, format_name: str) -> Listing:
     """Every file at `location`, of format `format_name` (`auto`: by extension); InputError where none is."""
     folder, pattern = _split_glob(location)
-    filesystem, root = open_filesystem(folder)
+    filesystem, root = storage.filesystem_of(folder)
     root = root.rstrip("/") or "/"
     info = filesystem.get_file_info(root)
     if info.type == fs.FileType.File:
@@ -165,8 +134,11 @@ def _uri(path: str, location: str) -> str:
     scheme, separator, rest = location.partition("://")
     if not separator or scheme == "file":
         return "file://" + quote(path)
-    if path.startswith("/"):  # hdfs, abfs: the host is not part of the path
-        return f"{scheme}://{rest.partition('/')[0]}{quote(path)}"
+    host = rest.partition("/")[0]
+    if path.startswith("/"):  # hdfs: the host is not part of the path
+        return f"{scheme}://{host}{quote(path)}"
+    if "@" in host:  # Azure: of the host, the path holds the container alone
+        return f"{scheme}://{host}{quote(path.removeprefix(host.partition('@')[0]))}"
     return f"{scheme}://{quote(path)}"
 
 

@@ -8,9 +8,9 @@ from contextlib import closing
 import pyarrow as pa
 from pyarrow import fs
 
+from sparkml.frame import storage
 from sparkml.sources.documents import DocumentBatches
 from sparkml.sources.formats.table import FORMATS
-from sparkml.sources.listing import open_filesystem
 from sparkml.sources.open_split import OpenSplit
 from sparkml.sources.records import Defect, ReadOptions, Record, Split, printable
 
@@ -27,7 +27,7 @@ def split_reader(options: ReadOptions) -> Callable[[Iterator[pa.RecordBatch]], I
 
 def read_splits(splits: Iterable[Split], options: ReadOptions) -> Iterator[pa.RecordBatch]:
     """The rows of splits in their order."""
-    filesystem = open_filesystem(options.root)[0]
+    filesystem = storage.filesystem_of(options.root)[0]
     collected = DocumentBatches(options)
     for split in splits:
         yield from collected.add(split, read_split(filesystem, split, options))

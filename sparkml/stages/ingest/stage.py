@@ -22,6 +22,7 @@ from sparkml.frame.stage import RunReport, Stage
 from sparkml.log import get_logger
 from sparkml.sources.documents import ROW_SCHEMA
 from sparkml.sources.environment import environment_files, environment_state
+from sparkml.sources.formats.table import AUTO, EMBEDDED
 from sparkml.sources.listing import list_source
 from sparkml.sources.reader import split_reader
 from sparkml.sources.records import ReadOptions, Split
@@ -29,7 +30,6 @@ from sparkml.sources.splits import plan_environment, plan_files, sample_files, s
 from sparkml.stages.ingest.config import IngestConfig, SourceConfig
 
 _log = get_logger(__name__)
-_EMBEDDED = "python_env"
 _BRONZE = (
     "doc_id",
     "source",
@@ -97,7 +97,7 @@ def plan_reading(config: IngestConfig) -> ReadPlan:
         found = sample_files(environment_files(source.path), source.sample_fraction, source.max_files)
         splits, root, ignored = plan_environment(found, config.split_bytes), "/", 0
         sizes = [file.size for file in found]
-        dataset = source.dataset or _EMBEDDED
+        dataset = source.dataset or EMBEDDED
     else:
         listing = list_source(source.path or "", source.format)
         listed = sample_files(listing.files, source.sample_fraction, source.max_files)
@@ -108,7 +108,7 @@ def plan_reading(config: IngestConfig) -> ReadPlan:
     if not splits:
         raise InputError(
             "the sample of the source holds no file",
-            where=source.path or _EMBEDDED,
+            where=source.path or EMBEDDED,
             got=f"sample_fraction={source.sample_fraction}",
             next_action="raise ingest.source.sample_fraction",
         )
@@ -197,11 +197,12 @@ def _options(config: IngestConfig, root: str, dataset: str) -> ReadOptions:
         quote=source.quote,
         max_record_bytes=config.max_record_bytes,
         batch_bytes=config.batch_bytes,
+        max_inflation=config.max_inflation,
     )
 
 
 def _is_embedded(source: SourceConfig) -> bool:
-    return source.format == _EMBEDDED or (source.path is None and source.format == "auto")
+    return source.format == EMBEDDED or (source.path is None and source.format == AUTO)
 
 
 STAGE = Stage(IngestConfig, run, "files or the installed documentation -> bronze", source_state=source_state)
