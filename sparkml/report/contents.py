@@ -159,5 +159,7 @@ def _time(found: Steps | None) -> tuple[KeyFigure, ...]:
     if found is None:
         return (KeyFigure("Time", formats.NOTHING, "no runs yet"),)
     slowest = max(found.rows, key=lambda row: row.seconds or 0.0)
+    if slowest.seconds is None:
+        return (KeyFigure("Time", formats.NOTHING, "no run has succeeded yet"),)
     note = f"longest: {slowest.name}, {formats.duration(slowest.seconds)}"
     return (KeyFigure("Time", formats.duration(found.seconds), note),)

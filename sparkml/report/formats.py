@@ -10,6 +10,7 @@ from sparkml.frame import storage
 
 NOTHING = "–"
 _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_LONGEST_CELL = 2000  # characters that are looked at
 _LARGE = ((1e12, " T"), (1e9, " G"), (1e6, " M"))
 # Control characters, invisible marks that reorder a line, lone surrogates: no browser shows them usefully.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -99,7 +100,7 @@ def cell(value: object, characters: int = 320) -> str:
         return count(value)
     if isinstance(value, datetime):
         return clock(value)
-    return excerpt(storage.redacted(str(value)), characters)
+    return excerpt(storage.redacted(str(value)[:_LONGEST_CELL]), characters)
 
 
 def ratio(part: float | None, whole: float | None) -> float | None:

@@ -75,7 +75,8 @@ def gather(lake: Lake, views: Sequence[StepView]) -> Funnel | None:
         return None
     tables = {view.step: place for view in counting if (place := _table_of_documents(lake, view))}
     sizes = {step: _text_bytes(lake, place) for step, place in tables.items()}
-    roots = {view.step: _roots(view, views) for view in counting}
+    fed_by = {view.step: _fed_by(view, views) for view in counting}
+    roots = {view.step: _roots(view, fed_by) for view in counting}
     chains = [_longest(view, counting, tables) for view in counting if roots[view.step] == {view.step}]
     return Funnel(
         tuple(_counted(view, roots[view.step], {v.step: v for v in counting}, sizes) for view in counting),
@@ -108,18 +109,19 @@ def _text_bytes(lake: Lake, place: Place) -> int | None:
         return None
 
 
-def _roots(view: StepView, views: Sequence[StepView]) -> set[str]:
-    """The steps that count rows and that no other such step feeds, from which this one's documents come."""
-    seen, queue, roots = {view.step}, [view], set[str]()
+def _roots(view: StepView, fed_by: Mapping[str, set[str]]) -> set[str]:
+    """The steps that no other step which counts rows feeds, and from which this one's documents come."""
+    return {step for step in {view.step, *fed_by[view.step]} if not fed_by[step]}
+
+
+def _fed_by(view: StepView, views: Sequence[StepView]) -> set[str]:
+    """All steps that count rows and whose tables lead to this one."""
+    seen, queue = set[str](), [view]
     while queue:
-        current = queue.pop()
-        before = upstream(current, views, tables_only=True)
-        if not before and current.run.rows_in is not None:
-            roots.add(current.step)
-        fresh = [other for other in before if other.step not in seen]
+        fresh = [o for o in upstream(queue.pop(), views, tables_only=True) if o.step not in seen]
         seen |= {other.step for other in fresh}
         queue += fresh
-    return roots
+    return {other.step for other in views if other.step in seen and other.run.rows_in is not None}
 
 
 def _longest(
@@ -148,6 +150,8 @@ def _counted(
     sizes: Mapping[str, int | None],
 ) -> Counted:
     run = view.run
+    made = [ref for ref in run.outputs if ref.startswith(MODEL_MARK)]
+    writes = [*(place.ref for place in view.owned), *made] or list(run.outputs)
     source = sum(counting[root].run.rows_in or 0 for root in roots)
     source_bytes = [sizes.get(root) for root in roots]
     known = [size for size in source_bytes if size is not None]
@@ -155,8 +159,7 @@ def _counted(
     return Counted(
         view.step,
         _names(place.ref for place in view.tables_in),
-        _names(place.ref for place in view.owned)
-        + _names(ref.replace(MODEL_MARK, "model ") for ref in run.outputs if ref.startswith(MODEL_MARK)),
+        _names(writes),
         run.rows_in or 0,
         run.rows_kept or 0,
         run.rows_rejected or 0,
@@ -168,7 +171,7 @@ def _counted(
 
 
 def _names(refs: Iterable[str]) -> tuple[str, ...]:
-    return tuple(storage.redacted(ref) for ref in refs)
+    return tuple(storage.redacted(ref.replace(MODEL_MARK, "model ")) for ref in refs)
 
 
 def _reasons(view: StepView) -> tuple[tuple[str, int], ...]:

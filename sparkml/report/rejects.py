@@ -14,7 +14,7 @@ from sparkml.frame import storage
 from sparkml.frame.pipeline import MODEL_MARK
 from sparkml.frame.schemas import REJECTS
 from sparkml.report.config import ReportConfig
-from sparkml.report.formats import excerpt, ratio
+from sparkml.report.formats import cell, excerpt, ratio
 from sparkml.report.lake import Excerpt, Lake, Place
 from sparkml.report.view import StepView
 
@@ -163,7 +163,7 @@ def _example(row: Mapping[str, Any], document: Excerpt | None, characters: int) 
         place,
         row["value"],
         row["threshold"],
-        excerpt(storage.redacted(row["detail"] or ""), characters),
+        cell(row["detail"] or "", characters),
         excerpt(document.text, characters) if document else "",
     )
 

@@ -1,31 +1,46 @@
-"""The lake behind the golden report: a few documents of every fate, and what each stage would have left."""
+"""The lake behind the golden report: two fine-tunings, two compressors, two scorings, and traps for a hasty reader.
+
+What the ledger names is literal. Around it lies what must never be shown, all of it marked `TRAP`: tables as they were
+before, tables and models that runs which failed have left since, and rows of other steps.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import IntegerType, StructField, StructType
-from sparkml.frame.runs import StageRun
+import pyarrow as pa
+from deltalake import write_deltalake
+from pyspark.sql import SparkSession
 
+from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger, Run, as_json
 from sparkml.frame.progress import Progress
+from sparkml.frame.registry import ModelRecord, TrainedOn
+from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import BRONZE, CLEAN, DUPLICATES, MODELS, REJECTS, RUNS, SCORES
-from sparkml.frame.tables import Tables
-from sparkml.stages.report import ReportConfig
+from sparkml.frame.stage import load_stage
+from sparkml.frame.tables import Tables, arrow_rows
+from sparkml.report.config import ReportConfig
 
-CONFIG = ReportConfig()
+LIMITS = ReportConfig()
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
-KEPT = StructType(
-    [
-        StructField("signals", StructType([StructField("n_words", IntegerType())]))
-        if field.name == "signals"
-        else field
-        for field in CLEAN.fields
-    ]
-)
+SIGNALS = pa.struct([("n_words", pa.int32())])
+KEPT = pa.schema([(field.name, SIGNALS if field.name == "signals" else field.type) for field in CLEAN])
+Row = Mapping[str, object]
+Layout = Callable[[pa.Table], dict[str, Any]]
+
+
+def in_one_file(rows: pa.Table) -> dict[str, Any]:
+    return {"data": rows}
+
+
+def upside_down_in_many_files(rows: pa.Table) -> dict[str, Any]:
+    return {"data": rows.take(list(range(len(rows)))[::-1]), "partition_by": ["doc_id"]}
+
+
 SHAPE = "Return a new array of given shape and type, filled with zeros."
 TEXTS = {
     "a1": SHAPE,
@@ -39,44 +54,279 @@ TEXTS = {
 }
 LABELS = {"a1": "numpy", "a2": "numpy", "a3": "numpy", "b1": "evil<b>", "c1": "numpy"}
 CLEAN_IDS, KEPT_IDS = ["a1", "a2", "a3", "b1", "c1"], ["a1", "b1", "c1"]
+TRAPS = [{"doc_id": f"t{n}", "text": "TRAP", "title": "TRAP", "label": "TRAP"} for n in range(8)]
+
+
+def documents(ids: list[str]) -> list[Row]:
+    return [
+        {"doc_id": i, "text": TEXTS[i], "n_words": 5, "title": f"title {i}", "label": LABELS[i]} for i in ids
+    ]
+
+
+def bronze() -> list[Row]:
+    return [
+        {"doc_id": i, "source": f"file:///src/{i}.py", "locator": "1", "text": text, "label": LABELS.get(i)}
+        for i, text in TEXTS.items()
+    ]
+
+
+def reject(step: str, doc_id: str | None, reason: str | None, **more: object) -> Row:
+    return {"stage": step, "step": step, "doc_id": doc_id, "drop_reason": reason, **more}
+
+
+REFUSED = reject(
+    "ingest",
+    "i1",
+    "invalid_json",
+    source="s3://user:password@bucket/part-1.jsonl.gz?token=abc",
+    locator="7",
+    detail="line 7: <oops>",
+)
+SHORT = [
+    reject("clean", "s1", "too_few_words", value=2.0, threshold=5.0),
+    reject("clean", "s2", "too_few_words", value=4.0, threshold=5.0),
+    reject("clean", "y1", "too_many_symbols", value=4.0, threshold=0.1),
+]
+RARE = {**reject("topics", "b1", "rare_label"), "stage": "finetune"}
+OLD = reject("old", "c1", "out_of_date", value=1.0)
+TRAP = [reject(step, "t0", "TRAP", detail="TRAP") for step in ("ingest", "clean", "dedupe", "topics", "old")]
+# Each version holds the whole table. What a step left of its own rows is at its own version alone.
 REJECTED = [
-    ("ingest", "i1", "file:///data/part-1.jsonl.gz", "7", "invalid_json", None, None, "line 7: <oops>", "r1"),
-    ("clean", "s1", None, None, "too_few_words", 2.0, 5.0, None, "r2"),
-    ("clean", "s2", None, None, "too_few_words", 4.0, 5.0, None, "r2"),
-    ("clean", "y1", None, None, "too_many_symbols", 4.0, 0.1, None, "r2"),
+    [REFUSED],
+    [REFUSED, *SHORT],
+    [TRAP[0], *SHORT, RARE],  # a run of ingest that failed came between
+    [REFUSED, TRAP[1], TRAP[3], OLD],
+    TRAP,
 ]
 REPEATED = [
-    ("a2", "exact", "a1", "a1", "a1", 1.0, "r3"),
-    ("a3", "near", "a1", "a1", "a1", 0.8125, "r3"),
+    {
+        "doc_id": "a2",
+        "kind": "exact",
+        "cluster_id": "a1",
+        "partner_id": "a1",
+        "kept_id": "a1",
+        "similarity": 1.0,
+    },
+    {
+        "doc_id": "a3",
+        "kind": "near",
+        "cluster_id": "a1",
+        "partner_id": "a1",
+        "kept_id": "a1",
+        "similarity": 0.8125,
+    },
 ]
-SCORED = [
-    ("a1", "classifier-int8", 1, "numpy", 0.9, {"numpy": 0.9, "evil<b>": 0.1}, "kept", 0, None, "h", "r8"),
-    (
-        "b1",
-        "classifier-int8",
-        1,
-        "evil<b>",
-        0.55,
-        {"numpy": 0.45, "evil<b>": 0.55},
-        "kept",
-        0,
-        None,
-        "h",
-        "r8",
+
+
+def scored(
+    step: str, doc_id: str, model: tuple[str, int], prediction: str | None, score: float | None, **more: Any
+) -> Row:
+    return {
+        "step": step,
+        "doc_id": doc_id,
+        "model_id": model[0],
+        "model_version": model[1],
+        "prediction": prediction,
+        "score": score,
+        "input_table": "kept",
+        "input_version": 0,
+        "text_hash": "h",
+        **more,
+    }
+
+
+BY_TOPIC = [
+    scored("by_topic", "a1", ("small", 1), "numpy", 0.9, scores=[("numpy", 0.9), ("evil<b>", 0.1)]),
+    scored("by_topic", "b1", ("small", 1), "evil<b>", 0.55, scores=[("numpy", 0.45), ("evil<b>", 0.55)]),
+    scored("by_topic", "c1", ("small", 1), None, None, error="too long"),
+    scored("by_topic", "a1", ("topics", 3), "numpy", 1.0, input_version=7),
+]
+BY_TONE = [scored("by_tone", i, ("tone", 1), "calm", 0.5) for i in KEPT_IDS]
+TRAP_SCORES = [scored(step, i, ("small", 1), "TRAP", 0.1) for step in ("by_topic", "by_tone") for i in TEXTS]
+SCORED = [BY_TOPIC, [*TRAP_SCORES[:8], *BY_TONE], TRAP_SCORES]
+
+
+def run_of(
+    at: float,
+    step: str,
+    stage: str,
+    *,
+    inputs: Mapping[str, int] | None = None,
+    outputs: Mapping[str, int] | None = None,
+    rows: tuple[int, int] | None = None,
+    seconds: float = 1.0,
+    config: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Run:
+    """A run `at` minutes after noon that read `rows[0]` rows and kept `rows[1]`, with the stage's configuration."""
+    start = NOON + timedelta(minutes=at)
+    values = load_stage(stage).config(**config).model_dump(mode="json") if config is not None else {}
+    return Run(
+        **{
+            "run_id": f"run-{step}-{at:g}",
+            "step": step,
+            "stage": stage,
+            "fingerprint": "f",
+            "status": SUCCEEDED,
+            "started_at": start,
+            "ended_at": start + timedelta(seconds=1),
+            "pipeline": "default",
+            "inputs": inputs or {},
+            "outputs": outputs or {},
+            "rows_in": rows[0] if rows else None,
+            "rows_kept": rows[1] if rows else None,
+            "rows_rejected": rows[0] - rows[1] if rows else None,
+            "seconds": seconds,
+            "config": as_json(values),
+            "code_version": "0.1.0",
+            "git_commit": "c" * 40,
+            "packages": {"torch": "2.13"},
+            **more,
+        }
+    )
+
+
+SOURCE = {"source": {"path": "/src"}}
+RUNS_DONE = [
+    # The step's first run succeeded, too; it was repeated after all others, and stays where it belongs.
+    run_of(
+        1, "clean", "clean", inputs={"bronze": 0}, outputs={"clean": 0, "rejects": 0}, rows=(8, 8), config={}
     ),
-    ("c1", "classifier-int8", 1, None, None, None, "kept", 0, "too long", "h", "r8"),
-    ("a1", "classifier", 3, "numpy", 1.0, None, "kept", 7, None, "h", "r7"),
+    run_of(
+        0,
+        "ingest",
+        "ingest",
+        outputs={"bronze": 0, "rejects": 0},
+        rows=(9, 8),
+        seconds=2,
+        bytes_in=4000,
+        config=SOURCE,
+    ),
+    run_of(
+        90,
+        "clean",
+        "clean",
+        inputs={"bronze": 0},
+        outputs={"clean": 1, "rejects": 1},
+        rows=(8, 5),
+        reasons={"too_few_words": 2, "too_many_symbols": 1},
+        config={},
+    ),
+    run_of(
+        2,
+        "dedupe",
+        "dedupe",
+        inputs={"clean": 1},
+        outputs={"kept": 0, "duplicates": 0, "rejects": 1},
+        rows=(5, 3),
+        seconds=4,
+        bytes_in=3000,
+        config={},
+    ),
+    run_of(
+        3,
+        "shard",
+        "shard",
+        inputs={"kept": 0, "duplicates": 0},
+        outputs={"samples": 0, "manifests": 0, "rejects": 1},
+        rows=(3, 3),
+        metrics={"tokens": 60.0, "samples": 2.0},
+        config={"sequence_length": 64},
+    ),
+    run_of(
+        4,
+        "train",
+        "train",
+        inputs={"samples": 0, "manifests": 0},
+        outputs={"models:encoder": 1},
+        config={"model_id": "encoder"},
+    ),
+    run_of(
+        6,
+        "topics",
+        "finetune",
+        inputs={"kept": 0, "duplicates": 0, "models:encoder": 1},
+        outputs={"models:topics": 1, "rejects": 2},
+        rows=(3, 2),
+        config={"model": "encoder", "model_id": "topics"},
+    ),
+    run_of(
+        5,
+        "tone",
+        "finetune",
+        inputs={"kept": 0, "duplicates": 0, "models:encoder": 1},
+        outputs={"models:tone": 1, "rejects": 2},
+        rows=(3, 3),
+        config={"model": "encoder", "model_id": "tone"},
+    ),
+    run_of(
+        7,
+        "small",
+        "compress",
+        inputs={"models:topics": 1},
+        outputs={"models:small": 1},
+        config={"model": "topics", "model_id": "small"},
+    ),
+    run_of(
+        8,
+        "smaller",
+        "compress",
+        inputs={"models:tone": 1},
+        outputs={"models:smaller": 1},
+        config={"model": "tone", "model_id": "smaller"},
+    ),
+    run_of(
+        9,
+        "by_topic",
+        "score",
+        inputs={"kept": 0, "models:small": 1},
+        outputs={"scores": 0},
+        rows=(3, 2),
+        reasons={"error": 1},
+        config={"model": "small/v1"},
+    ),
+    run_of(
+        10,
+        "by_tone",
+        "score",
+        inputs={"kept": 0, "models:tone": 1, "scores": 0},
+        outputs={"scores": 1},
+        rows=(3, 3),
+        config={"model": "tone"},
+    ),
+    # A step of another pipeline whose stage is not installed any more, and whose table was dropped.
+    run_of(
+        -30,
+        "old",
+        "retired",
+        inputs={"clean": 1, "s3://user:password@bucket/extra": 4},
+        outputs={"aged": 0, "rejects": 3},
+        rows=(5, 4),
+        pipeline="history",
+    ),
+    run_of(11, "report", "report", config={}, metrics={"TRAP": 1.0}),
 ]
-FINETUNE_RESULT = {
+RUNS_FAILED = [
+    run_of(20, step, stage, status=FAILED, outputs=outputs, error="the disk is full\n  next: free some space")
+    for step, stage, outputs in (
+        ("ingest", "ingest", {"bronze": 1, "rejects": 2}),
+        ("dedupe", "dedupe", {"kept": 1, "duplicates": 1}),
+        ("topics", "finetune", {"models:topics": 2}),
+        ("pretty", "retired", {"TRAP": 0}),
+    )
+]
+
+CLASSES = [
+    {"label": "evil<b>", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 1},
+    {"label": "numpy", "precision": 0.75, "recall": 1.0, "f1": 6 / 7, "support": 3},
+]
+TOPICS_RESULT = {
     "accuracy": 0.75,
     "macro_f1": 0.7,
-    "documents": 4,
-    "classes": [
-        {"label": "evil<b>", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 1},
-        {"label": "numpy", "precision": 0.75, "recall": 1.0, "f1": 6 / 7, "support": 3},
-    ],
+    "classes": CLASSES,
     "confusion": {"labels": ["evil<b>", "numpy"], "counts": [[0, 1], [0, 3]]},
 }
+TONE_RESULT = {"accuracy": 0.625, "macro_f1": 0.6, "classes": [{"label": "calm", "f1": 0.625, "support": 8}]}
 MEASURED = {
     "accuracy": 0.75,
     "macro_f1": 0.7,
@@ -85,167 +335,101 @@ MEASURED = {
     "latency_p95_ms": 6.5,
     "documents_per_second": 100.0,
 }
+INT8 = {**MEASURED, "size_bytes": 2_000_000, "documents_per_second": 250.0, "accuracy": 0.7}
+CURVE = [
+    {"step": 1, "train_loss": 8.0, "tokens_per_second": 100.0},
+    {"step": 2, "train_loss": 6.0, "tokens_per_second": 300.0, "validation_loss": 6.5},
+]
+TUNING_CURVE = [
+    {"weights": "pretrained", "step": 1, "loss": 1.5, "held_out_accuracy": None},
+    {"weights": "random", "step": 1, "loss": 2.5, "held_out_accuracy": 0.5},
+]
+HELD_OUT = {"held_out_documents": 4, "train_documents": 9}
+MODEL_FILES: dict[str, dict[str, Any]] = {
+    "encoder": {"curve.jsonl": CURVE},
+    "topics": {
+        "report.json": {
+            **HELD_OUT,
+            "pretrained": TOPICS_RESULT,
+            "random": {**TOPICS_RESULT, "accuracy": 0.5},
+        },
+        "curve.jsonl": TUNING_CURVE,
+    },
+    "tone": {"report.json": {**HELD_OUT, "pretrained": TONE_RESULT}},
+    "small": {"report.json": {"float32": MEASURED, "int8": INT8, "documents": 4, "flipped": 1}},
+    "smaller": {"report.json": {"float32": MEASURED, "int8": MEASURED, "documents": 8, "flipped": 0}},
+    "TRAP": {"report.json": {"pretrained": {"accuracy": 0.001, "classes": [{"label": "TRAP"}]}}},
+}
 
 
-def documents(ids: list[str]) -> list[tuple[object, ...]]:
-    return [(i, TEXTS[i], "en", 0.9, 5, None, f"title {i}", LABELS[i], (5,), {}, "r") for i in ids]
-
-
-def bronze() -> list[tuple[object, ...]]:
-    return [
-        (
-            i,
-            "set",
-            f"file:///src/{i}.py",
-            "1",
-            "h",
-            text,
-            None,
-            None,
-            None,
-            None,
-            LABELS.get(i),
-            {},
-            NOON,
-            "r1",
-        )
-        for i, text in TEXTS.items()
-    ]
-
-
-def ledger(stages: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    """Rows of `_runs` from (stage, rows in, kept, bytes in, seconds, inputs, outputs, metrics)."""
+def models(root: Path) -> list[Row]:
+    """Write the files of all models below `root`; gives the rows of the registry."""
+    for name, files in MODEL_FILES.items():
+        folder = root / "models" / name
+        folder.mkdir(parents=True)
+        for file, content in files.items():
+            lines = content if isinstance(content, list) else [content]
+            (folder / file).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     rows = []
-    for at, (stage, n_in, n_kept, n_bytes, seconds, inputs, outputs, metrics) in enumerate(stages):
-        start = NOON + timedelta(minutes=at)
-        config = json.dumps({"similarity_threshold": 0.7})
-        n_rejected = n_in - n_kept  # type: ignore[operator]
-        rows.append(
-            (
-                f"run-{stage}",
-                [],
-                stage,
-                "f",
-                "succeeded",
-                start,
-                start + timedelta(seconds=1),
-                inputs,
-                outputs,
-                n_in,
-                n_kept,
-                n_rejected,
-                {},
-                n_bytes,
-                seconds,
-                config,
-                "0.1.0",
-                "c" * 40,
-                {"torch": "2.13"},
-                metrics,
-                None,
-            )
+    for model_id, version, files, kind, parent, maker in (
+        ("encoder", 1, "encoder", "pretrained", None, "run-train-4"),
+        ("topics", 1, "topics", "finetuned", "encoder/v1", "run-topics-6"),
+        ("topics", 2, "TRAP", "finetuned", "encoder/v1", "run-topics-20"),  # of a run that failed
+        ("tone", 1, "tone", "finetuned", "encoder/v1", "run-tone-5"),
+        ("small", 1, "small", "int8", "topics/v1", "run-small-7"),
+        ("smaller", 1, "smaller", "int8", "tone/v1", "run-smaller-8"),
+    ):
+        record = ModelRecord(
+            model_id,
+            version,
+            str(root / "models" / files),
+            kind,
+            parent,
+            TrainedOn(manifest_id="m-1"),
+            {"accuracy": 0.75},
+            maker,
         )
+        rows.append(record.record(maker))
     return rows
 
 
-STAGES: list[tuple[object, ...]] = [
-    ("ingest", 9, 8, 4000, 2.0, [], [("bronze", 0)], {}),
-    ("clean", 8, 5, 4000, 1.0, [("bronze", 0)], [("clean", 0)], {}),
-    ("dedupe", 5, 3, 3000, 4.0, [("clean", 0)], [("kept", 0), ("duplicates", 0)], {}),
-    ("shard", 3, 3, 2000, 1.0, [("kept", 0)], [("samples", 0)], {"tokens": 60.0, "samples": 2.0}),
-    ("score", 3, 3, 2000, 2.0, [("kept", 0), ("models:classifier-int8", 1)], [("scores", 0)], {}),
-]
-DIED = (
-    "run-old",
-    [],
-    "clean",
-    "f",
-    "failed",
-    NOON - timedelta(hours=1),
-    NOON,
-    [],
-    [],
-    *((None,) * 3),
-    {},
-    None,
-    3.0,
-    "{}",
-    "0.1.0",
-    None,
-    {},
-    {},
-    "the disk is full\n  next: free some space",
-)
+def put(lake: Path, ref: str, schema: pa.Schema, rows: Sequence[Row], layout: Layout = in_one_file) -> None:
+    """A further version of a table, which holds these rows alone."""
+    write_deltalake(str(lake / ref), **layout(arrow_rows(schema, rows)), mode="overwrite")
 
 
-def write_models(tables: Tables, spark: SparkSession, folder: Path) -> None:
-    rows = []
-    for model_id, kind, parent in (
-        ("encoder", "pretrained", None),
-        ("classifier", "finetuned", "encoder/v1"),
-        ("classifier-int8", "int8", "classifier/v1"),
+def write_all(lake: Path, layout: Layout = in_one_file) -> None:
+    """The golden lake, every version of every table laid out by `layout`."""
+    for ref, schema, versions in (
+        ("bronze", BRONZE, [bronze(), TRAPS]),
+        ("clean", KEPT, [TRAPS, documents(CLEAN_IDS), TRAPS]),
+        ("kept", KEPT, [documents(KEPT_IDS), TRAPS]),
+        ("rejects", REJECTS, REJECTED),
+        ("duplicates", DUPLICATES, [REPEATED, [{**REPEATED[0], "kind": "TRAP"}]]),
+        ("scores", SCORES, SCORED),
     ):
-        path = folder / "models" / model_id / "v1"
-        path.mkdir(parents=True)
-        rows.append(
-            (model_id, 1, str(path), kind, parent, "m-1", None, None, {"accuracy": 0.75}, "r", "f", "r")
-        )
-        if model_id == "classifier":
-            # A version that a run which failed left behind is not the latest.
-            rows.append((model_id, 2, str(path), kind, parent, "m-1", None, None, {}, "run-old", "f", "r"))
-    tables.overwrite(spark.createDataFrame(rows, MODELS), "models")
-    encoder, classifier, int8 = (
-        folder / "models" / name / "v1" for name in ("encoder", "classifier", "classifier-int8")
-    )
-    points = [
-        {"step": 1, "train_loss": 8.0, "tokens_per_second": 100.0, "learning_rate": 0.1},
-        {
-            "step": 2,
-            "train_loss": 6.0,
-            "tokens_per_second": 300.0,
-            "learning_rate": 0.1,
-            "validation_loss": 6.5,
-        },
-    ]
-    (encoder / "curve.jsonl").write_text("".join(f"{json.dumps(point)}\n" for point in points))
-    report = {"labels": ["evil<b>", "numpy"], "held_out_documents": 4, "train_documents": 9}
-    both = {"pretrained": FINETUNE_RESULT, "random": {**FINETUNE_RESULT, "accuracy": 0.5}}
-    (classifier / "report.json").write_text(json.dumps({**report, **both}))
-    curve = [
-        {"weights": "pretrained", "step": 1, "loss": 1.5, "held_out_accuracy": None},
-        {"weights": "random", "step": 1, "loss": 2.5, "held_out_accuracy": 0.5},
-    ]
-    (classifier / "curve.jsonl").write_text("".join(f"{json.dumps(point)}\n" for point in curve))
-    small = {**MEASURED, "size_bytes": 2_000_000, "documents_per_second": 250.0, "accuracy": 0.7}
-    (int8 / "report.json").write_text(
-        json.dumps({"float32": MEASURED, "int8": small, "documents": 4, "flipped": 1})
-    )
+        for rows in versions:
+            put(lake, ref, schema, rows, layout)
+    put(lake, "models", MODELS, models(lake / "_artifacts"))
+    write_ledger(lake, [*RUNS_DONE, *RUNS_FAILED])
 
 
-def write_all(
-    tables: Tables, spark: SparkSession, folder: Path, shape: Callable[[DataFrame], DataFrame]
-) -> None:
-    """The golden lake, its tables laid out by `shape`."""
-    for ref, rows, schema in (
-        ("bronze", bronze(), BRONZE),
-        ("clean", documents(CLEAN_IDS), KEPT),
-        ("kept", documents(KEPT_IDS), KEPT),
-        ("rejects", REJECTED, REJECTS),
-        ("duplicates", REPEATED, DUPLICATES),
-        ("scores", SCORED, SCORES),
-        ("_runs", [DIED, *ledger(STAGES)], RUNS),
-    ):
-        tables.overwrite(shape(spark.createDataFrame(rows, schema)), ref)
-    write_models(tables, spark, folder)
+def write_ledger(lake: Path, runs: Sequence[Run]) -> None:
+    put(lake, "_runs", RUNS, [run.record() for run in runs])
 
 
-def report_job(spark: SparkSession, lake: Path) -> StageRun:
-    return StageRun(
-        spark=spark,
-        tables=Tables(spark, str(lake)),
+def report_job(spark: SparkSession, lake: Path, pipeline: str = "default") -> StageRun:
+    """What the runner gives the stage, its row `started` in the ledger included."""
+    tables = Tables(str(lake), lambda: spark)
+    job = StageRun(
+        tables=tables,
+        ledger=Ledger(tables),
+        step="report",
         stage="report",
         fingerprint="test",
         artifacts=str(lake / "_artifacts"),
         seed=17,
         progress=Progress(),
     )
+    job.ledger.put(Run(job.run_id, "report", "report", "test", STARTED, job.started_at, pipeline))
+    return job

@@ -6,74 +6,57 @@ import sys
 import zipfile
 from dataclasses import replace
 from datetime import datetime, timezone
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 import sparkml
-from sparkml.errors import InputError, StorageError
-from sparkml.report.classifier import Finetuning, LabelResult, Start, confusion_of
-from sparkml.report.contents import SECTIONS, Contents
-from sparkml.report.lake import read_lines, read_object
-from sparkml.report.page import key_figures, render
-from sparkml.report.rejects import Example, Reason, Rejects, StageRejects
-from sparkml.report.stages import Provenance
-from sparkml.stages.report import destination, write_page
+from sparkml.errors import ConfigError, StorageError
+from sparkml.frame import storage
+from sparkml.frame.registry import ModelRecord
+from sparkml.report.charts import Bars
+from sparkml.report.contents import Contents, Part
+from sparkml.report.finetuning import (
+    FINETUNING,
+    Finetuning,
+    LabelResult,
+    Start,
+    charts,
+    confusion_of,
+    figures,
+)
+from sparkml.report.lake import Model
+from sparkml.report.page import render
+from sparkml.report.rejects import Example, Reason, Rejects, StepRejects
+from sparkml.report.section import Facts, Rows, Section
+from sparkml.report.steps import Provenance
+from sparkml.stages.report import destination
+from tests.unit.report.page_reader import Page
 
 EVIL = "</style><script>alert('x')</script><img src=http://evil.example/x.png onerror=alert(1)>"
-VOID = {"meta", "br", "img", "link", "hr"}
-EMPTY = Contents(
-    title="sparkml run report",
-    lake="/lakes/demo",
-    run_id="20260301T120000-report-abcdef",
-    written_at=datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc),
-    provenance=Provenance(None, None, (), None, None),
-    funnel=None,
-    rejects=None,
-    duplicates=None,
-    training=None,
-    finetuning=None,
-    compression=None,
-    scores=None,
-    stages=None,
-)
 
 
-class Page(HTMLParser):
-    """Elements and references of a page; fails where a tag is not closed in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.references: list[str] = []
-        self.ids: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.references += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+def page_of(*parts: Part, title: str = "sparkml run report", lake: str = "/lakes/demo") -> Contents:
+    return Contents(
+        title=title,
+        lake=lake,
+        run_id="20260301T120000-report-abcdef",
+        written_at=datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc),
+        provenance=Provenance(),
+        parts=parts,
+    )
 
 
-def rejected(text: str) -> Rejects:
+def rejected(text: str) -> Part:
     example = Example("d1", text, text, 3.0, 50.0, text, text)
     reason = Reason("too_few_words", 4, 0.4, 1.0, 7.0, 1.0, 49.0, (50.0,), (example,))
-    return Rejects(4, (StageRejects("clean", 4, 10, (reason,), 0),))
+    found = Rejects(4, (StepRejects("clean", "clean", 4, 10, (reason,), 0),))
+    return Part("rejects", "Rejected documents", "rejects", found)
 
 
-def tuned(label: str) -> Finetuning:
-    return Finetuning(
-        model="classifier/v2",
-        path="/models/classifier/v2",
+def tuned(label: str, step: str = "topics") -> Part:
+    found = Finetuning(
+        model=f"{step}/v2",
         parent="encoder/v1",
         pretrained=Start("pretrained", 0.9, 0.8, ((1.0, 2.0), (2.0, 1.0)), ((2.0, 0.9),)),
         random=Start("random", 0.7, 0.6, ((1.0, 2.2), (2.0, 1.5)), ()),
@@ -85,19 +68,42 @@ def tuned(label: str) -> Finetuning:
         matrix=((9.0, 3.0), (0.0, 4.0)),
         majority=0.75,
     )
+    return Part(
+        f"{step}.{FINETUNING.key}",
+        f"Fine-tuning: {step}",
+        FINETUNING.template,
+        found,
+        step=step,
+        charts=charts(found),
+        figures=tuple(figures(found)),
+    )
 
 
-def test_an_empty_lake_gives_a_page_of_sentences() -> None:
-    page = render(EMPTY)
-    for key, title, missing in SECTIONS:
-        assert f'<section id="{key}"' in page
-        assert title in page
-        assert missing in page
-    assert [figure.value for figure in key_figures(EMPTY)] == ["–"] * 6
+def plain(found: Facts, step: str = "languages") -> Part:
+    section = Section("Languages", lambda view: found)
+    return Part(
+        f"{step}.{section.key}",
+        section.title,
+        section.template,
+        found,
+        step=step,
+        charts=section.charts(found),
+    )
+
+
+def test_a_part_without_contents_is_a_sentence() -> None:
+    page = Page(
+        render(page_of(Part("funnel", "Funnel", "funnel", None, "No step has counted documents yet.")))
+    )
+    assert page.sections == ["summary", "funnel"]
+    assert page.text("funnel") == "Funnel No step has counted documents yet."
 
 
 def test_texts_of_documents_cannot_become_markup() -> None:
-    page = render(replace(EMPTY, title=EVIL, lake=EVIL, rejects=rejected(EVIL), finetuning=tuned(EVIL)))
+    facts = Facts(
+        EVIL, {EVIL: EVIL}, (Rows(EVIL, (EVIL,), ((EVIL,),)),), {EVIL: Bars([EVIL], [1], EVIL, EVIL, EVIL)}
+    )
+    page = render(page_of(rejected(EVIL), tuned(EVIL), plain(facts), title=EVIL, lake=EVIL))
     found = Page(page)
     assert not {"script", "img", "link", "iframe", "object"} & set(found.tags)
     assert found.tags.count("style") == 1
@@ -105,7 +111,7 @@ def test_texts_of_documents_cannot_become_markup() -> None:
 
 
 def test_a_page_refers_to_nothing_outside_itself() -> None:
-    page = render(replace(EMPTY, rejects=rejected("some text"), finetuning=tuned("numpy")))
+    page = render(page_of(rejected("some text"), tuned("numpy"), tuned("numpy", "tone")))
     found = Page(page)
     assert found.references
     assert all(reference.startswith("#") for reference in found.references)
@@ -115,8 +121,18 @@ def test_a_page_refers_to_nothing_outside_itself() -> None:
     assert "default-src 'none'" in page
 
 
+def test_two_sections_of_one_stage_have_their_own_anchors_titles_and_drawings() -> None:
+    found = Page(render(page_of(tuned("numpy"), tuned("torch", "tone"))))
+    assert found.sections == ["summary", "topics.fine-tuning", "tone.fine-tuning"]
+    assert "numpy" in found.text("topics.fine-tuning")
+    assert "torch" not in found.text("topics.fine-tuning")
+    assert found.text("tone.fine-tuning").startswith("Fine-tuning: tone tone/v2 , from encoder/v1")
+    assert found.tags.count("svg") == 6
+
+
 def test_figures_and_headers_of_tables_are_there_for_those_who_do_not_see() -> None:
-    page = render(replace(EMPTY, rejects=rejected("text"), finetuning=tuned("numpy")))
+    table = Rows("By language", ("language", "documents"), (("en", 3),))
+    page = render(page_of(rejected("text"), tuned("numpy"), plain(Facts(tables=(table,)))))
     assert '<html lang="en">' in page
     assert page.count("<svg") == page.count('role="img" aria-label=') == 3
     assert page.count("<table") == page.count("<caption>")
@@ -125,7 +141,10 @@ def test_figures_and_headers_of_tables_are_there_for_those_who_do_not_see() -> N
 
 
 def test_the_summary_compares_pretrained_with_random_weights() -> None:
-    figure = key_figures(replace(EMPTY, finetuning=tuned("numpy")))[3]
+    assert (
+        Page(render(page_of(tuned("numpy")))).text("summary").count("against 0.700 from random weights") == 1
+    )
+    (figure,) = page_of(tuned("numpy")).figures
     assert (figure.name, figure.value, figure.note) == (
         "Accuracy",
         "0.900",
@@ -133,12 +152,53 @@ def test_the_summary_compares_pretrained_with_random_weights() -> None:
     )
 
 
+def test_facts_are_shown_without_a_template_of_their_own() -> None:
+    found = Facts(
+        "Two languages.",
+        {"documents": 1234, "share": 0.25, "sampled": True, "lowest": None},
+        (Rows("By language", ("language", "documents", "mean"), (("en", 1200, 1.5), ("fr", 34, None))),),
+        {"Documents by language": Bars(["en", "fr"], [1200, 34], "language", "documents", "Two bars.")},
+    )
+    page = render(page_of(plain(found)))
+    assert (
+        Page(page)
+        .text("languages.languages")
+        .startswith(
+            "Languages step languages Two languages. documents 1,234 share 0.25 sampled yes lowest – "
+            "By language language documents mean en 1,200 1.5 fr 34 –"
+        )
+    )
+    assert 'aria-label="Two bars."' in page
+    assert "<figcaption>Documents by language</figcaption>" in page
+    # Figures are aligned, names are not.
+    assert '<th scope="col">language</th><th scope="col" class="num">documents</th>' in page
+
+
+def test_facts_cannot_make_a_page_without_end_or_show_a_password() -> None:
+    secret = "s3://user:secret@bucket/x?token=abc"
+    rows = [(f"row-{n}", "w" * 10_000) for n in range(1000)]
+    page = render(page_of(plain(Facts(secret, {"place": secret}, (Rows("All", ("a", "b"), rows),)))))
+    assert len(page) < 80_000
+    assert "900 more rows are not shown." in page
+    assert "secret" not in page
+    assert "abc" not in page.replace("report-abcdef", "")
+    assert "s3://***@bucket/x?***" in page
+
+
+@pytest.mark.parametrize(
+    ("title", "key"),
+    [("Fine-tuning", "fine-tuning"), ("Top 3: labels & more", "top-3-labels-more"), ("语言", "section")],
+)
+def test_the_key_of_a_section_is_a_part_of_an_anchor(title: str, key: str) -> None:
+    assert Section(title, lambda view: None).key == key
+
+
 def test_equal_contents_are_equal_pages() -> None:
-    contents = replace(EMPTY, rejects=rejected("text"), finetuning=tuned("numpy"))
+    contents = page_of(rejected("text"), tuned("numpy"))
     assert render(contents) == render(contents)
 
 
-def test_templates_are_read_from_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_templates_are_read_from_a_zip(tmp_path: Path) -> None:
     package = Path(sparkml.__file__).parent
     archive = tmp_path / "sparkml.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
@@ -157,6 +217,18 @@ def test_templates_are_read_from_a_zip(tmp_path: Path, monkeypatch: pytest.Monke
     assert done.returncode == 0
 
 
+def test_other_commands_import_neither_matplotlib_nor_jinja2() -> None:
+    code = (
+        "import sys; from sparkml.frame.stage import load_stage, stage_names; "
+        "print(len([load_stage(name) for name in stage_names()])); import sparkml.cli.main; "
+        "print(sorted({'matplotlib', 'jinja2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    stages, imported = done.stdout.split("\n", 1)
+    assert int(stages) >= 9
+    assert imported.strip() == "[]"
+
+
 def test_a_confusion_matrix_that_does_not_fit_is_left_out() -> None:
     good = {"confusion": {"labels": ["a", "b"], "counts": [[1, 2], [3, 4]]}}
     assert confusion_of(good, ["b", "a"]) == (("b", "a"), ((4.0, 3.0), (2.0, 1.0)))
@@ -170,25 +242,20 @@ def test_a_curve_that_was_cut_off_and_a_report_that_is_none_are_read_as_far_as_t
 ) -> None:
     (tmp_path / "curve.jsonl").write_text('{"step": 1}\n[2]\n{"step": 3}\n{"ste', encoding="utf-8")
     (tmp_path / "report.json").write_text("{", encoding="utf-8")
-    assert read_lines(str(tmp_path), "curve.jsonl") == [{"step": 1}, {"step": 3}]
-    assert read_object(str(tmp_path), "report.json") == {}
-    assert read_object(str(tmp_path / "missing"), "report.json") == {}
+    model = Model(ModelRecord("topics", 1, f"file://{tmp_path}", "finetuned"))
+    assert model.lines("curve.jsonl") == [{"step": 1}, {"step": 3}]
+    assert model.object("report.json") == {}
+    assert replace(model, record=replace(model.record, path=str(tmp_path / "missing"))).object("x.json") == {}
 
 
-def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    file = tmp_path / "report" / "report.html"
-    write_page(file, b"old")
-    write_page(file, b"new")
-    assert file.read_text(encoding="utf-8") == "new"
-    assert [entry.name for entry in file.parent.iterdir()] == ["report.html"]
+def test_the_place_of_the_page(tmp_path: Path) -> None:
+    assert destination("/lake/_artifacts", None) == "/lake/_artifacts/report/report.html"
+    assert destination("s3://bucket/artifacts", None) == "s3://bucket/artifacts/report/report.html"
+    assert destination("s3://bucket/artifacts", "/mnt/report.html") == "/mnt/report.html"
+    assert destination("/lake/_artifacts", "s3a://bucket/report.html") == "s3://bucket/report.html"
+    assert destination("/lake/_artifacts", f"file://{tmp_path}/report.html") == f"{tmp_path}/report.html"
+    with pytest.raises(ConfigError, match="must not carry credentials"):
+        destination("/lake/_artifacts", "s3://key:secret@bucket/report.html")
     (tmp_path / "taken").write_text("a file where a folder should be", encoding="utf-8")
-    with pytest.raises(StorageError, match="cannot write the report"):
-        write_page(tmp_path / "taken" / "report.html", b"page")
-
-
-def test_the_place_of_the_page() -> None:
-    assert destination("/lake/_artifacts", None) == Path("/lake/_artifacts/report/report.html")
-    assert destination("s3a://bucket/artifacts", "/mnt/report.html") == Path("/mnt/report.html")
-    assert destination("file:///lake/_artifacts", None) == Path("/lake/_artifacts/report/report.html")
-    with pytest.raises(InputError, match=r"report\.file=PATH"):
-        destination("s3a://bucket/artifacts", None)
+    with pytest.raises(StorageError, match="cannot be written"):
+        storage.write_bytes(destination("/a", f"{tmp_path}/taken/report.html"), b"page")

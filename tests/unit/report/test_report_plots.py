@@ -7,15 +7,13 @@ import pytest
 from markupsafe import Markup
 
 from sparkml.report import plots
-from sparkml.report.plots import Curve
+from sparkml.report.charts import Bars, Confusion, Curve, Histogram, Lines
 
 EVIL = '<script>alert(1)</script>"&\x00 $x$'
 
 
 def drawn(name: str = "sizes") -> Markup:
-    return plots.bars(
-        name, ["2", "3–4"], [7, 1], x_label="documents", y_label="clusters", description="Two bars."
-    )
+    return plots.draw(name, Bars(["2", "3–4"], [7, 1], "documents", "clusters", "Two bars."))
 
 
 def test_the_same_numbers_are_the_same_bytes() -> None:
@@ -51,7 +49,7 @@ def test_labels_of_unknown_origin_are_text_and_nothing_else() -> None:
     from sparkml.report.formats import label
 
     names = [label(EVIL, 60), "日本語"]
-    svg = plots.confusion("confusion", names, [[3, 1], [0, 2]], description=names[0])
+    svg = plots.draw("confusion", Confusion(names, [[3, 1], [0, 2]], names[0]))
     root = ET.fromstring(svg)
     assert "script" not in {element.tag for element in root.iter()}
     assert names[0] in {element.text for element in root.iter("text")}
@@ -59,7 +57,7 @@ def test_labels_of_unknown_origin_are_text_and_nothing_else() -> None:
 
 
 def test_a_confusion_matrix_is_shaded_by_the_share_of_its_row() -> None:
-    root = ET.fromstring(plots.confusion("c", ["a", "b"], [[3, 1], [0, 0]], description="d"))
+    root = ET.fromstring(plots.draw("c", Confusion(["a", "b"], [[3, 1], [0, 0]], "d")))
     tips = [title.text for title in root.iter("title")]
     assert tips == [
         "a taken for a: 3 (75.0 %)",
@@ -71,9 +69,7 @@ def test_a_confusion_matrix_is_shaded_by_the_share_of_its_row() -> None:
 
 def test_a_long_curve_is_thinned_to_means_of_neighbours() -> None:
     points = [(float(x), float(x % 2)) for x in range(1, 1001)]
-    svg = plots.lines(
-        "loss", [Curve("loss", points, detail=10)], x_label="step", y_label="loss", description="d"
-    )
+    svg = plots.draw("loss", Lines([Curve("loss", points, detail=10)], "step", "loss", "d"))
     thin = plots._thinned(points, 10)
     assert len(thin) == 10
     assert thin[0] == (50.5, 0.5)
@@ -82,21 +78,13 @@ def test_a_long_curve_is_thinned_to_means_of_neighbours() -> None:
 
 def test_a_curve_of_one_point_can_be_seen() -> None:
     curves = [Curve("training", [(1.0, 2.0)]), Curve("validation", [(1.0, 2.5)], "contrast")]
-    svg = plots.lines("one", curves, x_label="step", y_label="loss", description="d")
+    svg = plots.draw("one", Lines(curves, "step", "loss", "d"))
     assert svg.count("<use") >= 2
     assert "validation" in svg
 
 
 def test_a_histogram_marks_the_threshold() -> None:
-    svg = plots.histogram(
-        "h",
-        [0.6, 0.8, 1.0],
-        [2, 5],
-        x_label="similarity",
-        y_label="pairs",
-        description="d",
-        mark=0.7,
-        mark_label="threshold 0.7",
-    )
+    chart = Histogram([0.6, 0.8, 1.0], [2, 5], "similarity", "pairs", "d", 0.7, "threshold 0.7")
+    svg = plots.draw("h", chart)
     assert "threshold 0.7" in svg
     assert "var(--contrast)" in svg
