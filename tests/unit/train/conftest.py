@@ -59,7 +59,8 @@ def training_job(tmp_path: Path) -> Callable[..., TrainingJob]:
             model_folder=str(tmp_path / run / "model"),
             run_name=run,
             tensorboard_folder=str(tmp_path / "tensorboard" / run),
-            mlflow_uri=(tmp_path / "mlflow").as_uri(),
+            mlflow_uri="",
+            mlflow_store=str(tmp_path / "mlflow"),
         )
 
     return make

@@ -42,6 +42,7 @@ def test_it_learns_and_writes_a_model_folder(training_job):
         "tokenizer.json",
         "curve.jsonl",
         "training.json",
+        "checksums.json",
     }
     curve = read_curve(Path(job.model_folder) / "curve.jsonl")
     assert [point["step"] for point in curve] == list(range(1, 151))
