@@ -50,9 +50,7 @@ def ledger(tables: Tables) -> Ledger:
 def stage_run(tables: Tables, ledger: Ledger, tmp_path: Path) -> Callable[..., StageRun]:
     """Makes what a stage's `run` gets, on the fresh lake: `stage_run("clean")`, `stage_run("clean", step="web")`."""
 
-    def make(
-        stage: str, *, step: str | None = None, fingerprint: str = "test", seed: int = 17
-    ) -> StageRun:
+    def make(stage: str, *, step: str | None = None, fingerprint: str = "test", seed: int = 17) -> StageRun:
         return new_run(
             tables, ledger, tmp_path / "artifacts", stage, step=step, fingerprint=fingerprint, seed=seed
         )

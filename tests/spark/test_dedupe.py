@@ -53,9 +53,7 @@ def document(doc_id: str | None, text: str | None, **columns: object) -> tuple[o
 
 @pytest.fixture
 def dedupe(stage_run: StageRuns, write_table: Write, spark: SparkSession) -> Callable[..., RunReport]:
-    def go(
-        rows: list[tuple[object, ...]] | DataFrame, step: str = "dedupe", **config: object
-    ) -> RunReport:
+    def go(rows: list[tuple[object, ...]] | DataFrame, step: str = "dedupe", **config: object) -> RunReport:
         frame = rows if isinstance(rows, DataFrame) else spark.createDataFrame(rows, SCHEMA)
         write_table("clean", frame.withColumn("run_id", F.lit("cleaned")))
         report = stage.run(stage_run("dedupe", step=step), DedupeConfig(**config))

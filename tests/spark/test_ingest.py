@@ -169,9 +169,7 @@ def test_two_steps_keep_their_own_records_and_rejects(stage_run: Make, tables: T
     (source / "b.jsonl").write_bytes(b'{"text": "only one"}\nnot json')
     for step, name in (("left", "a.jsonl"), ("right", "b.jsonl")):
         run(stage_run("ingest", step=step), config(source / name, target=step))
-    texts = {
-        step: sorted(row["text"] for row in tables.read(step).collect()) for step in ("left", "right")
-    }
+    texts = {step: sorted(row["text"] for row in tables.read(step).collect()) for step in ("left", "right")}
     assert texts == {"left": TEXTS, "right": ["only one"]}
     rejects = [(row["step"], row["drop_reason"]) for row in tables.read("rejects").collect()]
     assert sorted(rejects) == [

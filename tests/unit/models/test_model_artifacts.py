@@ -60,7 +60,10 @@ def test_a_file_that_was_cut_off_altered_or_removed_is_named(artifact: Path, nam
     whole = file.read_bytes()
     half = len(whole) // 2
     altered = whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :]
-    for content, got in ((whole[:half], f"got: {half} bytes"), (altered, f"got: {len(whole)} bytes, altered")):
+    for content, got in (
+        (whole[:half], f"got: {half} bytes"),
+        (altered, f"got: {len(whole)} bytes, altered"),
+    ):
         file.write_bytes(content)
         with pytest.raises(InputError, match=got) as caught:
             localise(str(artifact))
