@@ -13,9 +13,10 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from sparkml.frame.runs import RunReport, StageRun
 
 from sparkml.errors import InputError
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
 from sparkml.kernels.hashing import content_hash, document_id
 from sparkml.stages.ingest.config import IngestConfig
@@ -35,7 +36,8 @@ TEXTS = ["first", "second", "third"]
 
 
 def config(path: object, **fields: Any) -> IngestConfig:
-    stage = {name: fields.pop(name) for name in ("split_bytes", "max_record_bytes") if name in fields}
+    own = ("split_bytes", "max_record_bytes", "target")
+    stage = {name: fields.pop(name) for name in own if name in fields}
     return IngestConfig(source={"path": str(path), "dataset": "demo", **fields}, **stage)
 
 
@@ -94,7 +96,7 @@ def test_golden_rows(stage_run: Make, tables: Tables, source: Path) -> None:
     assert rejects["invalid_utf8"]["locator"] == str(offset)
     assert rejects["invalid_utf8"]["value"] == offset + 13
     assert rejects["invalid_utf8"]["doc_id"] == document_id("demo", "a.jsonl", str(offset))
-    assert {row["stage"] for row in rejects.values()} == {"ingest"}
+    assert {(row["stage"], row["step"]) for row in rejects.values()} == {("ingest", "ingest")}
 
 
 def test_empty_folder_is_an_error_and_an_empty_file_is_an_empty_table(
@@ -176,6 +178,21 @@ def test_the_number_of_partitions_changes_nothing(stage_run: Make, tables: Table
     assert ingest(stage_run, many).rows_kept == 503
     for table in ("bronze", "rejects"):
         assert_same_content(tables.read(table, 0), tables.read(table))
+
+
+def test_two_steps_keep_their_own_records_and_rejects(stage_run: Make, tables: Tables, source: Path) -> None:
+    (source / "b.jsonl").write_bytes(b'{"text": "only one"}\nnot json')
+    for step, name in (("left", "a.jsonl"), ("right", "b.jsonl")):
+        run(stage_run("ingest", step=step), config(source / name, target=step))
+    texts = {step: sorted(row["text"] for row in tables.read(step).collect()) for step in ("left", "right")}
+    assert texts == {"left": TEXTS, "right": ["only one"]}
+    rejects = [(row["step"], row["drop_reason"]) for row in tables.read("rejects").collect()]
+    assert sorted(rejects) == [
+        ("left", "invalid_utf8"),
+        ("left", "malformed_json"),
+        ("left", "missing_text"),
+        ("right", "malformed_json"),
+    ]
 
 
 def test_an_id_given_twice_stays_with_its_first_place(

@@ -10,19 +10,20 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from sparkml.frame.runs import RunReport, StageRun
 from tokenizers import Tokenizer
 
 from sparkml.errors import TableError
 from sparkml.feed.manifest import Manifest, ShardFile
-from sparkml.frame.progress import Progress
+from sparkml.frame.ledger import Ledger
 from sparkml.frame.splits import with_split
+from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import DataFile, Tables
 from sparkml.stages.shard import stage
 from sparkml.stages.shard.manifests import check_equal_groups, read_facts
 from sparkml.stages.shard.sizes import FileShape
 from sparkml.stages.shard.stage import ShardConfig, run, transform
 from sparkml.stages.shard.vocabulary import train_bpe
+from tests.runs import new_run
 
 KEPT_DDL = "doc_id string, text string"
 DUPLICATES_DDL = (
@@ -55,7 +56,8 @@ class Lake:
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder = spark, folder
-        self.tables = Tables(spark, str(folder / "lake"))
+        self.tables = Tables(str(folder / "lake"), lambda: spark)
+        self.ledger = Ledger(self.tables)
         self.tables.overwrite(spark.createDataFrame([], DUPLICATES_DDL), "twins")
 
     def put(self, documents: list[tuple[object, ...]] | DataFrame) -> None:
@@ -65,18 +67,10 @@ class Lake:
         )
         self.tables.overwrite(rows, "source")
 
-    def shard(self, **changed: object) -> RunReport:
-        """Run the stage on what lies there, with fields of `SMALL` changed."""
-        job = StageRun(
-            spark=self.spark,
-            tables=self.tables,
-            stage="shard",
-            fingerprint="test",
-            artifacts=str(self.folder / "artifacts"),
-            seed=17,
-            progress=Progress(),
-        )
-        report = run(job, SMALL.model_copy(update=changed))
+    def shard(self, config: ShardConfig = SMALL, step: str = "shard") -> RunReport:
+        """Run the stage on what lies there."""
+        job = new_run(self.tables, self.ledger, self.folder / "artifacts", "shard", step=step)
+        report = run(job, config)
         report.check("shard")
         return report
 
@@ -84,9 +78,10 @@ class Lake:
         """The samples without the run that wrote them."""
         return self.tables.read("samples", version).drop("run_id")
 
-    def manifests(self) -> dict[str, Manifest]:
-        """The manifest of each split."""
-        rows = self.tables.read("manifests").collect()
+    def manifests(self, table: str = "samples") -> dict[str, Manifest]:
+        """The manifest of each split of a table of samples."""
+        rows = self.tables.read("manifests").where(F.col("table") == table).collect()
+        assert len(rows) == 2
         return {row["split"]: Manifest.from_record(row.asDict(recursive=True)) for row in rows}
 
     def manifest_ids(self) -> dict[str, str]:
@@ -262,13 +257,25 @@ def test_a_document_without_text_becomes_a_reject(spark: SparkSession, fresh: La
     fresh.put([("null", None), ("empty", ""), ("space", " "), ("text", "a [SEP] b [PAD]")])
     report = fresh.shard()
     assert (report.rows_in, report.rows_kept, dict(report.reasons)) == (4, 2, {"no_tokens": 2})
-    rejects = fresh.tables.read("rejects").select("stage", "doc_id", "drop_reason", "value", "detail")
+    # Another step of the stage has its own samples, manifests and rejects.
+    fresh.tables.overwrite(
+        spark.createDataFrame([("none", None), ("text", "a b c")], KEPT_DDL), "other_source"
+    )
+    other = SMALL.model_copy(update={"source": "other_source", "target": "longer", "sequence_length": 32})
+    assert fresh.shard(other, step="longer").rows_kept == 1
+    lengths = {
+        table: {manifest.sequence_length for manifest in fresh.manifests(table).values()}
+        for table in ("samples", "longer")
+    }
+    assert lengths == {"samples": {16}, "longer": {32}}
+    rejects = fresh.tables.read("rejects").select("stage", "step", "doc_id", "drop_reason", "value", "detail")
     expected = spark.createDataFrame(
         [
-            ("shard", "empty", "no_tokens", 0.0, "text is empty"),
-            ("shard", "null", "no_tokens", 0.0, "text is null"),
+            ("shard", "shard", "empty", "no_tokens", 0.0, "text is empty"),
+            ("shard", "shard", "null", "no_tokens", 0.0, "text is null"),
+            ("shard", "longer", "none", "no_tokens", 0.0, "text is null"),
         ],
-        "stage string, doc_id string, drop_reason string, value double, detail string",
+        "stage string, step string, doc_id string, drop_reason string, value double, detail string",
     )
     assert_df_equality(rejects, expected, ignore_row_order=True, ignore_nullable=True)
     tokens = dict(documents_in([row.asDict() for row in fresh.samples().collect()]))["text"]
