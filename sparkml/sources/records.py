@@ -56,7 +56,7 @@ class ReadOptions:
     quote: str | None
     max_record_bytes: int
     batch_bytes: int
-    max_inflation: int = 1_000
+    max_inflation: int
 
 
 def too_large(position: int, locator: str, size: int | None, limit: int) -> Defect:

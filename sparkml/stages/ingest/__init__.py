@@ -1,6 +1,5 @@
 """Source files -> `bronze`, one row a record, without loss: what cannot be a document becomes a reject.
 
-The driver lists the files (`listing`, `environment`) and cuts them into splits (`splits`). Tasks read splits
-(`reader`), with one reader a format (`json_lines`, `delimited`, `parquet`, `plain_text`, `docstrings`), and
-build rows (`documents`).
+The driver lists the files (`sources.listing`, `sources.environment`) and cuts them into splits (`sources.splits`). Tasks
+read splits (`sources.reader`), with one reader a format (`sources.formats.table`), and build rows (`sources.documents`).
 """

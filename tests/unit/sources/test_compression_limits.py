@@ -236,7 +236,7 @@ class CountedFile(io.BytesIO):
 
 
 def text_split(data: bytes, name: str, limit: int) -> tuple[CountedFile, OpenSplit]:
-    options = ReadOptions("/", "d", "text", None, None, True, None, None, limit, 1 << 20)
+    options = ReadOptions("/", "d", "text", None, None, True, None, None, limit, 1 << 20, 1_000)
     split = Split(0, 0, "text", f"/{name}", f"file:///{name}", name, 0, -1, None, None)
     file = CountedFile(data)
     return file, OpenSplit(file, split, options)
