@@ -1,17 +1,16 @@
 # Databricks notebook source
 # MAGIC %md
 # MAGIC # Look at a lake
-# MAGIC What the stages did, what was rejected and why, which documents are duplicates, and what the model said.
+# MAGIC What the steps did, what was rejected and why, which documents are duplicates, and what the model said.
 # MAGIC Set `sparkml.lake` in the Spark configuration, or run it beside a folder `lake`.
 
 # COMMAND ----------
 
 from pyspark.sql import functions as F
 
-from sparkml.frame.runs import RunLedger
-from sparkml.frame.tables import Tables
+import sparkml
 
-tables = Tables(spark, spark.conf.get("sparkml.lake", "lake"))
+lake = sparkml.open_lake(spark.conf.get("sparkml.lake", "lake"), spark)
 
 # COMMAND ----------
 
@@ -19,9 +18,9 @@ tables = Tables(spark, spark.conf.get("sparkml.lake", "lake"))
 
 # COMMAND ----------
 
-runs = tables.read("_runs").orderBy("started_at")
-runs.select("stage", "status", "rows_in", "rows_kept", "rows_rejected", "seconds").show(50, truncate=False)
-newest = {row["stage"]: row["run_id"] for row in RunLedger(spark, tables).rows()}
+columns = ("step", "stage", "status", "rows_in", "rows_kept", "rows_rejected", "seconds")
+lake.spark("_runs").orderBy("started_at").select(*columns).show(50, truncate=False)
+newest = {run.step: run.run_id for run in lake.runs()}
 
 # COMMAND ----------
 
@@ -29,8 +28,8 @@ newest = {row["stage"]: row["run_id"] for row in RunLedger(spark, tables).rows()
 
 # COMMAND ----------
 
-reasons = tables.read("rejects").groupBy("stage", "drop_reason").agg(F.count("*").alias("documents"))
-reasons.orderBy(F.desc("documents"), "stage", "drop_reason").show(50, truncate=False)
+reasons = lake.spark("rejects").groupBy("step", "drop_reason").agg(F.count("*").alias("documents"))
+reasons.orderBy(F.desc("documents"), "step", "drop_reason").show(50, truncate=False)
 
 # COMMAND ----------
 
@@ -38,14 +37,16 @@ reasons.orderBy(F.desc("documents"), "stage", "drop_reason").show(50, truncate=F
 
 # COMMAND ----------
 
-near = tables.read("duplicates").where("kind = 'near'").orderBy("similarity", "doc_id")
+near = lake.spark("duplicates").where("kind = 'near'").orderBy("similarity", "doc_id")
 near.select("doc_id", "partner_id", "similarity").show(10, truncate=False)
 
 # COMMAND ----------
 
-# MAGIC %md ## Predictions the model was least sure of
+# MAGIC %md ## Models, and the predictions that they were least sure of
 
 # COMMAND ----------
 
-unsure = tables.read("scores").where("error IS NULL").orderBy("score", "doc_id")
-unsure.select("doc_id", "prediction", "score").show(10, truncate=False)
+for model in lake.models():
+    print(model.name, model.kind, model.parent or "", dict(model.metrics))
+unsure = lake.spark("scores").where("error IS NULL").orderBy("score", "doc_id")
+unsure.select("step", "doc_id", "prediction", "score").show(10, truncate=False)

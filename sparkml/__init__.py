@@ -1,3 +1,41 @@
-"""sparkml: from raw documents to scored tables on one Spark cluster."""
+"""sparkml: from raw documents to scored tables on one Spark cluster.
+
+    import sparkml
+
+    lake = sparkml.open_lake("lake")                     # a folder, a URI or catalog.schema; needs no JVM
+    lake.tables()                                        # ["bronze", "clean", ...]
+    lake.read("scores").num_rows                         # an Arrow table, as succeeded runs left it
+    lake.runs(), lake.models()                           # the ledger and the registry
+    lake.trace("scores", doc_id)                         # back to the source
+    lake.spark("kept")                                   # the same as a Spark DataFrame
+
+    sparkml.run_pipeline("default", "lake=lake", "ingest.source.path=/data/*.jsonl")
+    scorer = sparkml.load_scorer(lake.model("classifier").path)
+    scorer.score(["a text", "another"])                  # float32 [2, len(scorer.labels)]
+
+Nothing is imported before it is asked for.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "Lake": "sparkml.face",
+    "SparkmlError": "sparkml.errors",
+    "load_scorer": "sparkml.face",
+    "open_lake": "sparkml.face",
+    "run_pipeline": "sparkml.face",
+}
+__all__ = ["Lake", "SparkmlError", "__version__", "load_scorer", "open_lake", "run_pipeline"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module `sparkml` has no attribute `{name}`")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

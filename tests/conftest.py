@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkml.frame.config import ProjectConfig, load_config
-from sparkml.frame.pipeline import config_types
-from sparkml.frame.progress import Progress
-from sparkml.frame.runs import StageRun
+from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig, load_config
+from sparkml.frame.ledger import Ledger
+from sparkml.frame.run import StageRun
+from sparkml.frame.schemas import spark_schema
 from sparkml.frame.session import build_session
 from sparkml.frame.tables import Tables
+from tests.runs import new_run
 
 SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
 
@@ -21,7 +23,7 @@ SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffl
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The session of the tests: real Spark, real Delta, two slots."""
-    session = build_session(load_config("local", SMALL, stages={}).spark, name="sparkml-tests")
+    session = build_session(load_config("local", SMALL).spark, name="sparkml-tests")
     yield session
     session.stop()
 
@@ -35,22 +37,22 @@ def lake(tmp_path: Path) -> str:
 @pytest.fixture
 def tables(spark: SparkSession, lake: str) -> Tables:
     """The tables of the fresh lake."""
-    return Tables(spark, lake)
+    return Tables(lake, lambda: spark)
 
 
 @pytest.fixture
-def stage_run(spark: SparkSession, tables: Tables, tmp_path: Path) -> Callable[..., StageRun]:
-    """Makes what a stage's `run` gets, on the fresh lake: `job = stage_run("clean")`."""
+def ledger(tables: Tables) -> Ledger:
+    """The ledger of the fresh lake."""
+    return Ledger(tables)
 
-    def make(stage: str, *, fingerprint: str = "test", seed: int = 17) -> StageRun:
-        return StageRun(
-            spark=spark,
-            tables=tables,
-            stage=stage,
-            fingerprint=fingerprint,
-            artifacts=str(tmp_path / "artifacts"),
-            seed=seed,
-            progress=Progress(),
+
+@pytest.fixture
+def stage_run(tables: Tables, ledger: Ledger, tmp_path: Path) -> Callable[..., StageRun]:
+    """Makes what a stage's `run` gets, on the fresh lake: `stage_run("clean")`, `stage_run("clean", step="web")`."""
+
+    def make(stage: str, *, step: str | None = None, fingerprint: str = "test", seed: int = 17) -> StageRun:
+        return new_run(
+            tables, ledger, tmp_path / "artifacts", stage, step=step, fingerprint=fingerprint, seed=seed
         )
 
     return make
@@ -61,7 +63,8 @@ def write_table(spark: SparkSession, tables: Tables) -> Callable[..., int]:
     """Writes rows as a table of the fresh lake: `write_table("bronze", rows, schema)`; returns the version."""
 
     def write(name: str, rows: list[tuple[object, ...]] | DataFrame, schema: object = None) -> int:
-        frame = rows if isinstance(rows, DataFrame) else spark.createDataFrame(rows, schema)  # type: ignore[call-overload]
+        columns = spark_schema(schema) if isinstance(schema, pa.Schema) else schema
+        frame = rows if isinstance(rows, DataFrame) else spark.createDataFrame(rows, columns)  # type: ignore[call-overload]
         return tables.overwrite(frame, name).version
 
     return write
@@ -69,9 +72,9 @@ def write_table(spark: SparkSession, tables: Tables) -> Callable[..., int]:
 
 @pytest.fixture
 def project(lake: str) -> Callable[..., ProjectConfig]:
-    """The configuration of the fresh lake with overrides: `project("clean.min_words=3")`."""
+    """The configuration of the fresh lake with overrides: `project("clean.min_words=3", pipeline="curate")`."""
 
-    def load(*overrides: str) -> ProjectConfig:
-        return load_config("local", [f"lake={lake}", *SMALL, *overrides], stages=config_types())
+    def load(*overrides: str, pipeline: str = DEFAULT_PIPELINE) -> ProjectConfig:
+        return load_config("local", [f"lake={lake}", *SMALL, *overrides], pipeline=pipeline)
 
     return load

@@ -34,7 +34,7 @@ def tiny_tokenizer(folder: Path) -> Path:
 
 
 def tiny_encoder(folder: Path, seed: int = 1) -> Path:
-    """Write an encoder folder with random weights."""
-    tokenizer_file = tiny_tokenizer(folder.parent / "tokenizer")
-    vocabulary = Tokenizer.from_file(str(tokenizer_file)).get_vocab_size()
-    return save_model(build_masked_lm(SHAPE, vocabulary, seed), folder, tokenizer_file)
+    """Write an encoder with random weights into a folder, which is made where it is missing."""
+    tokenizer = tiny_tokenizer(folder).read_bytes()
+    vocabulary = Tokenizer.from_str(tokenizer.decode()).get_vocab_size()
+    return save_model(build_masked_lm(SHAPE, vocabulary, seed), folder, tokenizer)

@@ -13,14 +13,14 @@ from rich.console import Console
 from sparkml import __version__
 from sparkml.cli import screens
 from sparkml.cli.databricks import job_yaml
-from sparkml.errors import NotApplicableError, SparkmlError, UsageError
+from sparkml.errors import SparkmlError, UsageError
 from sparkml.frame.checks import check_storage, everything_is_there, known_in_lake
 from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig, load_config
 from sparkml.frame.lineage import trace as trace_document
 from sparkml.frame.locks import lake_lock
 from sparkml.frame.pipeline import Step
 from sparkml.frame.progress import Progress
-from sparkml.frame.runner import Runner, StepOutcome
+from sparkml.frame.runner import Runner
 from sparkml.frame.session import Session
 from sparkml.frame.tables import first_line
 from sparkml.log import configure_logging, get_logger
@@ -248,39 +248,15 @@ def _execute(
     with lake_lock(config.lake, command) as locked, _opened(asked, log_level, config) as opened:
         if locked:
             opened.runner.ledger.abandon_started()
-        outcomes = run_steps(opened.runner, opened.console, steps, config, force=force, whole=whole)
-        screens.show_closing(opened.console, outcomes, config)
-
-
-def run_steps(
-    runner: Runner,
-    console: Console,
-    steps: Sequence[Step],
-    config: ProjectConfig,
-    *,
-    force: bool,
-    whole: bool,
-) -> list[StepOutcome]:
-    """Run steps in order. In a `whole` pipeline, one that does not apply is left out, and what depends on it."""
-    outcomes: list[StepOutcome] = []
-    left_out: set[str] = set()
-    for step in steps:
-        missing = left_out.intersection(config.pipeline.upstream(step))
-        if missing and not step.stage.last:
-            left_out.add(step.name)
-            screens.show_left_out(console, step, f"needs {', '.join(sorted(missing))}")
-            continue
-        try:
-            outcome = runner.run(step, force=force)
-        except NotApplicableError as error:
-            if not whole:
-                raise
-            left_out.add(step.name)
-            screens.show_left_out(console, step, f"{error.what}; {error.next_action}")
-            continue
-        outcomes.append(outcome)
-        screens.show_outcome(console, outcome)
-    return outcomes
+        console = opened.console
+        outcomes = opened.runner.run_steps(
+            steps,
+            force=force,
+            whole=whole,
+            on_outcome=lambda outcome: screens.show_outcome(console, outcome),
+            on_left_out=lambda step, why: screens.show_left_out(console, step, why),
+        )
+        screens.show_closing(console, outcomes, config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

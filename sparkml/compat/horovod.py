@@ -1,9 +1,11 @@
-"""Horovod 0.28.1 over Gloo, started by hand: its own launchers know no barrier mode and no heartbeat.
+"""Horovod 0.28.1 over Gloo, started by hand: its own launchers have neither barrier mode nor a heartbeat.
 
-Before `init` a rank finds its place in the environment; rank 0's host runs the rendezvous. The rendezvous
-speaks HTTP without authentication, so it listens on the cluster's interface only, and every attempt gets a
-fresh one: initialising twice on one is racy. A peer that never reaches `init` ends the others by SIGABRT, so
-a rank belongs in a process of its own.
+Before `init` a rank finds its place in the environment; rank 0's host runs the rendezvous. Every attempt gets a
+fresh one: initialising twice on one is racy. A peer that never reaches `init` ends the others by SIGABRT, so a
+rank belongs in a process of its own.
+
+For a trusted network only: the rendezvous speaks HTTP without authentication (it is bound to the cluster's interface,
+not to all), and Gloo neither authenticates nor encrypts the tensors.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ class HorovodCollective:
         self._hvd.init()
         self.rank: int = self._hvd.rank()
         self.size: int = self._hvd.size()
+        self.local_rank: int = self._hvd.local_rank()
 
     def allreduce_(self, tensor: Tensor) -> None:
         """Replace a float tensor by its sum over the ranks; bf16 is not supported by Horovod's Gloo."""
@@ -106,6 +109,11 @@ def interface_of(address: str) -> str:
     raise MissingToolError("no network interface of this host has its address", where=address)
 
 
+def local_rank(rank: int, hosts: Sequence[str]) -> int:
+    """The number of a rank among those of its host; `hosts[r]` is the address of the host of rank `r`."""
+    return list(hosts[:rank]).count(hosts[rank])
+
+
 def _slots(hosts: Sequence[str]) -> list[Any]:
     """Horovod's description of every rank: `hosts[r]` may name a host more than once, in any order.
 
@@ -114,7 +122,7 @@ def _slots(hosts: Sequence[str]) -> list[Any]:
     """
     from horovod.runner.common.util.hosts import SlotInfo
 
-    local_ranks = [list(hosts[:rank]).count(host) for rank, host in enumerate(hosts)]
+    local_ranks = [local_rank(rank, hosts) for rank in range(len(hosts))]
     peers = [
         [other for other in range(len(hosts)) if local_ranks[other] == local_ranks[rank]]
         for rank in range(len(hosts))

@@ -1,4 +1,4 @@
-"""What the ranks of a training do together: a small protocol, and the implementation for one process."""
+"""What the ranks of a training do together: a small protocol, and its implementation for one process."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class Collective(Protocol):
         """The number of ranks."""
         ...
 
+    @property
+    def local_rank(self) -> int:
+        """The number of this rank among those of its host: which of the host's GPUs is its own."""
+        ...
+
     def allreduce_(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over the ranks."""
         ...
@@ -45,6 +50,7 @@ class SingleProcess:
 
     rank = 0
     size = 1
+    local_rank = 0
 
     def allreduce_(self, tensor: Tensor) -> None:
         """The sum over one rank is the tensor itself."""

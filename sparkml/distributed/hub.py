@@ -1,11 +1,9 @@
-"""The driver's ear: a line to every rank's supervisor; logs, progress, the verdict on who died."""
+"""What the driver knows of the ranks of one attempt: logs, progress, heartbeats, and which rank failed first."""
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import signal
-import socket
 import threading
 import time
 from collections import deque
@@ -14,25 +12,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkml import errors
-from sparkml.distributed.channel import Line, keep_alive
+from sparkml.distributed.channel import Connection, ProtocolError
+from sparkml.distributed.listener import Hello, Listener
 from sparkml.distributed.rank import EXIT_PEER_FAILED
-from sparkml.distributed.reporter import COLLECTIVE, START
+from sparkml.distributed.reporter import COLLECTIVE, START, WORK
 from sparkml.errors import SparkmlError, TrainingError
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
 _WATCH_SECONDS = 0.2
-# After the first rank has ended badly its peers fail too; a moment later it is known who was first.
+# After the first rank has failed its peers fail too; a moment later it is known who was first.
 _VERDICT_SECONDS = 1.0
 _TAIL_LINES = 20
 
 
 class AttemptError(TrainingError):
-    """A rank died or hung; the next attempt may fare better."""
+    """A rank died or hung; the next attempt may succeed."""
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long a rank may be silent, may work on one step, and may take to start, in seconds."""
 
     heartbeat_seconds: float
@@ -41,7 +40,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepDone:
     """A step that rank 0 has done, of how many, with its values (loss, tokens_per_second, ...)."""
 
     step: int
@@ -55,56 +54,55 @@ class RankState:
 
     rank: int
     host: str = "?"
-    line: Line | None = None
-    heard: float = 0.0
+    connection: Connection | None = None
+    last_message: float = 0.0
     phase: str = START
     phase_seconds: float = 0.0
     step: int = -1
     exit_code: int | None = None
     lost: bool = False
-    hung_up: bool = False
+    disconnected: bool = False
     error: dict[str, str] | None = None
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
     @property
-    def ended_badly(self) -> bool:
+    def has_failed(self) -> bool:
         """It is gone, and not by finishing."""
         return self.lost or self.exit_code not in (None, 0)
 
     @property
     def is_victim(self) -> bool:
-        """It ended because another rank did: by its own account, or by Horovod's SIGABRT."""
+        """It failed because another rank did: by its own account, or by Horovod's SIGABRT."""
         return self.exit_code in (EXIT_PEER_FAILED, -signal.SIGABRT)
 
 
 class Hub:
-    """Listens for the supervisors of one attempt.
+    """Receives what the supervisors of one attempt report, and decides when the attempt has failed.
 
     `failure` is set when the attempt cannot succeed any more, `finished` when it is over either way,
-    `drained` when every supervisor has hung up.
+    `drained` when every supervisor has disconnected.
     """
 
     def __init__(
-        self, bind: str, ranks: int, patience: Patience, on_progress: Callable[[Progress], None]
+        self, bind: str, ranks: int, timeouts: Timeouts, on_progress: Callable[[StepDone], None]
     ) -> None:
         self.token = secrets.token_hex(16)
         self.failure: SparkmlError | None = None
         self._ranks = [RankState(rank) for rank in range(ranks)]
-        self._patience = patience
+        self._timeouts = timeouts
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.finished = threading.Event()
         self.drained = threading.Event()
-        self._listener = socket.create_server((bind, 0))
         self._opened = time.monotonic()
-        for name, run in (("hub-accept", self._accept), ("hub-watch", self._watch)):
-            threading.Thread(target=run, daemon=True, name=name).start()
+        self._listener = Listener(bind, token=self.token, ranks=ranks, serve=self._serve)
+        threading.Thread(target=self._watch, daemon=True, name="hub-watch").start()
 
     @property
     def port(self) -> int:
         """The port that supervisors connect to."""
-        return int(self._listener.getsockname()[1])
+        return self._listener.port
 
     def close(self) -> None:
         """End the attempt: every supervisor that is still there ends its rank."""
@@ -114,7 +112,7 @@ class Hub:
         self.finished.set()
 
     def wait_for_failure(self, seconds: float) -> SparkmlError | None:
-        """The verdict, which may come a moment after Spark's own error."""
+        """Why the attempt failed, which may be known a moment after Spark's own error."""
         deadline = time.monotonic() + seconds
         while self.failure is None and time.monotonic() < deadline:
             time.sleep(_WATCH_SECONDS / 2)
@@ -122,114 +120,105 @@ class Hub:
 
     def _stop_all(self) -> None:
         for state in self._ranks:
-            if state.line is not None:
-                state.line.send({"stop": True})
+            if state.connection is not None:
+                state.connection.send({"stop": True})
 
-    def _accept(self) -> None:
-        while not self._closed.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            keep_alive(connection)
-            line = Line(connection)
-            threading.Thread(target=self._hear, args=(line,), daemon=True, name="hub-rank").start()
-
-    def _hear(self, line: Line) -> None:
-        messages = line.messages()
-        state = self._greet(next(messages, {}), line)
-        if state is None:
-            line.close()
-            return
-        for message in messages:
+    def _serve(self, hello: Hello, connection: Connection) -> None:
+        """Take in what one supervisor reports, until it disconnects."""
+        state = self._ranks[hello.rank]
+        with self._lock:
+            if state.connection is not None:
+                return  # Spark started the stage a second time: attempts are ours to count
+            state.connection, state.host, state.last_message = connection, hello.host, time.monotonic()
+        try:
+            for message in connection.messages():
+                done = self._note(state, message)
+                if done is not None and state.rank == 0:
+                    self._on_progress(done)
+        except ProtocolError as error:
+            _log.warning("the connection to rank %d is closed: %s", state.rank, error)
+        finally:
             with self._lock:
-                self._take(state, message)
-        with self._lock:
-            state.lost = state.exit_code is None
-            state.hung_up = True
-            if all(other.hung_up for other in self._ranks):
-                self.drained.set()
-        line.close()
+                state.lost = state.exit_code is None
+                state.disconnected = True
+                if all(other.disconnected for other in self._ranks):
+                    self.drained.set()
 
-    def _greet(self, message: dict[str, Any], line: Line) -> RankState | None:
-        hello = message.get("hello")
-        if not isinstance(hello, dict) or not hmac.compare_digest(str(hello.get("token")), self.token):
-            _log.warning("a connection without this attempt's token was refused")
-            return None
-        state = self._ranks[int(hello["rank"])]
-        with self._lock:
-            if state.line is not None:
-                return None  # Spark started the stage a second time: attempts are ours to count
-            state.line, state.host, state.heard = line, str(hello["host"]), time.monotonic()
-        return state
-
-    def _take(self, state: RankState, message: dict[str, Any]) -> None:
-        state.heard = time.monotonic()
-        if "log" in message:
-            state.tail.append(message["log"])
-            _log.info("[rank %d] %s", state.rank, message["log"])
-        elif "beat" in message:
-            beat = message["beat"]
-            state.phase, state.phase_seconds = beat["phase"], beat["seconds"]
-        elif "progress" in message:
-            self._take_progress(state, message["progress"])
-        elif "error" in message:
-            state.error = message["error"]
-        elif "exit" in message:
-            state.exit_code = int(message["exit"]["code"])
-
-    def _take_progress(self, state: RankState, progress: dict[str, Any]) -> None:
-        state.step, state.phase, state.phase_seconds = progress["step"], "work", 0.0
-        if state.rank == 0:
-            self._on_progress(Progress(progress["step"], progress["total"], progress["values"]))
+    def _note(self, state: RankState, message: dict[str, Any]) -> StepDone | None:
+        try:
+            with self._lock:
+                return _note(state, message)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ProtocolError(f"it sent a message that cannot be read: {error!r}") from error
 
     def _watch(self) -> None:
-        first_end = None
+        first_failure = None
         while not self._closed.wait(_WATCH_SECONDS):
             with self._lock:
                 now = time.monotonic()
                 if all(state.exit_code == 0 for state in self._ranks):
                     break
-                if any(state.ended_badly for state in self._ranks):
-                    first_end = first_end or now
-                ripe = first_end is not None and now - first_end >= _VERDICT_SECONDS
-                self.failure = self._verdict_on_ended() if ripe else self._verdict_on_silent(now)
+                if any(state.has_failed for state in self._ranks):
+                    first_failure = first_failure or now
+                is_settled = first_failure is not None and now - first_failure >= _VERDICT_SECONDS
+                self.failure = self._failure_of_ended() if is_settled else self._failure_of_silent(now)
             if self.failure is not None:
                 break
         self._stop_all()
         self.finished.set()
 
-    def _verdict_on_ended(self) -> SparkmlError:
-        ended = [state for state in self._ranks if state.ended_badly]
-        culprit = min(ended, key=lambda state: (state.is_victim, state.rank))
-        own = _own_error(culprit.error)
-        return own if own is not None else _attempt_error(culprit, _how_it_ended(culprit))
+    def _failure_of_ended(self) -> SparkmlError:
+        ended = [state for state in self._ranks if state.has_failed]
+        first = min(ended, key=lambda state: (state.is_victim, state.rank))
+        own = _own_error(first.error)
+        return own if own is not None else _attempt_error(first, _how_it_ended(first))
 
-    def _verdict_on_silent(self, now: float) -> SparkmlError | None:
-        patience = self._patience
+    def _failure_of_silent(self, now: float) -> SparkmlError | None:
+        timeouts = self._timeouts
         for state in self._ranks:
             if state.exit_code is not None or state.lost:
                 continue
-            if state.line is None:
-                if now - self._opened > patience.start_seconds:
-                    return _attempt_error(state, f"did not start within {patience.start_seconds:g} s")
-            elif now - state.heard > self._longest_silence(state):
-                return _attempt_error(state, f"hangs: no heartbeat for {now - state.heard:.0f} s")
+            if state.connection is None:
+                if now - self._opened > timeouts.start_seconds:
+                    return _attempt_error(state, f"did not start within {timeouts.start_seconds:g} s")
+            elif now - state.last_message > self._longest_silence(state):
+                return _attempt_error(state, f"hangs: no heartbeat for {now - state.last_message:.0f} s")
             elif state.phase != COLLECTIVE and state.phase_seconds > self._limit(state):
                 return _attempt_error(state, f"hangs: no step done for {state.phase_seconds:.0f} s")
         waiting = [state for state in self._ranks if state.phase == COLLECTIVE and state.exit_code is None]
         if len(waiting) == len(self._ranks):
             longest = min(waiting, key=lambda state: state.phase_seconds)
-            if longest.phase_seconds > patience.step_seconds:
+            if longest.phase_seconds > timeouts.step_seconds:
                 return _attempt_error(longest, "waits for the other ranks, as they all do: the network hangs")
         return None
 
     def _limit(self, state: RankState) -> float:
-        return self._patience.start_seconds if state.phase == START else self._patience.step_seconds
+        return self._timeouts.start_seconds if state.phase == START else self._timeouts.step_seconds
 
     def _longest_silence(self, state: RankState) -> float:
         # Loading a large library keeps the heartbeat's thread from running.
-        return self._patience.start_seconds if state.phase == START else self._patience.heartbeat_seconds
+        return self._timeouts.start_seconds if state.phase == START else self._timeouts.heartbeat_seconds
+
+
+def _note(state: RankState, message: dict[str, Any]) -> StepDone | None:
+    """Note one message of a rank; returns the step where it reports one."""
+    state.last_message = time.monotonic()
+    if "log" in message:
+        state.tail.append(str(message["log"]))
+        _log.info("[rank %d] %s", state.rank, message["log"])
+    elif "beat" in message:
+        beat = message["beat"]
+        state.phase, state.phase_seconds = str(beat["phase"]), float(beat["seconds"])
+    elif "progress" in message:
+        progress = message["progress"]
+        done = StepDone(int(progress["step"]), int(progress["total"]), dict(progress["values"]))
+        state.step, state.phase, state.phase_seconds = done.step, WORK, 0.0
+        return done
+    elif "error" in message:
+        state.error = {name: str(text) for name, text in message["error"].items()}
+    elif "exit" in message:
+        state.exit_code = int(message["exit"]["code"])
+    return None
 
 
 def _own_error(error: dict[str, str] | None) -> SparkmlError | None:

@@ -1,4 +1,4 @@
-"""Starts a function on many ranks inside a Spark barrier stage, and again when an attempt ends badly."""
+"""Starts a function on many ranks inside a Spark barrier stage, and again when an attempt fails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -15,8 +16,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkml.distributed.collective import CollectiveName
-from sparkml.distributed.hub import AttemptError, Hub, Patience, Progress
+from sparkml.distributed.hub import AttemptError, Hub, StepDone, Timeouts
 from sparkml.distributed.rank import RankFunction, entry_name
+from sparkml.distributed.retries import Failures, HighestStep, retry_for_slots
 from sparkml.distributed.slots import check_slots, slots_error
 from sparkml.distributed.supervisor import RESULT_COLUMNS, Assignment, supervise
 from sparkml.errors import TrainingError
@@ -25,13 +27,15 @@ from sparkml.log import get_logger
 _log = get_logger(__name__)
 _VERDICT_SECONDS = 3.0
 _STOP_SECONDS = 10.0
-# Without these Spark asks 40 times, 15 s apart, before it says that a barrier stage does not fit.
-CHECK_FAILURES = "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures"
 
 
 @dataclass(frozen=True)
 class LaunchOptions:
-    """How ranks are started and watched; times in seconds."""
+    """How ranks are started and watched; times in seconds.
+
+    `max_attempts` limits the failed attempts in a row of which none got further than those before;
+    `slots_seconds` is how long an attempt after the first waits for lost executors to be replaced.
+    """
 
     ranks: int
     collective: CollectiveName = "horovod"
@@ -40,11 +44,12 @@ class LaunchOptions:
     heartbeat_seconds: float = 30.0
     step_seconds: float = 300.0
     start_seconds: float = 180.0
+    slots_seconds: float = 300.0
 
     @property
-    def patience(self) -> Patience:
+    def timeouts(self) -> Timeouts:
         """The hub's part of the options."""
-        return Patience(self.heartbeat_seconds, self.step_seconds, self.start_seconds)
+        return Timeouts(self.heartbeat_seconds, self.step_seconds, self.start_seconds)
 
 
 @dataclass(frozen=True)
@@ -61,27 +66,39 @@ def launch(
     payload: Mapping[str, Any],
     options: LaunchOptions,
     *,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[StepDone], None] = lambda done: None,
 ) -> LaunchResult:
     """Run `function(payload, collective, reporter)` on every rank.
 
     `payload` and the results are JSON values. A rank that dies, hangs or fails ends the attempt within
-    seconds; the next attempt starts the same function anew, which goes on from its own checkpoint. Raises
-    SlotsError at once where the cluster is too small, an error of ours from a rank as it is, and
-    TrainingError after the last attempt.
+    seconds; the next attempt starts the same function anew, which goes on from its own checkpoint. The first attempt
+    raises SlotsError at once where the cluster is too small; later ones wait for lost executors to be replaced
+    before they do. Raises an error of ours from a rank as it is, and TrainingError when `max_attempts` in a row
+    have gained nothing.
     """
     entry = entry_name(function)
     check_slots(spark, options.ranks)
-    for attempt in range(1, options.max_attempts + 1):
+    failures = Failures(options.max_attempts)
+    attempt = 0
+    while True:
+        attempt += 1
+        highest = HighestStep(on_progress)
+        start = partial(_attempt, spark, entry, payload, options, highest)
         try:
-            results = _attempt(spark, entry, payload, options, on_progress)
+            results = start() if attempt == 1 else retry_for_slots(start, options.slots_seconds)
         except AttemptError as error:
-            if attempt == options.max_attempts:
-                raise _given_up(error, attempt) from error
-            _log.warning("attempt %d of %d failed: %s", attempt, options.max_attempts, error)
+            failures.add(highest.step)
+            if failures.are_too_many:
+                raise _given_up(error, attempt, failures) from error
+            _log.warning(
+                "attempt %d failed (failure %d of %d in a row): %s",
+                attempt,
+                failures.in_a_row,
+                failures.limit,
+                error,
+            )
         else:
             return LaunchResult(results, attempt)
-    raise TrainingError("no attempt was made", got=f"max_attempts={options.max_attempts}")
 
 
 def _attempt(
@@ -89,10 +106,10 @@ def _attempt(
     entry: str,
     payload: Mapping[str, Any],
     options: LaunchOptions,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[StepDone], None],
 ) -> tuple[Mapping[str, Any], ...]:
     advertised = spark.conf.get("spark.driver.host", None) or "127.0.0.1"
-    hub = Hub(_bind_address(spark, advertised), options.ranks, options.patience, on_progress)
+    hub = Hub(_bind_address(spark, advertised), options.ranks, options.timeouts, on_progress)
     assignment = Assignment(
         entry=entry,
         payload=payload,
@@ -106,7 +123,7 @@ def _attempt(
         rows = _collect(spark, _barrier_frame(spark, assignment, options.ranks), hub)
     except (PySparkException, Py4JError) as error:  # a stage that fails arrives as Py4J's own error
         if "SPARK-24819" in str(error) or "requires more slots" in str(error):
-            raise slots_error(spark, options.ranks, "fewer, says Spark") from error
+            raise slots_error(spark, options.ranks, "fewer, according to Spark") from error
         raise hub.wait_for_failure(_VERDICT_SECONDS) or _spark_failed(error) from error
     finally:
         hub.close()
@@ -128,12 +145,12 @@ def _collect(spark: SparkSession, frame: DataFrame, hub: Hub) -> list[Any]:
     spark.addTag(tag)
     ended = False
 
-    def interrupt_when_deaf() -> None:
+    def interrupt_unresponsive() -> None:
         hub.finished.wait()
         if not hub.drained.wait(_STOP_SECONDS) and not ended:
             spark.interruptTag(tag)
 
-    Thread(target=interrupt_when_deaf, daemon=True, name="attempt-interrupt").start()
+    Thread(target=interrupt_unresponsive, daemon=True, name="attempt-interrupt").start()
     try:
         return list(frame.collect())
     finally:
@@ -153,11 +170,12 @@ def _spark_failed(error: Exception) -> AttemptError:
     return AttemptError("the barrier stage failed", got=(raised or said or [type(error).__name__])[-1])
 
 
-def _given_up(error: AttemptError, attempts: int) -> TrainingError:
+def _given_up(error: AttemptError, attempts: int, failures: Failures) -> TrainingError:
+    gained = f", the last {failures.in_a_row} without progress" if failures.in_a_row < attempts else ""
     return TrainingError(
         error.what,
         where=error.where,
         got=error.got,
         expected=error.expected,
-        next_action=f"given up after {attempts} attempts; the same command goes on from the last checkpoint",
+        next_action=f"given up after {attempts} attempts{gained}; the same command goes on from the last checkpoint",
     )

@@ -26,19 +26,26 @@ from sparkml.errors import SparkmlError, UsageError
 
 EXIT_FAILED, EXIT_PEER_FAILED = 1, 3
 _PR_SET_PDEATHSIG = 1
+# Of each part of an error: a message to the driver has a limit, and the log has the whole.
+_ERROR_CHARACTERS = 8192
 
 RankFunction = Callable[[Mapping[str, Any], Collective, Reporter], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class RankJob:
-    """What a rank needs to know. `entry` is `module:function`; `listener_fd` only rank 0 of torch has."""
+    """What a rank needs to know.
+
+    `entry` is `module:function`; `local_rank` is its number among the ranks of its host; only rank 0 of torch has a
+    `listener_fd`.
+    """
 
     entry: str
     payload: Mapping[str, Any]
     collective: CollectiveName
     rank: int
     size: int
+    local_rank: int
     store: tuple[str, int]
     listener_fd: int | None
     report_fd: int
@@ -99,20 +106,28 @@ def _join(job: RankJob) -> Collective:
         return HorovodCollective()
     from sparkml.distributed.torch_gloo import TorchCollective
 
-    return TorchCollective(job.rank, job.size, job.store, job.listener_fd, job.collective_timeout_seconds)
+    return TorchCollective(
+        rank=job.rank,
+        size=job.size,
+        local_rank=job.local_rank,
+        store=job.store,
+        listener_fd=job.listener_fd,
+        timeout_seconds=job.collective_timeout_seconds,
+    )
 
 
 def _describe(error: Exception) -> dict[str, str]:
+    fields = {"what": str(error)}
     if isinstance(error, SparkmlError):
-        return {
-            "kind": type(error).__name__,
+        fields = {
             "what": error.what,
             "where": error.where,
             "got": error.got,
             "expected": error.expected,
             "next_action": error.next_action,
         }
-    return {"kind": type(error).__name__, "what": str(error)}
+    cut = {name: text[:_ERROR_CHARACTERS] for name, text in fields.items()}
+    return {"kind": type(error).__name__, **cut}
 
 
 def _end_with_supervisor(supervisor_pid: int) -> None:

@@ -1,4 +1,8 @@
-"""Where the ranks of one attempt meet: opened by rank 0's supervisor, on the cluster's interface only."""
+"""Where the ranks of one attempt meet: opened by rank 0's supervisor, on the cluster's interface only.
+
+It authenticates nobody, neither Horovod's nor torch's: whoever reaches the port can join or disturb the attempt. It
+belongs in a trusted network.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rank says about itself: a heartbeat every second, progress, its result or its error."""
+"""What a rank reports: a heartbeat every second, progress, its result or its error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reporter:
         self._since = time.monotonic()
         self._step = -1
         if channel is not None:
-            threading.Thread(target=self._beat_for_ever, daemon=True, name="heartbeat").start()
+            threading.Thread(target=self._beat_forever, daemon=True, name="heartbeat").start()
 
     @property
     def phase(self) -> str:
@@ -53,11 +53,11 @@ class Reporter:
             self._channel.flush()
 
     def beat(self) -> None:
-        """Say what this rank does and for how long."""
+        """Report what this rank does, and for how long it has done it."""
         seconds = time.monotonic() - self._since
         self.send({"beat": {"step": self._step, "phase": self._phase, "seconds": round(seconds, 1)}})
 
-    def _beat_for_ever(self) -> None:
+    def _beat_forever(self) -> None:
         while True:
             self.beat()
             time.sleep(BEAT_SECONDS)
@@ -79,6 +79,11 @@ class WatchedCollective:
     def size(self) -> int:
         """The number of ranks."""
         return self._inner.size
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this rank among those of its host."""
+        return self._inner.local_rank
 
     def allreduce_(self, tensor: Tensor) -> None:
         """See `Collective.allreduce_`."""

@@ -1,4 +1,4 @@
-"""Enough task slots for a barrier stage? Asked before it starts: Spark would wait for them."""
+"""Whether the cluster has task slots enough for a barrier stage; asked first, since Spark would wait for them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The barrier task of one rank: meets its peers, starts the rank's process, passes on what it says, ends it.
+"""The barrier task of one rank: exchanges addresses, starts the rank's process, passes on its reports, ends it.
 
-The task itself never fails for what its rank does: it tells the driver, which stops the attempt in good order
-and decides what comes next. Only a supervisor that is killed makes Spark fail the stage.
+The task itself never fails because of its rank: it tells the driver, which stops the attempt in good order and
+decides what comes next. Only a supervisor that is killed makes Spark fail the stage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from sparkml.distributed.channel import Line, connect, own_address
+from sparkml.compat.horovod import local_rank
+from sparkml.distributed.channel import Connection, connect, own_address
 from sparkml.distributed.collective import CollectiveName
 from sparkml.distributed.rank import RankJob
 from sparkml.distributed.rendezvous import Rendezvous, environment_of, open_rendezvous
@@ -30,6 +31,8 @@ RESULT_COLUMNS = "rank int, host string, exit_code int, result string"
 _POLL_SECONDS = 0.1
 _PUMP_SECONDS = 2.0
 _RELEASE_SECONDS = 60.0
+# Longer log lines reach the driver in pieces: a message has a limit.
+_LOG_CHARACTERS = 8192
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ class Place:
     store: tuple[str, int]
     listener_fd: int | None
 
+    @property
+    def local_rank(self) -> int:
+        """The number of the rank among those of its host."""
+        return local_rank(self.rank, self.hosts)
+
 
 def supervise(assignment: Assignment) -> Iterator[pa.RecordBatch]:
     """Run this task's rank to its end; yields one row: rank, host, exit code, result as JSON."""
@@ -63,17 +71,19 @@ def supervise(assignment: Assignment) -> Iterator[pa.RecordBatch]:
     rank = int(task.partitionId())
     address = own_address(assignment.driver[0])
     with ExitStack() as stack:
-        line = connect(*assignment.driver)
-        stack.callback(line.close)
-        stopped = _listen(line)
-        line.send({"hello": {"token": assignment.token, "rank": rank, "host": address, "pid": os.getpid()}})
+        driver = connect(*assignment.driver)
+        stack.callback(driver.close)
+        stopped = _listen(driver)
+        driver.send({"hello": {"token": assignment.token, "rank": rank, "host": address, "pid": os.getpid()}})
         rendezvous = open_rendezvous(assignment.collective, address) if rank == 0 else None
         if rendezvous is not None:
             stack.callback(rendezvous.close)
         place = _meet(task, rank, address, rendezvous)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sparkml-rank-")))
-        exit_code, result = _RankProcess(assignment, place, _gpu_environment(task), folder, line).run(stopped)
-        line.send({"exit": {"code": exit_code}})
+        exit_code, result = _RankProcess(assignment, place, _gpu_environment(task), folder, driver).run(
+            stopped
+        )
+        driver.send({"exit": {"code": exit_code}})
         # The rendezvous serves until the last rank has left; the driver says when.
         stopped.wait(_RELEASE_SECONDS)
     yield pa.RecordBatch.from_pydict(
@@ -86,17 +96,17 @@ def supervise(assignment: Assignment) -> Iterator[pa.RecordBatch]:
     )
 
 
-def _listen(line: Line) -> threading.Event:
+def _listen(driver: Connection) -> threading.Event:
     """An event that is set when the driver says stop, or is gone."""
     stopped = threading.Event()
 
     def wait_for_stop() -> None:
-        for message in line.messages():
+        for message in driver.messages():
             if "stop" in message:
                 break
         stopped.set()
 
-    threading.Thread(target=wait_for_stop, daemon=True, name="driver-line").start()
+    threading.Thread(target=wait_for_stop, daemon=True, name="driver-connection").start()
     return stopped
 
 
@@ -126,9 +136,9 @@ class _RankProcess:
         place: Place,
         gpu_environment: Mapping[str, str],
         folder: Path,
-        line: Line,
+        driver: Connection,
     ) -> None:
-        self._line = line
+        self._driver = driver
         self._result = ""
         self._job_file = folder / "job.json"
         report_read, report_write = os.pipe()
@@ -138,6 +148,7 @@ class _RankProcess:
             collective=assignment.collective,
             rank=place.rank,
             size=len(place.hosts),
+            local_rank=place.local_rank,
             store=place.store,
             listener_fd=place.listener_fd,
             report_fd=report_write,
@@ -183,16 +194,17 @@ class _RankProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _pump_log(self, file: IO[str]) -> None:
-        for text in file:
-            self._line.send({"log": text.rstrip("\n")})
+        while text := file.readline(_LOG_CHARACTERS):
+            self._driver.send({"log": text.rstrip("\n")})
 
     def _pump_reports(self, file: IO[str]) -> None:
         for text in file:
             with suppress(ValueError):  # killed in the middle of a line
                 message = json.loads(text)
                 if "result" in message:
-                    self._result = json.dumps(message["result"])
-                self._line.send(message)
+                    self._result = json.dumps(message["result"])  # goes to the driver as this task's row
+                else:
+                    self._driver.send(message)
 
 
 def _environment(assignment: Assignment, place: Place) -> dict[str, str]:

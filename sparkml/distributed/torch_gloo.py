@@ -1,4 +1,7 @@
-"""torch.distributed over Gloo behind the same protocol as Horovod."""
+"""torch.distributed over Gloo behind the same protocol as Horovod.
+
+For a trusted network only: neither the store nor Gloo authenticates or encrypts.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,18 @@ class TorchCollective:
     """A process group whose store listens on the socket that rank 0 was given."""
 
     def __init__(
-        self, rank: int, size: int, store: tuple[str, int], listener_fd: int | None, timeout_seconds: int
+        self,
+        *,
+        rank: int,
+        size: int,
+        local_rank: int,
+        store: tuple[str, int],
+        listener_fd: int | None,
+        timeout_seconds: int,
     ) -> None:
         self.rank = rank
         self.size = size
+        self.local_rank = local_rank
         timeout = timedelta(seconds=timeout_seconds)
         self._store = dist.TCPStore(  # type: ignore[attr-defined]  # torch's own stubs leave it out
             store[0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import tee
 
 import numpy as np
 
@@ -20,20 +21,30 @@ class MicroBatch:
 
 
 def micro_batches(
-    reader: Reader, plan: EpochPlan, *, rank: int, sequence_length: int, first_step: int = 0
+    reader: Reader,
+    plan: EpochPlan,
+    *,
+    rank: int,
+    sequence_length: int,
+    first_step: int = 0,
+    stop_step: int | None = None,
 ) -> Generator[MicroBatch, None, None]:
-    """Every step of the epoch from `first_step` on: as many on every rank."""
-    pieces = list(plan.remaining(rank, first_step))
-    rows = _rows(reader, plan, pieces)
+    """The steps `first_step` up to `stop_step` of the epoch (default: to its end), as many on every rank.
+
+    Nothing is read that these steps do not need.
+    """
+    stop = plan.steps if stop_step is None else min(stop_step, plan.steps)
+    rows = _rows(reader, plan, plan.slices(rank, first_step, stop))
     held = np.empty((0, sequence_length), dtype=np.int32)
-    for step in range(first_step, plan.steps):
+    for step in range(first_step, stop):
         while len(held) < plan.micro_batch and (more := next(rows, None)) is not None:
             held = np.concatenate([held, more])
         yield MicroBatch(step, held[: plan.micro_batch])
         held = held[plan.micro_batch :]
 
 
-def _rows(reader: Reader, plan: EpochPlan, pieces: list[Slice]) -> Iterator[TokenIds]:
-    loaded = reader.read([piece.group for piece in pieces])
+def _rows(reader: Reader, plan: EpochPlan, slices: Iterator[Slice]) -> Iterator[TokenIds]:
+    pieces, ahead = tee(slices)  # the reader runs ahead by what it decodes in advance
+    loaded = reader.read(piece.group for piece in ahead)
     for piece, rows in zip(pieces, loaded, strict=True):
         yield rows[plan.row_order(piece.group)[piece.start : piece.stop]]

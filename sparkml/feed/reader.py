@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, Protocol
 
@@ -25,7 +25,7 @@ COLUMN = "input_ids"
 class Reader(Protocol):
     """Reads row groups of token ids."""
 
-    def read(self, groups: Sequence[RowGroup]) -> Iterator[TokenIds]:
+    def read(self, groups: Iterable[RowGroup]) -> Iterator[TokenIds]:
         """The rows of each group, int32 [rows, sequence_length], in the order of `groups`.
 
         Raises InputError where a file is missing or holds something else than the manifest says.
@@ -40,20 +40,21 @@ class PetastormReader:
         self._sequence_length = sequence_length
         self._prefetch = prefetch
 
-    def read(self, groups: Sequence[RowGroup]) -> Iterator[TokenIds]:
+    def read(self, groups: Iterable[RowGroup]) -> Iterator[TokenIds]:
         """See `Reader.read`."""
-        if not groups:
+        planned = tuple(groups)
+        if not planned:
             return
-        filesystem, _ = filesystem_of(groups[0].path)
-        wanted = [(filesystem_of(group.path)[1], group.index) for group in groups]
-        remaining = iter(groups)
+        filesystem, _ = filesystem_of(planned[0].path)
+        wanted = [(filesystem_of(group.path)[1], group.index) for group in planned]
+        remaining = iter(planned)
         try:
             with batch_reader(filesystem, wanted, [COLUMN], prefetch=self._prefetch) as batches:
                 for batch in batches:
                     yield _checked(batch[COLUMN], next(remaining), self._sequence_length)
         # Petastorm meets a null list with an AttributeError, uneven lists with a RuntimeError.
         except (OSError, pa.ArrowException, RuntimeError, AttributeError) as error:
-            raise unreadable(next(remaining, groups[-1]), error) from error
+            raise unreadable(next(remaining, planned[-1]), error) from error
         left = next(remaining, None)
         if left is not None:
             raise unreadable(left, RuntimeError("petastorm ended before this row group"))
@@ -66,7 +67,7 @@ class ArrowReader:
         self._sequence_length = sequence_length
         self._prefetch = prefetch
 
-    def read(self, groups: Sequence[RowGroup]) -> Iterator[TokenIds]:
+    def read(self, groups: Iterable[RowGroup]) -> Iterator[TokenIds]:
         """See `Reader.read`."""
         waiting: deque[Future[TokenIds]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="arrow-reader") as pool:

@@ -10,6 +10,7 @@ and SHA-256. A folder of this machine is renamed into its place as a whole; on a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ def new_artifact(location: str) -> Iterator[Path]:
     target = Path(storage.local_path(location)) if local else None
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f".{target.name}.*.partial"):  # of a process that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         staging = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
         staging.mkdir()
     else:
@@ -56,7 +59,7 @@ def new_artifact(location: str) -> Iterator[Path]:
         sums = _write_sums(staging)
         effect(f"artifact written: {location}")
         if target is not None:
-            _sync(staging)
+            _sync(*(file for file in staging.rglob("*") if file.is_file()), staging)
             _replace_folder(staging, target)
         else:
             _upload(staging, location, sums)
@@ -151,12 +154,15 @@ def _sum_of(file: Path) -> FileSum:
     return FileSum(size, digest.hexdigest())
 
 
-def _sync(folder: Path) -> None:
-    """What was written is on the disk before the folder gets its name."""
-    for path in [*(file for file in folder.rglob("*") if file.is_file()), folder]:
+def _sync(*paths: Path) -> None:
+    """What was written is on the disk before a folder gets its name, and the name after that."""
+    for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # mounts that cannot sync a folder
+                raise
         finally:
             os.close(descriptor)
 
@@ -168,6 +174,7 @@ def _replace_folder(staging: Path, target: Path) -> None:
         os.rename(target, aside)
         effect(f"artifact set aside: {target}")
     os.rename(staging, target)
+    _sync(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -132,7 +132,8 @@ class Layers:
                 continue
             if match[1] not in values:
                 stage = match[1].partition(".")[0]
-                values |= {k: v for k, v in flatten(self._base(stage), stage) if k not in values}
+                defaults = self._base(stage)
+                values |= {k: v for k, v in flatten(defaults, stage) if defaults and k not in values}
             if match[1] not in values:
                 raise ConfigError(
                     f"`{dotted}` refers to a key that is not there",

@@ -195,6 +195,8 @@ class FolderTable:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
+        if not storage.is_remote(self._location) and storage.is_file(self._location):
+            raise self._foreign("a file")
         try:
             if DeltaTable.is_deltatable(self._location, self._options):
                 return DeltaTable(self._location, storage_options=self._options)
@@ -214,14 +216,17 @@ class FolderTable:
         """
         names = [] if storage.is_remote(self._location) else storage.names(self._location)
         foreign = [name for name in names if not _is_leftover(name)]
-        if foreign or storage.is_file(self._location):
-            raise TableError(
-                f"`{self._ref}` is not a Delta table",
-                where=self._location,
-                got=f"a folder without `_delta_log`, with {', '.join(foreign[:3])}" if foreign else "a file",
-                expected="a Delta table, or nothing",
-                next_action="move it away, or choose another lake= or table name",
-            )
+        if foreign:
+            raise self._foreign(f"a folder without `_delta_log`, with {', '.join(foreign[:3])}")
+
+    def _foreign(self, got: str) -> TableError:
+        return TableError(
+            f"`{self._ref}` is not a Delta table",
+            where=storage.redacted(self._location),
+            got=got,
+            expected="a Delta table, or nothing",
+            next_action="move it away, or choose another lake= or table name",
+        )
 
 
 def _is_leftover(name: str) -> bool:

@@ -153,4 +153,6 @@ def model_location(artifacts_root: str, model_id: str, version: int) -> str:
 
 def model_identity(record: ModelRecord) -> str:
     """A hash that changes when the model's files do; `missing` where some are gone."""
+    if record.kind != "external" and artifacts.checksums(record.path) is None:
+        return "missing"
     return artifacts.identity(record.path)

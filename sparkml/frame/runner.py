@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sparkml import __version__
-from sparkml.errors import SparkmlError
+from sparkml.errors import NotApplicableError, SparkmlError
 from sparkml.frame.config import ProjectConfig
 from sparkml.frame.fingerprint import code_of, digest, git_commit, versions_of
 from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger, Run, as_json, ended, error_text
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 # What stands around every stage decides with it: how tables are read and written, what is pinned, what is recorded.
 _FRAME = "sparkml.frame.run"
+_PARTITIONS = "spark.sql.shuffle.partitions"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Runner:
 
     def run(self, step: Step, *, force: bool = False) -> StepOutcome:
         """Run a step, or skip it where it is up to date; the ledger's `succeeded` row comes last."""
-        from sparkml.frame.session import watched
+        from sparkml.frame.session import shuffles_for, watched
 
         state = self.state(step)
         if state.up_to_date and not force and state.last is not None:
@@ -91,7 +93,10 @@ class Runner:
             _log.info("%s: starts (%s)", step.name, "forced" if state.up_to_date else state.reason)
             row = self._started(step, state, job)
             try:
-                with watched(self.tables.spark, self._progress, step.name):
+                with ExitStack() as stack:
+                    if _PARTITIONS not in self._config.spark:  # else somebody has chosen a number
+                        stack.enter_context(shuffles_for(self.tables.spark, self._input_bytes(step, state)))
+                    stack.enter_context(watched(self.tables.spark, self._progress, step.name))
                     report = step.stage.run(job, step.config)
                 report.check(step.name)  # before the row that makes what was written count
             except BaseException as error:
@@ -108,6 +113,42 @@ class Runner:
             self.ledger.put(done)
             _log.info("%s: done in %.1f s: %s", step.name, done.seconds, told(report))
         return StepOutcome(step, job.run_id, False, done.seconds or 0.0, report)
+
+    def run_steps(
+        self,
+        steps: Sequence[Step],
+        *,
+        force: bool = False,
+        whole: bool = False,
+        on_outcome: Callable[[StepOutcome], None] = lambda outcome: None,
+        on_left_out: Callable[[Step, str], None] = lambda step, why: None,
+    ) -> list[StepOutcome]:
+        """Run steps in order. Of a `whole` pipeline, one that does not apply is left out, and what depends on it."""
+        outcomes: list[StepOutcome] = []
+        left_out: set[str] = set()
+        for step in steps:
+            missing = left_out.intersection(self._config.pipeline.upstream(step))
+            if missing and not step.stage.last:
+                left_out.add(step.name)
+                on_left_out(step, f"needs {', '.join(sorted(missing))}")
+                continue
+            try:
+                outcomes.append(self.run(step, force=force))
+            except NotApplicableError as error:
+                if not whole:
+                    raise
+                left_out.add(step.name)
+                on_left_out(step, f"{error.what}; {error.next_action}")
+                continue
+            on_outcome(outcomes[-1])
+        return outcomes
+
+    def _input_bytes(self, step: Step, state: StepState) -> int:
+        return sum(
+            self.tables.log(ref).size(state.inputs.versions[ref])
+            for ref in set(step.reads)
+            if ref in state.inputs.versions
+        )
 
     def _job(self, step: Step, state: StepState) -> StageRun:
         return StageRun(
@@ -231,15 +272,15 @@ class Runner:
 def _what_changed(step: Step, inputs: Inputs, last: Run) -> str:
     moved = [ref for ref, version in inputs.versions.items() if last.inputs.get(ref) != version]
     if moved:
-        names = (
-            f"model `{ref.removeprefix(MODEL_MARK)}`" if ref.startswith(MODEL_MARK) else f"`{ref}`"
-            for ref in moved
-        )
-        return f"new version of {', '.join(names)}"
+        return f"new version of {', '.join(_named(ref) for ref in moved)}"
     if last.config != as_json(step.config.model_dump(mode="json")):
         return "its configuration changed"
     what = "its code, its packages, the seed or the identity of an input changed"
     return f"the source changed, or {what}" if step.stage.source_state else what
+
+
+def _named(ref: str) -> str:
+    return f"model `{ref.removeprefix(MODEL_MARK)}`" if ref.startswith(MODEL_MARK) else f"`{ref}`"
 
 
 def told(report: RunReport) -> str:

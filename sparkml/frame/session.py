@@ -24,6 +24,10 @@ from sparkml.frame.progress import Progress, ProgressTask
 from sparkml.provision.jars import delta_jars
 
 _POLL_SECONDS = 0.5
+_PARTITIONS = "spark.sql.shuffle.partitions"
+# Parquet text grows three times when it is read: a task then sorts some 100 MB.
+_PARTITION_BYTES = 32 * 1024**2
+_MOST_PARTITIONS = 20_000
 _START_UP_NOISE = (
     "Using incubator modules: jdk.incubator.vector",
     "Using Spark's default log4j profile",
@@ -92,6 +96,27 @@ class Session:
     def __exit__(self, *_: object) -> None:
         if self._spark is not None and not self._found:
             self._spark.stop()
+
+
+def shuffle_partitions(input_bytes: int, slots: int) -> int:
+    """How many partitions a shuffle of so many bytes (as they lie in Parquet) is cut into: one a slot at least."""
+    return max(slots, min(_MOST_PARTITIONS, -(-input_bytes // _PARTITION_BYTES)))
+
+
+@contextmanager
+def shuffles_for(spark: SparkSession, input_bytes: int) -> Iterator[None]:
+    """Shuffles of the block follow from the bytes of its input. No result depends on their number."""
+    before = spark.conf.get(_PARTITIONS) or ""
+    spark.conf.set(_PARTITIONS, str(shuffle_partitions(input_bytes, task_slots(spark))))
+    try:
+        yield
+    finally:
+        spark.conf.set(_PARTITIONS, before)
+
+
+def checkpoint_below(spark: SparkSession, location: str) -> None:
+    """Where `DataFrame.checkpoint` writes: a place that outlives executors."""
+    spark.sparkContext.setCheckpointDir(storage.spark_uri(location))
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def scheme_of(location: str) -> str:
     """The scheme, one name for each kind of storage; `file` for a folder of this machine."""
     match = _SCHEME.match(location)
     if match is None:
-        return "dbfs" if location.startswith("/Volumes/") else "file"
+        return "dbfs" if location.startswith(("/Volumes/", "/dbfs/")) else "file"
     scheme = match[1].lower()
     return _SAME.get(scheme, scheme)
 
@@ -84,8 +84,8 @@ def local_path(location: str) -> str:
     """The folder by which this machine sees a local or mounted place, absolute."""
     scheme, rest = scheme_of(location), _SCHEME.sub("", location)
     if scheme == "dbfs":
-        below = "/" + rest.lstrip("/")
-        return below if below.startswith("/Volumes/") else f"/dbfs{below}"
+        below = "/" + (unquote(rest) if rest != location else rest).lstrip("/")
+        return below if below.startswith(("/Volumes/", "/dbfs/")) else f"/dbfs{below}"
     if _SCHEME.match(location):
         return "/" + unquote(urlsplit(location).path).lstrip("/")
     return str(Path(location).expanduser().absolute())
@@ -94,14 +94,13 @@ def local_path(location: str) -> str:
 def spark_uri(location: str) -> str:
     """The place as Spark must be told: with a scheme, whatever the cluster's default file system is."""
     scheme = scheme_of(location)
-    if scheme == "s3":
-        return "s3a" + location[location.index(":") :]
     if scheme == "file":
         return "file://" + quote(local_path(location), safe="/~*?[]{}!,:@=+&$'()")
     if scheme == "dbfs":
         path = local_path(location)
         return f"dbfs:{path.removeprefix('/dbfs')}"
-    return location
+    place = normalise(location)
+    return f"s3a{place[2:]}" if scheme == "s3" else place
 
 
 def join(location: str, *names: str) -> str:
@@ -119,8 +118,9 @@ def filesystem_of(location: str) -> tuple[fs.FileSystem, str]:
         return _s3(*_s3_settings()), f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
     if scheme not in _KNOWN:
         return _by_fsspec(location)
+    place = urlsplit(scheme + location[location.index(":") :])
     try:
-        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(scheme + location[location.index(":") :])
+        filesystem, root = _opened(f"{place.scheme}://{place.netloc}/")
     except (ValueError, OSError, pa.ArrowException) as error:
         raise InputError(
             "this storage cannot be opened",
@@ -128,6 +128,12 @@ def filesystem_of(location: str) -> tuple[fs.FileSystem, str]:
             got=str(error).splitlines()[0],
             next_action="Hadoop: set JAVA_HOME, HADOOP_HOME and CLASSPATH" if scheme == "hdfs" else "",
         ) from error
+    return filesystem, f"{root.rstrip('/')}/{unquote(place.path).strip('/')}"
+
+
+@lru_cache(maxsize=16)
+def _opened(root: str) -> tuple[fs.FileSystem, str]:
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(root)
     return found
 
 
@@ -136,7 +142,7 @@ def _by_fsspec(location: str) -> tuple[fs.FileSystem, str]:
         import fsspec
 
         filesystem, path = fsspec.core.url_to_fs(location)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, OSError) as error:
         raise InputError(
             "no file system knows this location",
             where=redacted(location),

@@ -1,85 +1,101 @@
-"""Compressed streams, read so that everything before a fault is kept."""
+"""Compressed files as streams: bounded in what they inflate to, and read so that all before a fault is kept."""
 
 from __future__ import annotations
 
-import bz2
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator
 
 import zstandard
 
+from sparkml.sources.codecs import CODECS, MOST_DECODER_BYTES, Codec, DecoderMemoryError, Member
 from sparkml.sources.records import printable
 
-# Bounds what one call may inflate: deflate grows at most 1,032 times (16 MiB here), zstd's run-length blocks
-# far more (0.5 GiB, of data made for it).
-_FEED_BYTES = 16 * 1024
+# However small a file is, it may inflate to this: about what a task reads of a plain file.
+FREE_BYTES = 64 * 1024**2
+_FEED_BYTES = 16 * 1024  # a decoder copies what it has not taken yet
+_BY_SUFFIX = {suffix: codec for codec in CODECS for suffix in codec.suffixes}
+SUFFIXES = tuple(_BY_SUFFIX)
+_FAULTS = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError)
 
 
 class BrokenStreamError(Exception):
-    """The bytes end early or do not decode; raised after all that came before was yielded."""
+    """The bytes end early, do not decode or pass a limit; raised after all that came before was yielded."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(
+        self, reason: str, detail: str, value: float | None = None, threshold: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
-
-
-class _Decompressor(Protocol):
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-def _gzip() -> _Decompressor:
-    return zlib.decompressobj(wbits=31)
-
-
-def _zstd() -> _Decompressor:
-    return zstandard.ZstdDecompressor().decompressobj()
-
-
-_CODECS: dict[str, tuple[str, Callable[[], _Decompressor]]] = {
-    ".gz": ("gzip", _gzip),
-    ".zst": ("zstd", _zstd),
-    ".zstd": ("zstd", _zstd),
-    ".bz2": ("bzip2", bz2.BZ2Decompressor),
-    ".xz": ("xz", lzma.LZMADecompressor),
-}
+        self.value = value
+        self.threshold = threshold
 
 
 def compression_suffix(path: str) -> str | None:
     """The suffix that says how a file is compressed; None for a plain file."""
-    return next((suffix for suffix in _CODECS if path.lower().endswith(suffix)), None)
+    return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), None)
 
 
 def decompressed(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
-    """The decompressed bytes of one or more concatenated members; BrokenStreamError where they end or rot."""
-    name, new_member = _CODECS[suffix]
-    member: _Decompressor | None = None
+    """The decompressed bytes of one or more concatenated members, in pieces of at most 4 MiB.
+
+    BrokenStreamError where they end early or rot, or where their decoder asks for too much memory.
+    """
+    codec = _BY_SUFFIX[suffix]
+    member: Member | None = None
+    for data in _feeds(chunks):
+        while True:
+            if member is None:
+                data = data.lstrip(b"\0")  # zero padding between members is allowed
+                if not data:
+                    break
+                member = codec.new_member()
+            elif not data and member.needs_input:
+                break
+            out = _decompress(member, data, codec)
+            if out:
+                yield out
+            data = member.unused_data if member.eof else b""
+            member = None if member.eof else member
+    if member is not None:
+        reason = "truncated_gzip" if codec.name == "gzip" else "truncated_compression"
+        raise BrokenStreamError(reason, f"the {codec.name} data ends before its end mark")
+
+
+def within_inflation(
+    pieces: Iterable[bytes], *, compressed_bytes: int, max_inflation: int
+) -> Iterator[bytes]:
+    """The first `max_inflation` bytes for each byte of a compressed file, but at least `FREE_BYTES`.
+
+    BrokenStreamError beyond them. Where the stream is cut depends on the two numbers alone.
+    """
+    most = max(FREE_BYTES, max_inflation * compressed_bytes)
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        if total <= most:
+            yield piece
+            continue
+        yield piece[: most - total]
+        ratio = most / max(compressed_bytes, 1)
+        detail = f"{compressed_bytes} bytes inflate to more than {most}; the limit is max_inflation"
+        raise BrokenStreamError("decompression_limit", detail, ratio, max_inflation)
+
+
+def _feeds(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         for start in range(0, len(chunk), _FEED_BYTES):
-            data = chunk[start : start + _FEED_BYTES]
-            while data:
-                if member is None:
-                    data = data.lstrip(b"\0")  # zero padding between members is allowed
-                    if not data:
-                        break
-                    member = new_member()
-                try:
-                    out = member.decompress(data)
-                except (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError) as error:
-                    detail = f"{name}: {printable(str(error))}"
-                    raise BrokenStreamError("corrupt_compression", detail) from error
-                if out:
-                    yield out
-                data = member.unused_data if member.eof else b""
-                member = None if member.eof else member
-    if member is not None:
-        reason = "truncated_gzip" if name == "gzip" else "truncated_compression"
-        raise BrokenStreamError(reason, f"the {name} data ends before its end mark")
+            yield chunk[start : start + _FEED_BYTES]
+
+
+def _decompress(member: Member, data: bytes, codec: Codec) -> bytes:
+    try:
+        return member.decompress(data, codec.piece_bytes)
+    except DecoderMemoryError as error:
+        detail = f"{codec.name}: {error}"
+        raise BrokenStreamError(
+            "decompression_memory", detail, error.needed_bytes, MOST_DECODER_BYTES
+        ) from error
+    except _FAULTS as error:
+        raise BrokenStreamError("corrupt_compression", f"{codec.name}: {printable(str(error))}") from error

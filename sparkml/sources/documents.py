@@ -125,12 +125,23 @@ def json_value(value: Any) -> str:
     kind = type(value)
     if kind is str:
         encoded = encode_basestring(value)
-        return encoded if _is_encodable(encoded) else json.dumps(value)
+        return encoded if _is_encodable(encoded) else _encode(value)
     if kind is int:
         return str(value)
     if value is None:
         return "null"
-    return json.dumps(value, ensure_ascii=True, default=_plain)
+    return _encode(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    return str(value)
+
+
+_encode = json.JSONEncoder(default=_plain).encode  # `json.dumps` would make an encoder for every value
 
 
 def parse_published(value: Any) -> datetime | None:
@@ -219,11 +230,3 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (bytes, bytearray)):
-        return base64.b64encode(value).decode()
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    return str(value)

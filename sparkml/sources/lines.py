@@ -32,7 +32,7 @@ def wide_encoding(head: bytes) -> str | None:
 def as_utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """UTF-8 for a stream that begins with a byte-order mark of UTF-16 or UTF-32; any other stream unchanged.
 
-    A broken code unit becomes bytes that are no UTF-8, so that the record around it is rejected and no other.
+    A broken code unit becomes bytes that are not UTF-8, so that only the record around it is rejected.
     """
     source = iter(chunks)
     head = b""

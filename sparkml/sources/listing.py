@@ -9,27 +9,13 @@ from datetime import timezone
 from pathlib import Path
 from urllib.parse import quote
 
-import pyarrow as pa
 from pyarrow import fs
 
 from sparkml.errors import InputError
-from sparkml.sources.compression import compression_suffix
+from sparkml.frame import storage
+from sparkml.sources.compression import SUFFIXES, compression_suffix
+from sparkml.sources.formats.table import AUTO, BY_EXTENSION, FILE_FORMATS, UNKNOWN
 
-_FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".rst": "text",
-}
-UNKNOWN = "unknown"
 _GLOB = re.compile(r"[*?\[]")
 _GLOB_TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[[^\]/]+\]|.", re.DOTALL)
 
@@ -52,44 +38,13 @@ class Listing:
 
     root: str
     files: tuple[SourceFile, ...]
-    ignored: int  # names that begin with `.` or `_`, by the custom of Hadoop
-
-
-def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or URI and the path in it; credentials come from the environment.
-
-    Arrow knows local paths, s3, gs, abfs and hdfs; for any other scheme fsspec is asked. InputError where
-    neither knows it.
-    """
-    if "://" not in location and not location.startswith("file:"):
-        return fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
-    try:
-        filesystem, path = fs.FileSystem.from_uri(location)
-        return filesystem, path
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as first:
-        return _by_fsspec(location, first)
-
-
-def _by_fsspec(location: str, first: Exception) -> tuple[fs.FileSystem, str]:
-    try:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(location)
-    except (ImportError, ValueError) as error:
-        raise InputError(
-            "no file system knows this location",
-            where=location,
-            got=f"{first}; {error}",
-            expected="a local path, or a URI of s3, gs, abfs, hdfs or a scheme that an fsspec package serves",
-            next_action="install the fsspec package of that scheme, or copy the files",
-        ) from error
-    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
+    ignored: int  # names that begin with `.` or `_`, as Hadoop does
 
 
 def list_source(location: str, format_name: str) -> Listing:
     """Every file at `location`, of format `format_name` (`auto`: by extension); InputError where none is."""
     folder, pattern = _split_glob(location)
-    filesystem, root = open_filesystem(folder)
+    filesystem, root = storage.filesystem_of(folder)
     root = root.rstrip("/") or "/"
     info = filesystem.get_file_info(root)
     if info.type == fs.FileType.File:
@@ -110,7 +65,7 @@ def format_of(path: str) -> str:
     suffix = compression_suffix(path)
     name = path.lower()[: -len(suffix)] if suffix else path.lower()
     stem, dot, extension = name.rpartition("/")[2].rpartition(".")
-    return _FORMATS.get(dot + extension, UNKNOWN) if stem else UNKNOWN
+    return BY_EXTENSION.get(dot + extension, UNKNOWN) if stem else UNKNOWN
 
 
 def _split_glob(location: str) -> tuple[str, re.Pattern[str] | None]:
@@ -168,7 +123,7 @@ def _is_hidden(relative: str) -> bool:
 
 def _source_file(info: fs.FileInfo, base: str, location: str, format_name: str) -> SourceFile:
     modified = info.mtime.replace(tzinfo=timezone.utc).timestamp() if info.mtime is not None else 0.0
-    chosen = format_of(info.path) if format_name == "auto" else format_name
+    chosen = format_of(info.path) if format_name == AUTO else format_name
     return SourceFile(
         info.path, _uri(info.path, location), _relative(info.path, base), info.size or 0, modified, chosen
     )
@@ -179,8 +134,11 @@ def _uri(path: str, location: str) -> str:
     scheme, separator, rest = location.partition("://")
     if not separator or scheme == "file":
         return "file://" + quote(path)
-    if path.startswith("/"):  # hdfs, abfs: the host is no part of the path
-        return f"{scheme}://{rest.partition('/')[0]}{quote(path)}"
+    host = rest.partition("/")[0]
+    if path.startswith("/"):  # hdfs: the host is not part of the path
+        return f"{scheme}://{host}{quote(path)}"
+    if "@" in host:  # Azure: of the host, the path holds the container alone
+        return f"{scheme}://{host}{quote(path.removeprefix(host.partition('@')[0]))}"
     return f"{scheme}://{quote(path)}"
 
 
@@ -191,7 +149,7 @@ def _check(files: Sequence[SourceFile], location: str, ignored: int, is_glob: bo
             "there is nothing to read",
             where=location,
             got=("no file matches" if is_glob else "an empty folder") + hidden,
-            expected="files of JSON Lines, Parquet, CSV, TSV or text, plain or .gz, .zst, .bz2, .xz",
+            expected=f"files of {', '.join(FILE_FORMATS)}, plain or compressed ({', '.join(SUFFIXES)})",
             next_action="check ingest.source.path",
         )
     if all(file.format == UNKNOWN for file in files):
@@ -199,6 +157,6 @@ def _check(files: Sequence[SourceFile], location: str, ignored: int, is_glob: bo
             "no file has an extension that says its format",
             where=location,
             got=", ".join(file.relative for file in files[:5]),
-            expected=", ".join(sorted(_FORMATS)),
-            next_action="name it: ingest.source.format=jsonl (or csv, tsv, text, lines, parquet)",
+            expected=", ".join(sorted(BY_EXTENSION)),
+            next_action=f"name it: ingest.source.format=FORMAT, one of {', '.join(FILE_FORMATS)}",
         )

@@ -56,11 +56,19 @@ class ReadOptions:
     quote: str | None
     max_record_bytes: int
     batch_bytes: int
+    max_inflation: int = 1_000
 
 
-def too_large(position: int, locator: str, size: int, limit: int) -> Defect:
-    """The defect of a record that is longer than a record may be."""
-    return Defect(position, locator, "record_too_large", f"{size} bytes, at most {limit}", size, limit)
+def too_large(position: int, locator: str, size: int | None, limit: int) -> Defect:
+    """The defect of a record that is longer than a record may be; `size` None: not read to its end."""
+    shown = f"more than {limit} bytes" if size is None else f"{size} bytes, at most {limit}"
+    return Defect(position, locator, "record_too_large", shown, limit + 1 if size is None else size, limit)
+
+
+def invalid_utf8(position: int, locator: str, error: UnicodeDecodeError, base: int) -> Defect:
+    """The defect of bytes that are not UTF-8; its value is the offset of the first wrong byte."""
+    at = base + error.start
+    return Defect(position, locator, "invalid_utf8", f"{error.reason} at byte {at}", at)
 
 
 def printable(text: str, length: int = 200) -> str:

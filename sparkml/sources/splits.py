@@ -17,6 +17,7 @@ from sparkml.kernels.hashing import hash_fraction
 from sparkml.sources.compression import compression_suffix
 from sparkml.sources.environment import EnvironmentFile
 from sparkml.sources.formats.parquet import row_groups
+from sparkml.sources.formats.table import FORMATS
 from sparkml.sources.listing import SourceFile
 from sparkml.sources.records import Split
 
@@ -35,11 +36,8 @@ _SPLIT_SCHEMA = pa.schema(
     ]
 )
 _FileT = TypeVar("_FileT", EnvironmentFile, SourceFile)
-_BY_BYTES = {"jsonl", "lines"}
 _FOOTER_THREADS = 16
-# What a byte costs beside one of plain JSON Lines: it grows when decompressed, or is parsed slowly.
-_COST = {"parquet": 3, "csv": 2, "tsv": 2, "docstrings": 3}
-_COMPRESSED_COST = 4
+_COMPRESSED_COST = 4  # beside a plain file's byte
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class _Part:
 
 def plan_files(filesystem: fs.FileSystem, files: Sequence[SourceFile], split_bytes: int) -> list[Split]:
     """Splits of about `split_bytes`, in groups that cost about as much; the same for the same files."""
-    large = [file.path for file in files if file.format == "parquet" and file.size > split_bytes]
+    large = [file.path for file in files if _cut(file) == "row_groups" and file.size > split_bytes]
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = dict(zip(large, pool.map(lambda path: _footer(filesystem, path), large), strict=True))
     parts = [part for file in files for part in _parts(file, footers.get(file.path, []), split_bytes)]
@@ -85,7 +83,7 @@ def splits_table(splits: Sequence[Split]) -> pa.Table:
 
 
 def _parts(file: SourceFile, groups: Sequence[int], split_bytes: int) -> Iterator[_Part]:
-    if file.format in _BY_BYTES and compression_suffix(file.path) is None and file.size > split_bytes:
+    if _cut(file) == "lines" and compression_suffix(file.path) is None and file.size > split_bytes:
         count = -(-file.size // split_bytes)
         edges = [file.size * index // count for index in range(count + 1)]
         for start, stop in pairwise(edges):
@@ -101,6 +99,10 @@ def _parts(file: SourceFile, groups: Sequence[int], split_bytes: int) -> Iterato
         yield _part(file, 0, -1, file.size)
 
 
+def _cut(file: SourceFile) -> str:
+    return FORMATS[file.format].cut if file.format in FORMATS else "never"
+
+
 def _part(file: SourceFile, start: int, stop: int, size: int) -> _Part:
     split = Split(0, 0, file.format, file.path, file.uri, file.relative, start, stop, None, None)
     return _Part(split, _cost(file.format, file.path, size))
@@ -108,7 +110,8 @@ def _part(file: SourceFile, start: int, stop: int, size: int) -> _Part:
 
 def _cost(format_name: str, path: str, size: int) -> int:
     compressed = _COMPRESSED_COST if compression_suffix(path) is not None else 1
-    return max(size, 1) * _COST.get(format_name, 1) * compressed
+    cost = FORMATS[format_name].cost if format_name in FORMATS else 1
+    return max(size, 1) * cost * compressed
 
 
 def _grouped(parts: Sequence[_Part], group_cost: int) -> list[Split]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import Field
 from pyspark.sql import Column, DataFrame, Observation
@@ -20,12 +20,15 @@ from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import SCORES, spark_schema
+from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.frame.tables import slice_of
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
+# A small encoder scores a bucket of 1 MB in some seconds on one core, and the documents of one sort well by length.
+_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 1_000_000, 32_000_000
 
 
 class ScoreConfig(StageConfig):
@@ -37,10 +40,12 @@ class ScoreConfig(StageConfig):
         "classifier", description="What scores: `name` (its latest version), `name/v3`, a directory"
     )
     max_error_fraction: float = Field(
-        0.1, ge=0, le=1, description="Documents that may fail, of those scored; more fail the step"
+        0.1, ge=0, le=1, description="Documents that may fail, of all and of new ones; more fail the step"
     )
     top_labels: int | None = Field(None, ge=1, description="Labels in `scores`, best first; null: all")
-    n_buckets: int = Field(16, ge=1, le=1 << 16, description="Groups that are scored on their own")
+    n_buckets: int | None = Field(
+        None, ge=1, le=MOST_BUCKETS, description="Groups that are scored on their own; null: by bytes"
+    )
     chunk_documents: int = Field(
         256, ge=1, description="Documents of similar length given to the model at once"
     )
@@ -53,22 +58,34 @@ class Pending:
 
     documents: int
     bytes: int
+    bytes_to_score: int
     current: int  # scored already, from the same text
     failed: int  # tried before, with an error
     changed: int  # scored from another text
     gone: int  # scores of documents that are no more
+    leftovers: bool = False  # rows that a run of this step which failed or died has left
 
     @property
     def to_score(self) -> int:
         """Documents that a model has to look at."""
         return self.documents - self.current
 
+    @property
+    def is_done(self) -> bool:
+        """True where the table holds what it should."""
+        return not (self.to_score or self.gone or self.leftovers)
 
-def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig) -> DataFrame:
+    @property
+    def only_new(self) -> bool:
+        """True where no row that is there has to go."""
+        return not (self.failed or self.changed or self.gone or self.leftovers)
+
+
+def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig, n_buckets: int) -> DataFrame:
     """Documents (`doc_id`, `text`) -> one row each as `SCORED_SCHEMA` says."""
-    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(config.n_buckets)).cast("int")
+    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = documents.select("doc_id", text_hash().alias("text_hash"), "text", bucket.alias("_bucket"))
-    grouped = keyed.repartitionById(config.n_buckets, F.col("_bucket"))
+    grouped = keyed.repartitionById(n_buckets, F.col("_bucket"))
     ordered = grouped.sortWithinPartitions(F.length("text"), "doc_id").drop("_bucket")
     return ordered.mapInArrow(
         scoring(model, config.chunk_documents, config.top_labels), spark_schema(SCORED_SCHEMA)
@@ -86,13 +103,13 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     kept = job.read(config.source).select("doc_id", "text")
     record = job.model(config.model)
     scored = _scores_of(job, config, record)
-    pending = pending_of(kept, scored)
+    pending = replace(pending_of(kept, scored), leftovers=_has_leftovers(job, config, record))
     _log.info("%s: %d of %d documents to score", record.name, pending.to_score, pending.documents)
     metrics: dict[str, float] = {"scored": 0, "errors": 0}
-    if pending.to_score or pending.gone or not job.exists(config.target):
-        metrics |= _write(job, config, record, kept, scored, pending)
-    else:
+    if pending.is_done and job.exists(config.target):
         job.record_output(config.target, job.input_version(config.target))
+    else:
+        metrics |= _write(job, config, record, kept, scored, pending)
     written = job.tables.read(config.target, job.outputs[config.target]).where(_slice(job, record))
     # Counted from what the table holds now, not from what was asked of the model.
     account = written.agg(
@@ -119,10 +136,10 @@ def _check_threads(job: StageRun, config: ScoreConfig) -> None:
     if config.threads > cores:
         raise ConfigError(
             "more threads than a task has cores",
-            where="score.threads",
+            where=f"{job.step}.threads",
             got=str(config.threads),
             expected=f"at most spark.task.cpus = {cores}",
-            next_action=f"set spark.task.cpus={config.threads}, or score.threads={cores}",
+            next_action=f"set spark.task.cpus={config.threads}, or {job.step}.threads={cores}",
         )
 
 
@@ -130,7 +147,30 @@ def _scores_of(job: StageRun, config: ScoreConfig, record: ModelRecord) -> DataF
     """What succeeded runs of this step have left of this model version."""
     if not job.exists(config.target):
         return job.spark.createDataFrame([], spark_schema(SCORES))
-    return job.read(config.target).where(_slice(job, record))
+    rows, dead = job.read(config.target).where(_slice(job, record)), _dead_runs(job)
+    return rows.where(~F.col("run_id").isin(dead)) if dead else rows
+
+
+def _has_leftovers(job: StageRun, config: ScoreConfig, record: ModelRecord) -> bool:
+    """True where a run of this step that failed or died has written to this model version's rows.
+
+    Other steps may have written to the table since: what they stand on counts as published then.
+    """
+    dead = _dead_runs(job)
+    if not dead or not job.tables.exists(config.target):
+        return False
+    own = {run.run_id for run in job.ledger.runs() if run.step == job.step}
+    writers = (commit.run_id for commit in job.tables.log(config.target).commits())
+    if next((run_id for run_id in writers if run_id in own), None) in dead:
+        return True
+    newest = job.tables.read(config.target).where(_slice(job, record))
+    return not newest.where(F.col("run_id").isin(dead)).isEmpty()
+
+
+def _dead_runs(job: StageRun) -> list[str]:
+    """Earlier runs of this step that failed or died."""
+    dead = job.ledger.unfinished() - {job.run_id}
+    return sorted(run.run_id for run in job.ledger.runs() if run.step == job.step and run.run_id in dead)
 
 
 def _slice(job: StageRun, record: ModelRecord) -> str:
@@ -142,10 +182,12 @@ def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
     both = _compared(kept, scored)
     here, there = F.col("_hash").isNotNull(), F.col("text_hash").isNotNull()
     same, failed = F.col("_hash") == F.col("text_hash"), F.col("error").isNotNull()
+    current = here & there & same & ~failed
     row = both.agg(
         F.count_if(here).alias("documents"),
         F.coalesce(F.sum("_bytes"), F.lit(0)).alias("bytes"),
-        F.count_if(here & there & same & ~failed).alias("current"),
+        F.coalesce(F.sum(F.when(~current, F.col("_bytes"))), F.lit(0)).alias("bytes_to_score"),
+        F.count_if(current).alias("current"),
         F.count_if(here & there & same & failed).alias("failed"),
         F.count_if(here & there & ~same).alias("changed"),
         F.count_if(~here).alias("gone"),
@@ -172,6 +214,11 @@ def still_valid(kept: DataFrame, scored: DataFrame) -> DataFrame:
     return _compared(kept, scored).where(same).select(*scored.columns)
 
 
+def suitable_buckets(pending: Pending) -> int:
+    """Buckets by the bytes of text that a model has to look at."""
+    return bucket_count(pending.bytes_to_score, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
+
+
 def _write(
     job: StageRun,
     config: ScoreConfig,
@@ -181,24 +228,22 @@ def _write(
     pending: Pending,
 ) -> dict[str, float]:
     started = time.monotonic()
-    artifacts.localise(
-        record.path
-    )  # verified once, here; workers trust a local folder, and verify what they download
+    # Verified once, here: workers trust a local folder, and verify what they download.
+    artifacts.localise(record.path)
     model = ModelSource(record.path, model_identity(record), config.threads)
     seen = Observation()
-    answers = transform(unscored(kept, scored), model, config).observe(
+    n_buckets = config.n_buckets or suitable_buckets(pending)
+    answers = transform(unscored(kept, scored), model, config, n_buckets).observe(
         seen,
         F.count(F.lit(1)).alias("scored"),
         F.count("error").alias("errors"),
         F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens"),
     )
     fresh = with_provenance(answers, record, job, config)
-    only_new = not (pending.changed or pending.gone or pending.failed)
-    if only_new and job.tables.version(config.target) == job.inputs.get(config.target):
+    if pending.only_new:
         job.append(fresh, config.target)
     else:
-        # Old and new rows change places in one commit: nobody sees a document without a score, or with two. What a
-        # run that failed has left of this slice goes, too.
+        # Old and new rows change places in one commit: nobody sees a document without a score, or with two.
         job.replace_slice(still_valid(kept, scored).unionByName(fresh), config.target, _slice(job, record))
     seconds = time.monotonic() - started
     counts = seen.get
@@ -222,11 +267,14 @@ def _check_counts(config: ScoreConfig, pending: Pending, counts: Mapping[str, in
         )
     if counts["errors"]:
         _log.warning("%d of %d documents could not be scored", counts["errors"], counts["scored"])
-    if counts["errors"] > config.max_error_fraction * counts["scored"]:
+    # Those that failed before are tried with every run: alone they must not fail it, nor hide that new ones do.
+    new, new_errors = counts["scored"] - pending.failed, counts["errors"] - pending.failed
+    limit = config.max_error_fraction
+    if counts["errors"] > limit * pending.documents or new_errors > limit * new:
         raise ScoringError(
             "too many documents could not be scored",
-            got=f"{counts['errors']} of {counts['scored']}",
-            expected=f"at most a fraction of max_error_fraction = {config.max_error_fraction}",
+            got=f"{counts['errors']} of {pending.documents}; {max(new_errors, 0)} of {new} new ones",
+            expected=f"at most a fraction of max_error_fraction = {limit}",
             next_action="look at `error` in the newest version of the table, then repeat the step or raise the limit",
         )
 

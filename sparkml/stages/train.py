@@ -6,14 +6,16 @@ from its last checkpoint when the same command is repeated; a forced repeat of f
 
 from __future__ import annotations
 
+import pyarrow.compute as pc
 from pydantic import Field
 from pydantic.config import JsonDict
 
 from sparkml.distributed.collective import CollectiveName
-from sparkml.distributed.hub import Progress
+from sparkml.distributed.hub import StepDone
 from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import ConfigError, InputError
 from sparkml.feed.manifest import Manifest
+from sparkml.feed.manifest_file import write_manifest
 from sparkml.feed.plan import epoch_plan
 from sparkml.feed.reader import ReaderName
 from sparkml.frame import storage
@@ -66,7 +68,10 @@ class TrainConfig(StageConfig):
         "petastorm", description="What reads: petastorm or arrow", json_schema_extra=_RUNTIME
     )
     max_attempts: int = Field(
-        3, ge=1, description="Attempts, each from the last checkpoint", json_schema_extra=_RUNTIME
+        3,
+        ge=1,
+        description="Failed attempts in a row without progress, each from the last checkpoint",
+        json_schema_extra=_RUNTIME,
     )
     heartbeat_seconds: float = Field(
         30.0, gt=0, description="Longest silence of a rank", json_schema_extra=_RUNTIME
@@ -76,6 +81,9 @@ class TrainConfig(StageConfig):
     )
     start_seconds: float = Field(
         180.0, gt=0, description="Longest start of a rank", json_schema_extra=_RUNTIME
+    )
+    slots_seconds: float = Field(
+        300.0, ge=0, description="Longest wait for lost executors to be replaced", json_schema_extra=_RUNTIME
     )
     mlflow_uri: str = Field("", description="MLflow store; empty: a local one", json_schema_extra=_RUNTIME)
 
@@ -89,9 +97,9 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
     training = training_job(job, config, train, validation, version)
     with job.progress.task("train", total=config.max_steps, unit="steps") as task:
 
-        def show(progress: Progress) -> None:
-            loss, rate = progress.values["train_loss"], progress.values["tokens_per_second"]
-            task.update(progress.step, note=f"loss {loss:.3f}, {rate:,.0f} tokens/s")
+        def show(step: StepDone) -> None:
+            loss, rate = step.values["train_loss"], step.values["tokens_per_second"]
+            task.update(step.step, note=f"loss {loss:.3f}, {rate:,.0f} tokens/s")
 
         done = launch(job.spark, train_rank, training.to_payload(), _options(config), on_progress=show)
     metrics = {**done.results[0], "ranks": float(config.ranks), "attempts": float(done.attempts)}
@@ -103,16 +111,16 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
         metrics=metrics,
     )
     return RunReport(
-        bytes_in=sum(file.bytes for file in (*train.files, *validation.files)),
+        bytes_in=train.files.bytes + validation.files.bytes,
         metrics=metrics,
     )
 
 
 def read_manifests(job: StageRun, config: TrainConfig) -> tuple[Manifest, Manifest]:
     """The manifests of the training and the validation split; InputError where there is no sample."""
-    pinned = (config.source, job.input_version(config.source))
-    rows = [row for row in job.rows(config.manifests).to_pylist() if (row["table"], row["version"]) == pinned]
-    found = {row["split"]: Manifest.from_record(row) for row in rows}
+    pinned = (pc.field("table") == config.source) & (pc.field("version") == job.input_version(config.source))
+    table = job.rows(config.manifests).filter(pinned)  # one row a split
+    found = {manifest.split: manifest for manifest in Manifest.from_table(table)}
     missing = [split for split in (TRAIN, VALIDATION) if split not in found]
     if missing or not found[TRAIN].rows:
         raise InputError(
@@ -137,10 +145,11 @@ def training_job(
             expected=f"at most train.shape.max_length={config.shape.max_length}",
         )
     name = f"{config.model_id}-v{version}"
+    manifests = storage.join(job.artifacts, "manifests")
     return TrainingJob(
         settings=loop_settings(config, job.seed),
-        train_manifest=train.to_json(),
-        validation_manifest=validation.to_json(),
+        train_manifest=write_manifest(train, manifests),
+        validation_manifest=write_manifest(validation, manifests),
         tokenizer_file=storage.join(job.artifacts, "tokenizers", train.tokenizer_hash, TOKENIZER_FILE),
         reader=config.reader,
         run_folder=storage.join(job.artifacts, "checkpoints", f"{name}-{job.fingerprint}"),
@@ -193,6 +202,7 @@ def _options(config: TrainConfig) -> LaunchOptions:
         heartbeat_seconds=config.heartbeat_seconds,
         step_seconds=config.step_seconds,
         start_seconds=config.start_seconds,
+        slots_seconds=config.slots_seconds,
     )
 
 

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,9 +86,9 @@ class Trainer:
         self._vocab_size = vocab_size
         self._collective = collective
         self._reporter = reporter
-        self._train: Manifest = job.train
+        self._train: Manifest = job.train_manifest.read()
         self._reader: Reader = open_reader(job.reader, self._train.sequence_length)
-        self._device = _device(collective.rank)
+        self._device = _device(collective.local_rank)
         self.model: BertForMaskedLM = build_masked_lm(job.settings.shape, vocab_size, job.settings.seed)
         self.model.to(self._device)  # type: ignore[arg-type]  # transformers' wrapper loses the signature
         self._gradients = FlatGradients(self.model, n_sums=3)
@@ -102,7 +101,7 @@ class Trainer:
         )
         fill_moments(self.model, self._optimizer)
         self._checkpoints = Checkpoints(job.run_folder, self._settings.keep_checkpoints)
-        self._held_out = self._validation_batches(job.validation)
+        self._held_out = self._validation_batches(job.validation_manifest.read())
 
     def run(self) -> dict[str, float]:
         """Train from the last checkpoint to the last step; returns what was measured."""
@@ -201,11 +200,13 @@ class Trainer:
             manifest, epoch=0, seed=self._settings.seed, world_size=size, micro_batch=micro_batch
         )
         batches = micro_batches(
-            self._reader, plan, rank=self._collective.rank, sequence_length=manifest.sequence_length
+            self._reader,
+            plan,
+            rank=self._collective.rank,
+            sequence_length=manifest.sequence_length,
+            stop_step=-(-self._settings.validation_rows // (size * micro_batch)),
         )
-        n_steps = min(plan.steps, -(-self._settings.validation_rows // (size * micro_batch)))
-        with closing(batches):
-            return list(islice(batches, n_steps))
+        return list(batches)
 
     def _validate(self) -> dict[str, float]:
         if not self._held_out:
@@ -227,7 +228,7 @@ class Trainer:
             latest = self._checkpoints.latest()
             if latest is not None:
                 step[0] = load_checkpoint(latest, self.model, self._optimizer, self._position(0))
-                _log.info("goes on from %s", latest)
+                _log.info("going on from %s", latest)
             else:
                 self._start()
         self._collective.broadcast_(step, 0)
@@ -246,9 +247,10 @@ class Trainer:
         """Shuffled training rows [at most `limit`, time]."""
         n_rows = max(1, min(limit, self._train.rows))
         plan = epoch_plan(self._train, epoch=0, seed=self._settings.seed, world_size=1, micro_batch=n_rows)
-        batches = micro_batches(self._reader, plan, rank=0, sequence_length=self._train.sequence_length)
-        with closing(batches):
-            return next(batches).input_ids
+        (batch,) = micro_batches(
+            self._reader, plan, rank=0, sequence_length=self._train.sequence_length, stop_step=1
+        )
+        return batch.input_ids
 
     def _position(self, step: int) -> Position:
         return Position(
@@ -295,10 +297,13 @@ def _parameter_groups(model: BertForMaskedLM, weight_decay: float) -> list[dict[
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _device(rank: int) -> torch.device:
-    """A GPU of those this process may see, else the CPU."""
+def _device(local_rank: int) -> torch.device:
+    """The GPU of a rank among those that this process sees, else the CPU.
+
+    Where Spark gave GPUs to the task, it sees those alone; else all of its host, which the host's ranks share out.
+    """
     n_gpus = torch.cuda.device_count()
-    return torch.device("cuda", rank % n_gpus) if n_gpus else torch.device("cpu")
+    return torch.device("cuda", local_rank % n_gpus) if n_gpus else torch.device("cpu")
 
 
 def _draw(*entropy: int) -> int:

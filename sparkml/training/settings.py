@@ -1,4 +1,4 @@
-"""Everything that the training loop needs to know; travels to the ranks as JSON."""
+"""Everything that the training loop needs to know; travels to the ranks as JSON, the manifests as files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from sparkml.feed.manifest import Manifest
+from sparkml.feed.manifest_file import ManifestFile
 from sparkml.feed.reader import ReaderName
 from sparkml.models.encoder import EncoderShape
 from sparkml.training.schedule import Decay
@@ -43,8 +43,8 @@ class TrainingJob(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: LoopSettings
-    train_manifest: str
-    validation_manifest: str
+    train_manifest: ManifestFile
+    validation_manifest: ManifestFile
     tokenizer_file: str
     reader: ReaderName
     run_folder: str
@@ -53,16 +53,6 @@ class TrainingJob(BaseModel):
     tensorboard_folder: str
     mlflow_uri: str
     mlflow_store: str
-
-    @property
-    def train(self) -> Manifest:
-        """The manifest of the training split."""
-        return Manifest.from_json(self.train_manifest)
-
-    @property
-    def validation(self) -> Manifest:
-        """The manifest of the validation split."""
-        return Manifest.from_json(self.validation_manifest)
 
     def to_payload(self) -> dict[str, Any]:
         """JSON values for the launcher."""

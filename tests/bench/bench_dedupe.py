@@ -83,9 +83,9 @@ def bench_kernel(documents: int, peer_python: str | None) -> None:
 
 def bench_stage(documents: int) -> None:
     from pyspark.sql import functions as F
+    from sparkml.frame.runs import StageRun
 
     from sparkml.frame.progress import Progress
-    from sparkml.frame.runs import StageRun
     from sparkml.frame.tables import Tables
     from sparkml.stages.dedupe.config import DedupeConfig
     from sparkml.stages.dedupe.stage import run

@@ -1,4 +1,5 @@
 """Rows a second: our readers on petastorm and pyarrow, rows in torch's DataLoader, a bare scan as the upper bound.
+Milliseconds: what one rank of 100 needs to know which of a million row groups it reads.
 
 python -m tests.bench.bench_feed [rows] [tokens per row] [rows per row group]
 """
@@ -18,7 +19,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from sparkml.feed.batches import micro_batches
-from sparkml.feed.manifest import Manifest, ShardFile
+from sparkml.feed.manifest import FILE_TYPE, Manifest, ShardFile, ShardFiles
+from sparkml.feed.manifest_file import write_manifest
 from sparkml.feed.plan import epoch_plan, row_groups
 from sparkml.feed.reader import COLUMN, open_reader
 
@@ -35,8 +37,8 @@ def write(folder: Path, rows: int, length: int, group: int) -> Manifest:
             offsets = pa.array(np.arange(0, count * length + 1, length, dtype=np.int32))
             lists = pa.ListArray.from_arrays(offsets, ids)
             writer.write_table(pa.table({COLUMN: lists}), row_group_size=count)
-    file = ShardFile(str(path), tuple(counts), path.stat().st_size, "")
-    return Manifest("bench", "samples", 0, "train", (file,), rows, "", length, 17)
+    files = ShardFiles.of([ShardFile(str(path), tuple(counts), path.stat().st_size, "")])
+    return Manifest("bench", "samples", 0, "train", files, rows, "", length, 17)
 
 
 def scan(manifest: Manifest) -> int:
@@ -48,7 +50,8 @@ def scan(manifest: Manifest) -> int:
 def read(manifest: Manifest, name: str) -> int:
     """Row groups as matrices, in order."""
     reader = open_reader(name, manifest.sequence_length)
-    return sum(len(rows) for rows in reader.read(row_groups(manifest)))
+    groups = row_groups(manifest.files, range(len(manifest.files.group_rows)))
+    return sum(len(rows) for rows in reader.read(groups))
 
 
 def feed(manifest: Manifest, name: str) -> int:
@@ -77,6 +80,43 @@ class _Rows(IterableDataset[list[int]]):
         return self._rows
 
 
+def plan_many(folder: str, n_groups: int = 1_000_000, n_files: int = 10_000, ranks: int = 100) -> None:
+    """One rank's way to its first row group: read the manifest, plan an epoch, go to a step in its middle."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 512, n_groups)
+    edges = pa.array(np.linspace(0, n_groups, n_files + 1).astype(np.int32))
+    paths = [
+        f"s3a://bucket/lake/samples/part-{n:05d}-{rng.bytes(16).hex()}.zstd.parquet" for n in range(n_files)
+    ]
+    checksums = [rng.bytes(32).hex() for _ in range(n_files)]
+    lists = pa.ListArray.from_arrays(edges, pa.array(counts))
+    columns = [pa.array(paths), lists, pa.array(np.full(n_files, 128 << 20)), pa.array(checksums)]
+    files = ShardFiles(pa.StructArray.from_arrays(columns, fields=list(FILE_TYPE)))
+    manifest = Manifest("bench", "samples", 0, "train", files, int(counts.sum()), "", 128, 17)
+    print(f"{n_groups} row groups in {n_files} files, rank {ranks // 2} of {ranks}, best and median of 9")
+    pinned = write_manifest(manifest, folder)
+    print(f"{'manifest file':24} {Path(pinned.location).stat().st_size / 1e6:10.2f} MB")
+    planned = epoch_plan(manifest, epoch=0, seed=1, world_size=ranks, micro_batch=8)
+    print(f"{'plan in memory':24} {(planned.order.nbytes + planned.ends.nbytes) / 1e6:10.2f} MB")
+    rank, step = ranks // 2, planned.steps // 2
+    ways: dict[str, Callable[[], object]] = {
+        "write the manifest": lambda: write_manifest(manifest, folder),
+        "read the manifest": pinned.read,
+        "plan an epoch": lambda: epoch_plan(manifest, epoch=0, seed=1, world_size=ranks, micro_batch=8),
+        "go to a step": lambda: next(planned.slices(rank, step)),
+        "all slices of the rank": lambda: list(planned.slices(rank)),
+    }
+    for label, way in ways.items():
+        seconds = sorted(_seconds_of(way) for _ in range(9))
+        print(f"{label:24} {1000 * seconds[0]:10.2f} ms {1000 * seconds[4]:10.2f} ms")
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
 def main(rows: int = 40_000, length: int = 128, group: int = 256) -> None:
     """Write, then read with everything."""
     with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +134,7 @@ def main(rows: int = 40_000, length: int = 128, group: int = 256) -> None:
             done = way()
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
             print(f"{label:24} {done / seconds:10,.0f} rows/s   {done / cpu:10,.0f} rows/cpu-s")
+        plan_many(folder)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import torch
 
 from sparkml.errors import InputError
@@ -49,3 +50,28 @@ def end_badly(how: str) -> None:
         raise ValueError("the third step is not for me")
     if how == "input":
         raise InputError("a shard is broken", where="part-7", got="half a file")
+
+
+def lose_an_executor_once(payload, collective, reporter):
+    """Goes on from the step that rank 0 has saved; rank 1 kills its executor before step 3, the first time only."""
+    saved, killed = Path(payload["folder"]) / "step", Path(payload["folder"]) / "killed"
+    first = torch.tensor([int(saved.read_text()) if saved.exists() else 0])
+    collective.broadcast_(first, 0)
+    for step in range(int(first), 5):
+        if step == 3 and collective.rank == 1 and not killed.exists():
+            killed.touch()
+            own_executor().kill()
+            time.sleep(600)  # the kernel ends this process with its supervisor
+        collective.allreduce_(torch.ones(3))
+        if collective.rank == 0:
+            saved.write_text(str(step + 1))
+        reporter.progress(step + 1, 5)
+    return {"first_step": int(first)}
+
+
+def own_executor() -> psutil.Process:
+    """The JVM that started this rank's Python worker."""
+    (executor,) = [
+        p for p in psutil.Process().parents() if "CoarseGrainedExecutorBackend" in " ".join(p.cmdline())
+    ]
+    return executor

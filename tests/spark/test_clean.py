@@ -9,9 +9,8 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.frame.config import load_config
-from sparkml.frame.pipeline import config_types
-from sparkml.frame.runs import StageRun
-from sparkml.frame.schemas import BRONZE, CLEAN, REJECTS
+from sparkml.frame.run import StageRun
+from sparkml.frame.schemas import BRONZE, CLEAN, REJECTS, spark_schema
 from sparkml.frame.tables import Tables
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.stage import kept_of, rejects_of, run, transform
@@ -45,7 +44,7 @@ DOCUMENTS = [
 
 def bronze_of(spark: SparkSession, rows: list[tuple[object, ...]]) -> DataFrame:
     """Documents as ingest writes them."""
-    return spark.createDataFrame(rows, BRONZE)
+    return spark.createDataFrame(rows, spark_schema(BRONZE))
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +125,34 @@ def test_running_twice_gives_the_same_tables(
     assert job.outputs.keys() == {"clean", "rejects"}
     stored = tables.read("rejects")
     assert set(REJECTS.names) <= set(stored.columns)
-    assert {row["stage"] for row in stored.collect()} == {"clean"}
+    assert {(row["stage"], row["step"]) for row in stored.collect()} == {("clean", "clean")}
     assert (
         spark._jsparkSession.sharedState().cacheManager().numCachedEntries() == cached_before
     )  # ours are gone
+
+
+def test_two_steps_keep_their_own_documents_and_rejects(
+    spark: SparkSession, tables: Tables, stage_run: Callable[..., StageRun], write_table: Callable[..., int]
+) -> None:
+    write_table("bronze", bronze_of(spark, DOCUMENTS))
+    strict = CleanConfig(target="strict", max_text_bytes=100, rules=("gopher_quality",))
+    lenient = CleanConfig(target="lenient", rules=())
+    run(stage_run("clean", step="strict"), strict)
+    run(stage_run("clean", step="lenient"), lenient)
+    kept = {name: set(by_id(tables.read(name))) for name in ("strict", "lenient")}
+    assert kept == {"strict": set(), "lenient": {"good-1", "good-2", "short-3", "lines-6", "number-7"}}
+    rejects = [(row["step"], row["doc_id"], row["drop_reason"]) for row in tables.read("rejects").collect()]
+    assert sorted(rejects) == [
+        ("lenient", "blank-5", "empty"),
+        ("lenient", "null-4", "null_text"),
+        ("strict", "blank-5", "empty"),
+        ("strict", "good-1", "too_large"),
+        ("strict", "good-2", "too_large"),
+        ("strict", "lines-6", "too_large"),
+        ("strict", "null-4", "null_text"),
+        ("strict", "number-7", "too_large"),
+        ("strict", "short-3", "gopher_short_doc"),
+    ]
 
 
 def test_malformed_text_becomes_a_reason_or_is_repaired(spark: SparkSession) -> None:
@@ -181,7 +204,7 @@ def test_rule_sets_and_limits_are_chosen(
 
 
 def test_the_yaml_holds_the_defaults() -> None:
-    assert load_config("local", stages=config_types()).stages["clean"] == CleanConfig()
+    assert load_config("local").pipeline.step("clean").config == CleanConfig()
 
 
 def test_unknown_rule_sets_are_refused() -> None:

@@ -10,46 +10,44 @@ import numpy as np
 import pytest
 
 from sparkml.errors import InputError
-from sparkml.frame.registry import TrainedOn, model_folder, register
-from sparkml.frame.runs import StageRun
+from sparkml.frame.artifacts import CHECKSUMS_FILE, check, checksums
+from sparkml.frame.registry import TrainedOn, model_location
+from sparkml.frame.run import StageRun
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.classifier import FLOAT32, new_classifier, write_classifier
 from sparkml.models.evaluation import HeldOut, write_held_out
-from sparkml.models.folder import new_folder, read_json
+from sparkml.models.folder import read_json
 from sparkml.stages.compress import CompressConfig, run
 from tests.tiny import tiny_encoder
 
 MakeRun = Callable[..., StageRun]
-CONFIG = CompressConfig(latency_documents=3, rounds=2, batch_size=4, throughput_documents=8)
+CONFIG = CompressConfig(
+    model_id="classifier-int8", latency_documents=3, rounds=2, batch_size=4, throughput_documents=8
+)
 
 
 def put_classifier(job: StageRun, root: Path, kind: str = "finetuned") -> Path:
     encoder = tiny_encoder(root / "encoder")
     config = {**read_json(encoder / "config.json"), "pooling": "mean", "precision": FLOAT32}
-    folder = Path(model_folder(job.artifacts, "classifier", 1))
     rows = [[2, *range(10, 10 + length), 3] for length in range(1, 21)]
-    with new_folder(folder) as staging:
+    with job.new_model("classifier") as staging:
         model = new_classifier(encoder, 2, "mean", seed=1)
         write_classifier(staging, model, ["ham", "spam"], config, encoder / "tokenizer.json")
         write_held_out(staging, HeldOut([str(n) for n in range(20)], rows, np.arange(20) % 2))
     trained_on = TrainedOn(table="kept", version=7)
-    register(
-        job,
-        model_id="classifier",
-        kind=kind,
-        folder=str(folder),
-        parent="encoder/v1",
-        trained_on=trained_on,
-        metrics={},
-    )
-    return folder
+    made = job.register("classifier", kind=kind, parent="encoder/v1", trained_on=trained_on, metrics={})
+    return Path(made.path)
 
 
 def test_int8_model_with_report_and_row(stage_run: MakeRun, tables: Tables, tmp_path: Path) -> None:
     source = put_classifier(stage_run("finetune"), tmp_path)
     report = run(stage_run("compress", fingerprint="c"), CONFIG)
-    assert (report.rows_in, report.rows_kept, report.rows_rejected) == (20, 20, 0)
+    assert (report.rows_in, report.rows_kept, report.rows_rejected) == (None, None, None)
+    assert (report.metrics["documents"], report.bytes_in) == (
+        20,
+        (source / "model.safetensors").stat().st_size,
+    )
     row = tables.read("models").where("model_id = 'classifier-int8'").collect()[0]
     assert (row["version"], row["kind"], row["parent"]) == (1, "int8", "classifier/v1")
     assert (row["trained_table"], row["trained_version"]) == ("kept", 7)
@@ -65,7 +63,11 @@ def test_int8_model_with_report_and_row(stage_run: MakeRun, tables: Tables, tmp_
     exact, quantised = (load_scorer(place).score(["win a prize"]) for place in (source, folder))
     np.testing.assert_allclose(quantised, exact, atol=0.05)
     names = sorted(entry.name for entry in folder.iterdir())
-    assert names == ["config.json", "model.safetensors", "report.json", "tokenizer.json"]
+    assert names == [CHECKSUMS_FILE, "config.json", "model.safetensors", "report.json", "tokenizer.json"]
+    sums = checksums(str(folder))
+    assert sums is not None
+    assert sorted(sums) == names[1:]
+    check(folder, sums)
 
 
 def test_twice_gives_equal_weights(stage_run: MakeRun, tmp_path: Path) -> None:
@@ -73,14 +75,30 @@ def test_twice_gives_equal_weights(stage_run: MakeRun, tmp_path: Path) -> None:
     jobs = [stage_run("compress", fingerprint=name) for name in ("one", "two")]
     for job in jobs:
         run(job, CONFIG)
-    folders = [Path(model_folder(jobs[0].artifacts, "classifier-int8", version)) for version in (1, 2)]
+    folders = [Path(model_location(jobs[0].artifacts, "classifier-int8", version)) for version in (1, 2)]
     first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
     assert first == second
 
 
 def test_no_model_and_a_model_of_another_kind_are_refused(stage_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="sparkml run finetune"):
+    with pytest.raises(InputError, match=r"no model `classifier`[\s\S]*sparkml plan"):
         run(stage_run("compress"), CONFIG)
     put_classifier(stage_run("finetune"), tmp_path, kind="distilled")
     with pytest.raises(InputError, match="kind distilled"):
         run(stage_run("compress"), CONFIG)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "held_out.parquet"])
+def test_a_model_whose_file_was_cut_off_or_altered_is_refused(
+    stage_run: MakeRun, tables: Tables, tmp_path: Path, name: str
+) -> None:
+    source = put_classifier(stage_run("finetune"), tmp_path)
+    whole = (source / name).read_bytes()
+    altered = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+    for content, got in ((whole[:-9], f"{len(whole) - 9} bytes"), (altered, f"{len(whole)} bytes, altered")):
+        (source / name).write_bytes(content)
+        with pytest.raises(InputError, match="a file of an artifact is not as it was written") as caught:
+            run(stage_run("compress"), CONFIG)
+        assert (caught.value.where, caught.value.got) == (str(source / name), got)
+    assert [entry.name for entry in source.parents[1].iterdir()] == ["classifier"]
+    assert tables.log("models").count(0) == tables.log("models").version() + 1 == 1

@@ -12,7 +12,8 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
 from sparkml.stages.dedupe import stage
 from sparkml.stages.dedupe.components import connected_components
@@ -52,10 +53,10 @@ def document(doc_id: str | None, text: str | None, **columns: object) -> tuple[o
 
 @pytest.fixture
 def dedupe(stage_run: StageRuns, write_table: Write, spark: SparkSession) -> Callable[..., RunReport]:
-    def go(rows: list[tuple[object, ...]] | DataFrame, **config: object) -> RunReport:
+    def go(rows: list[tuple[object, ...]] | DataFrame, step: str = "dedupe", **config: object) -> RunReport:
         frame = rows if isinstance(rows, DataFrame) else spark.createDataFrame(rows, SCHEMA)
         write_table("clean", frame.withColumn("run_id", F.lit("cleaned")))
-        report = stage.run(stage_run("dedupe"), DedupeConfig(**config))
+        report = stage.run(stage_run("dedupe", step=step), DedupeConfig(**config))
         report.check("dedupe")
         return report
 
@@ -174,11 +175,16 @@ def test_what_cannot_be_compared_becomes_a_reject(dedupe: Callable[..., RunRepor
     report = dedupe(rows)
     assert dict(report.reasons) == {"null_doc_id": 1, "null_text": 2}
     assert kept_ids(tables) == ["c"]
-    rejects = tables.read("rejects").select("stage", "doc_id", "drop_reason").collect()
+    # Another step of the stage has its own tables and its own rejects.
+    dedupe(rows[1:], step="again", target="kept_again", duplicates="duplicates_again", near=False)
+    assert kept_ids(tables) == ["c"]
+    rejects = tables.read("rejects").select("stage", "step", "doc_id", "drop_reason").collect()
     assert sorted(map(tuple, rejects), key=str) == [
-        ("dedupe", "a", "null_text"),
-        ("dedupe", "b", "null_text"),
-        ("dedupe", None, "null_doc_id"),
+        ("dedupe", "again", "b", "null_text"),
+        ("dedupe", "again", None, "null_doc_id"),
+        ("dedupe", "dedupe", "a", "null_text"),
+        ("dedupe", "dedupe", "b", "null_text"),
+        ("dedupe", "dedupe", None, "null_doc_id"),
     ]
 
 

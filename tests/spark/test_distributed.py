@@ -48,7 +48,11 @@ def test_a_lost_rank_ends_the_attempt_and_the_next_one_succeeds(shipped, how, co
     payload = {"memory": str(tmp_path / "memory"), "how": how, "always": False}
     done = launch(shipped, ranks.lose_a_rank_once, payload, LaunchOptions(2, collective, **QUICK))
     assert (done.attempts, [r["first_time"] for r in done.results]) == (2, [False, False])
-    (warning,) = [r.getMessage() for r in caplog.records if "attempt 1 of 3 failed" in r.getMessage()]
+    (warning,) = [
+        r.getMessage()
+        for r in caplog.records
+        if "attempt 1 failed (failure 1 of 3 in a row)" in r.getMessage()
+    ]
     assert {
         "kill": "rank 1 was killed by SIGKILL",
         "stop": "rank 1 hangs: no heartbeat for",

@@ -13,9 +13,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.frame.registry import TrainedOn, model_folder, register
-from sparkml.frame.runs import StageRun
-from sparkml.frame.schemas import DUPLICATES
+from sparkml.frame.registry import TrainedOn, model_location
+from sparkml.frame.run import StageRun, as_rejects
+from sparkml.frame.schemas import DUPLICATES, spark_schema
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.evaluation import read_held_out
@@ -27,6 +27,7 @@ from tests.tiny import WORDS, tiny_encoder
 MakeRun = Callable[..., StageRun]
 KEPT = "doc_id string, text string, label string"
 CONFIG = FinetuneConfig(
+    model_id="classifier",
     n_labels=2,
     max_documents_per_label=40,
     max_held_out_per_label=20,
@@ -70,37 +71,35 @@ def as_kept(spark: SparkSession, rows: list[tuple[str, str | None, str | None]])
 class Lab:
     """A lake with a corpus and an encoder, on which the stage can be run."""
 
-    def __init__(self, spark: SparkSession, tables: Tables, make: MakeRun, encoder: Path) -> None:
-        self.spark, self.tables, self.make, self.encoder = spark, tables, make, encoder
+    def __init__(self, spark: SparkSession, tables: Tables, make: MakeRun) -> None:
+        self.spark, self.tables, self.make = spark, tables, make
+
+    def put(self, kept: DataFrame) -> None:
+        self.tables.overwrite(kept.withColumn("run_id", F.lit("r")), "kept")
+        self.tables.overwrite(self.spark.createDataFrame([], spark_schema(DUPLICATES)), "duplicates")
 
     def prepare(self, kept: DataFrame) -> None:
-        self.tables.overwrite(kept.withColumn("run_id", F.lit("r")), "kept")
-        self.tables.overwrite(self.spark.createDataFrame([], DUPLICATES), "duplicates")
+        self.put(kept)
         job = self.make("train")
-        folder = Path(model_folder(job.artifacts, "encoder", 1))
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        tiny_encoder(folder)
-        register(
-            job,
-            model_id="encoder",
-            kind="pretrained",
-            folder=str(folder),
-            parent=None,
-            trained_on=TrainedOn(manifest_id="m"),
-            metrics={},
-        )
+        with job.new_model("encoder") as staging:
+            tiny_encoder(staging)
+        trained_on = TrainedOn(manifest_id="m")
+        job.register("encoder", kind="pretrained", parent=None, trained_on=trained_on, metrics={})
 
-    def rejects(self) -> DataFrame:
-        return self.tables.read("rejects").where("stage = 'finetune'").drop("run_id").orderBy("doc_id")
+    def rejects(self, step: str = "finetune") -> DataFrame:
+        mine = self.tables.read("rejects").where(F.col("step") == step)
+        return mine.drop("run_id", "step").orderBy("doc_id")
 
-    def weights(self, version: int) -> bytes:
-        folder = Path(model_folder(self.make("x").artifacts, "classifier", version))
-        return (folder / "model.safetensors").read_bytes()
+    def folder(self, model_id: str, version: int) -> Path:
+        return Path(model_location(self.make("x").artifacts, model_id, version))
+
+    def weights(self, model_id: str, version: int) -> bytes:
+        return (self.folder(model_id, version) / "model.safetensors").read_bytes()
 
 
 @pytest.fixture
-def lab(spark: SparkSession, tables: Tables, stage_run: MakeRun, tmp_path: Path) -> Lab:
-    return Lab(spark, tables, stage_run, tmp_path)
+def lab(spark: SparkSession, tables: Tables, stage_run: MakeRun) -> Lab:
+    return Lab(spark, tables, stage_run)
 
 
 def test_golden_corpus_gives_a_model_a_report_and_rejects(lab: Lab, spark: SparkSession) -> None:
@@ -137,10 +136,10 @@ def test_golden_corpus_gives_a_model_a_report_and_rejects(lab: Lab, spark: Spark
 
 
 def test_reasons_of_every_kind(spark: SparkSession) -> None:
-    duplicates = spark.createDataFrame([], DUPLICATES)
+    duplicates = spark.createDataFrame([], spark_schema(DUPLICATES))
     selection = Selection(("ham", "spam"), 0.3, 17, 40, 20)
     chosen = with_reason(as_kept(spark, corpus()), duplicates, selection)
-    shown = rejected(chosen).where("drop_reason != 'over_label_cap'").orderBy("doc_id")
+    shown = as_rejects(rejected(chosen)).where("drop_reason != 'over_label_cap'").orderBy("doc_id")
     rows = [
         ("n0", None, None, "label_missing", None, None, None),
         ("n1", None, None, "label_missing", None, None, None),
@@ -181,11 +180,18 @@ def test_nothing_to_learn_says_what_to_do(
         run(lab.make("finetune"), CONFIG)
 
 
-def test_without_an_encoder_the_stage_that_makes_it_is_named(lab: Lab, spark: SparkSession) -> None:
-    lab.tables.overwrite(as_kept(spark, corpus()).withColumn("run_id", F.lit("r")), "kept")
-    lab.tables.overwrite(spark.createDataFrame([], DUPLICATES), "duplicates")
-    with pytest.raises(InputError, match="sparkml run train"):
+def test_a_missing_encoder_and_an_altered_one_are_refused(lab: Lab, spark: SparkSession) -> None:
+    lab.put(as_kept(spark, corpus()))
+    with pytest.raises(InputError, match=r"no model `encoder`[\s\S]*sparkml plan"):
         run(lab.make("finetune"), CONFIG)
+    lab.prepare(as_kept(spark, corpus()))
+    weights = lab.folder("encoder", 1) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match="a file of an artifact is not as it was written") as caught:
+        run(lab.make("finetune"), CONFIG)
+    assert (caught.value.where, caught.value.got) == (str(weights), f"{len(content)} bytes, altered")
+    assert not lab.tables.exists("rejects")
 
 
 def test_twice_and_in_another_order_gives_equal_weights_and_rejects(lab: Lab, spark: SparkSession) -> None:
@@ -193,10 +199,11 @@ def test_twice_and_in_another_order_gives_equal_weights_and_rejects(lab: Lab, sp
     lab.prepare(as_kept(spark, corpus()))
     run(lab.make("finetune", fingerprint="one"), config)
     rejects = lab.spark.createDataFrame(lab.rejects().collect(), lab.rejects().schema)
-    run(lab.make("finetune", fingerprint="two"), config)
-    assert_df_equality(lab.rejects(), rejects, ignore_nullable=True)
+    # Another step of the stage: a model and rejects of its own.
+    run(lab.make("finetune", step="second"), config.model_copy(update={"model_id": "second"}))
     shuffled = as_kept(spark, corpus()[::-1]).repartition(5, "text").withColumn("run_id", F.lit("r"))
     lab.tables.overwrite(shuffled, "kept")
     run(lab.make("finetune", fingerprint="three"), config)
-    assert_df_equality(lab.rejects(), rejects, ignore_nullable=True)
-    assert lab.weights(1) == lab.weights(2) == lab.weights(3)
+    for step in ("finetune", "second"):
+        assert_df_equality(lab.rejects(step), rejects, ignore_nullable=True)
+    assert lab.weights("classifier", 1) == lab.weights("second", 1) == lab.weights("classifier", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +15,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
 from sparkml.kernels.hashing import content_hash, document_id
 from sparkml.stages.ingest.config import IngestConfig
@@ -34,7 +36,8 @@ TEXTS = ["first", "second", "third"]
 
 
 def config(path: object, **fields: Any) -> IngestConfig:
-    stage = {name: fields.pop(name) for name in ("split_bytes", "max_record_bytes") if name in fields}
+    own = ("split_bytes", "max_record_bytes", "target")
+    stage = {name: fields.pop(name) for name in own if name in fields}
     return IngestConfig(source={"path": str(path), "dataset": "demo", **fields}, **stage)
 
 
@@ -93,7 +96,7 @@ def test_golden_rows(stage_run: Make, tables: Tables, source: Path) -> None:
     assert rejects["invalid_utf8"]["locator"] == str(offset)
     assert rejects["invalid_utf8"]["value"] == offset + 13
     assert rejects["invalid_utf8"]["doc_id"] == document_id("demo", "a.jsonl", str(offset))
-    assert {row["stage"] for row in rejects.values()} == {"ingest"}
+    assert {(row["stage"], row["step"]) for row in rejects.values()} == {("ingest", "ingest")}
 
 
 def test_empty_folder_is_an_error_and_an_empty_file_is_an_empty_table(
@@ -149,6 +152,20 @@ def test_broken_files_become_reasons(stage_run: Make, tables: Tables, source: Pa
     assert ids.distinct().count() == report.rows_in
 
 
+def test_a_bomb_is_cut_and_what_stands_before_it_is_kept(
+    stage_run: Make, tables: Tables, source: Path
+) -> None:
+    data = bz2.compress(b'{"text": "before"}\n' + bytes(200_000_000))
+    assert len(data) < 500
+    (source / "b.jsonl.bz2").write_bytes(data)
+    report = ingest(stage_run, config(source))
+    assert report.rows_kept == 4
+    assert report.reasons["decompression_limit"] == 1
+    cut = tables.read("rejects").where(F.col("drop_reason") == "decompression_limit").collect()[0]
+    assert (cut["value"], cut["threshold"]) == (64 * 1024**2 / len(data), 1_000.0)
+    assert cut["locator"] == "19"
+
+
 def test_the_number_of_partitions_changes_nothing(stage_run: Make, tables: Tables, source: Path) -> None:
     (source / "b.jsonl").write_bytes(b"\n".join(b'{"text": "%d"}' % index for index in range(500)))
     one, many = config(source), config(source, split_bytes=3_000)
@@ -161,6 +178,21 @@ def test_the_number_of_partitions_changes_nothing(stage_run: Make, tables: Table
     assert ingest(stage_run, many).rows_kept == 503
     for table in ("bronze", "rejects"):
         assert_same_content(tables.read(table, 0), tables.read(table))
+
+
+def test_two_steps_keep_their_own_records_and_rejects(stage_run: Make, tables: Tables, source: Path) -> None:
+    (source / "b.jsonl").write_bytes(b'{"text": "only one"}\nnot json')
+    for step, name in (("left", "a.jsonl"), ("right", "b.jsonl")):
+        run(stage_run("ingest", step=step), config(source / name, target=step))
+    texts = {step: sorted(row["text"] for row in tables.read(step).collect()) for step in ("left", "right")}
+    assert texts == {"left": TEXTS, "right": ["only one"]}
+    rejects = [(row["step"], row["drop_reason"]) for row in tables.read("rejects").collect()]
+    assert sorted(rejects) == [
+        ("left", "invalid_utf8"),
+        ("left", "malformed_json"),
+        ("left", "missing_text"),
+        ("right", "malformed_json"),
+    ]
 
 
 def test_an_id_given_twice_stays_with_its_first_place(

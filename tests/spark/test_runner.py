@@ -1,64 +1,100 @@
-"""The runner: skips what is up to date, records every run, repeats what died, refuses wrong accounts."""
+"""The runner: skips what is up to date, records every run, repeats what died, pins what succeeded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sparkml.errors import AccountingError, InputError
-from sparkml.frame.config import ProjectConfig, StageConfig, TableRef
-from sparkml.frame.pipeline import Stage
+from sparkml.errors import AccountingError, InputError, TableError
+from sparkml.frame.config import ProjectConfig
+from sparkml.frame.ledger import FAILED, STARTED, Ledger, Run, utc_now
+from sparkml.frame.pipeline import Pipeline, Step
 from sparkml.frame.progress import Progress
+from sparkml.frame.registry import TrainedOn
+from sparkml.frame.run import StageRun
 from sparkml.frame.runner import Runner
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, StageConfig, Uses, Writes
 from sparkml.frame.tables import Tables
 
 
 class DoubleConfig(StageConfig):
-    source: TableRef = "numbers"
-    target: TableRef = "doubled"
+    source: Reads = "numbers"
+    target: Writes = "doubled"
+    rejects: Shares = "rejects"
     factor: int = 2
     lose: int = 0
     fail: bool = False
 
 
-def double(job: StageRun, config: StageConfig) -> RunReport:
-    assert isinstance(config, DoubleConfig)
-    frame = job.read(config.source).selectExpr(f"n * {config.factor} AS n")
-    written = job.overwrite(frame, config.target)
+def double(job: StageRun, config: DoubleConfig) -> RunReport:
+    frame = job.read(config.source)
+    written = job.overwrite(frame.where("n < 100").selectExpr(f"n * {config.factor} AS n"), config.target)
+    too_large = frame.where("n >= 100").selectExpr("string(n) AS doc_id", "'too_large' AS drop_reason")
+    reasons = job.write_rejects(too_large, config.rejects)
     if config.fail:
         raise InputError("something went wrong", got="on purpose")
-    return RunReport(rows_in=written.rows + config.lose, rows_kept=written.rows)
+    rejected = sum(reasons.values())
+    rows_in = job.input_rows(config.source) + config.lose
+    return RunReport(rows_in=rows_in, rows_kept=written.rows, rows_rejected=rejected, reasons=reasons)
 
 
-@dataclass(frozen=True)
-class ToyStage(Stage):
-    """A stage that lives in this file."""
-
-    def entry(self) -> Callable[[StageRun, StageConfig], RunReport]:
-        return double
-
-    def source_state(self) -> None:
-        return None
+class LearnConfig(StageConfig):
+    source: Reads = "doubled"
+    model: Uses | None = None
+    model_id: Makes = ""
 
 
-STAGE = ToyStage("double", "n * factor", "DoubleConfig", reads=("source",), writes=("target",))
+def learn(job: StageRun, config: LearnConfig) -> RunReport:
+    total = sum(row["n"] for row in job.read(config.source).collect())
+    parent = job.model(config.model) if config.model else None
+    with job.new_model(config.model_id) as folder:
+        (folder / "weights").write_text(str(total))
+    trained_on = TrainedOn(table=config.source, version=job.input_version(config.source))
+    job.register(
+        config.model_id,
+        kind="pretrained",
+        parent=parent.name if parent else None,
+        trained_on=trained_on,
+        metrics={"total": total},
+    )
+    return RunReport(metrics={"total": total})
 
 
-def runner(spark: SparkSession, lake: str, **values: object) -> Runner:
+def step(name: str = "double", **values: object) -> Step:
+    stage = Stage(DoubleConfig, double, "n * factor", name="double", module="tests.spark.test_runner")
+    return Step(name, stage, DoubleConfig(**values))
+
+
+def learning(name: str = "model", **values: object) -> Step:
+    stage = Stage(LearnConfig, learn, "a sum", name="learn", module="tests.spark.test_runner")
+    return Step(name, stage, LearnConfig(**{"model_id": name, **values}))
+
+
+def runner(spark: SparkSession, lake: str, *steps: Step) -> Runner:
+    known = {"numbers", "doubled", "models:model"}
     config = ProjectConfig(
         env="local",
         lake=lake,
         artifacts=f"{lake}/_artifacts",
         seed=17,
         spark={},
-        stages={"double": DoubleConfig(**values)},
+        pipeline=Pipeline.of("test", steps, known.__contains__),
         origins={},
     )
-    return Runner(spark, config, Progress())
+    return Runner(lambda: spark, config, Progress())
+
+
+def run(spark: SparkSession, lake: str, one: Step, *, force: bool = False) -> tuple[str, bool]:
+    outcome = runner(spark, lake, one).run(one, force=force)
+    return outcome.run_id, outcome.skipped
+
+
+def reason(spark: SparkSession, lake: str, one: Step) -> str:
+    return runner(spark, lake, one).state(one).reason
 
 
 @pytest.fixture(autouse=True)
@@ -66,89 +102,168 @@ def numbers(spark: SparkSession, tables: Tables) -> None:
     tables.overwrite(spark.createDataFrame([(1,), (2,)], "n int"), "numbers")
 
 
-def values(tables: Tables) -> list[int]:
-    return sorted(row["n"] for row in tables.read("doubled").collect())
+def values(tables: Tables, ref: str = "doubled") -> list[int]:
+    return sorted(row["n"] for row in tables.read(ref).collect())
 
 
-def test_a_fingerprint_that_succeeded_is_skipped_until_something_changes(
+def test_a_step_that_succeeded_is_skipped_until_something_changes(
     spark: SparkSession, tables: Tables, lake: str
 ) -> None:
-    first = runner(spark, lake).run(STAGE)
-    again = runner(spark, lake).run(STAGE)
-    assert (first.skipped, again.skipped, again.run_id) == (False, True, first.run_id)
-    assert (tables.version("doubled"), again.report.rows_in) == (0, 2)
+    first, again = run(spark, lake, step()), run(spark, lake, step())
+    assert (first[1], again) == (False, (first[0], True))
+    assert tables.version("doubled") == 0
 
     tables.append(spark.createDataFrame([(5,)], "n int"), "numbers")
-    assert runner(spark, lake).state(STAGE).reason == "new version of `numbers`"
-    assert not runner(spark, lake).run(STAGE).skipped
+    assert reason(spark, lake, step()) == "new version of `numbers`"
+    assert not run(spark, lake, step())[1]
     assert values(tables) == [2, 4, 10]
-    assert not runner(spark, lake).run(STAGE, force=True).skipped
+    assert not run(spark, lake, step(), force=True)[1]
 
 
 def test_a_then_b_then_a_writes_a_again(spark: SparkSession, tables: Tables, lake: str) -> None:
-    runner(spark, lake).run(STAGE)
-    state = runner(spark, lake, factor=3).state(STAGE)
-    assert (state.up_to_date, state.reason) == (False, "its configuration changed")
-    runner(spark, lake, factor=3).run(STAGE)
+    run(spark, lake, step())
+    assert reason(spark, lake, step(factor=3)) == "its configuration changed"
+    run(spark, lake, step(factor=3))
     assert values(tables) == [3, 6]
-    assert not runner(spark, lake).run(STAGE).skipped
+    assert not run(spark, lake, step())[1]
     assert values(tables) == [2, 4]
 
 
 def test_a_table_changed_by_another_hand_is_written_again(
     spark: SparkSession, tables: Tables, lake: str
 ) -> None:
-    runner(spark, lake).run(STAGE)
+    run(spark, lake, step())
     tables.append(spark.createDataFrame([(99,)], "n int"), "doubled")
-    assert runner(spark, lake).state(STAGE).reason == "table `doubled` is not as this stage left it"
-    runner(spark, lake).run(STAGE)
+    assert reason(spark, lake, step()) == "table `doubled` is not as this step left it"
+    run(spark, lake, step())
     assert values(tables) == [2, 4]
 
 
-def test_a_failed_run_is_recorded_and_repeated(spark: SparkSession, tables: Tables, lake: str) -> None:
+def test_an_input_that_was_dropped_and_made_anew_is_another_input(
+    spark: SparkSession, tables: Tables, lake: str
+) -> None:
+    run(spark, lake, step())
+    shutil.rmtree(Path(lake, "numbers"))
+    tables.overwrite(spark.createDataFrame([(7,), (8,)], "n int"), "numbers")
+    assert tables.version("numbers") == 0
+    assert "identity of an input" in reason(spark, lake, step())
+    assert not run(spark, lake, step())[1]
+    assert values(tables) == [14, 16]
+
+
+def test_a_failed_run_is_recorded_and_repeated(spark: SparkSession, lake: str) -> None:
     with pytest.raises(InputError):
-        runner(spark, lake, fail=True).run(STAGE)
-    row = runner(spark, lake).ledger.rows()[-1]
-    assert (row["status"], row["error"]) == ("failed", "something went wrong\n  got: on purpose")
-    assert not runner(spark, lake).run(STAGE).skipped
+        run(spark, lake, step(fail=True))
+    row = runner(spark, lake, step()).ledger.runs()[-1]
+    assert (row.status, row.error) == ("failed", "something went wrong\n  got: on purpose")
+    assert not run(spark, lake, step())[1]
 
 
-def test_lost_rows_fail_the_run(spark: SparkSession, lake: str) -> None:
+def test_what_a_failed_run_left_is_read_by_nobody(spark: SparkSession, tables: Tables, lake: str) -> None:
+    run(spark, lake, step())
+    with pytest.raises(InputError):
+        run(spark, lake, step(factor=1000, fail=True))
+    assert values(tables) == [1000, 2000]
+    after = step("again", source="doubled", target="next")
+    run(spark, lake, after)
+    assert values(tables, "next") == [4, 8]
+    assert runner(spark, lake, after).ledger.runs()[-1].inputs == {"doubled": 0}
+
+
+def test_a_table_that_only_a_failed_run_wrote_is_not_there(spark: SparkSession, lake: str) -> None:
+    with pytest.raises(InputError):
+        run(spark, lake, step(fail=True))
+    with pytest.raises(TableError, match="no table `doubled` that a run which succeeded has left"):
+        run(spark, lake, step("again", source="doubled", target="next"))
+
+
+def test_lost_rows_fail_the_run_and_nobody_reads_what_it_wrote(spark: SparkSession, lake: str) -> None:
     with pytest.raises(AccountingError, match="3 in, 2 kept, 0 rejected"):
-        runner(spark, lake, lose=1).run(STAGE)
-    assert runner(spark, lake).ledger.rows()[-1]["status"] == "failed"
+        run(spark, lake, step(lose=1))
+    ledger = runner(spark, lake, step()).ledger
+    assert ledger.runs()[-1].status == "failed"
+    with pytest.raises(TableError, match="no table `doubled`"):
+        run(spark, lake, step("again", source="doubled", target="next"))
 
 
 def test_a_run_whose_driver_died_is_marked_and_repeated(
     spark: SparkSession, tables: Tables, lake: str
 ) -> None:
-    at_work = runner(spark, lake)
-    state = at_work.state(STAGE)
-    job = at_work._job(STAGE, state)
-    at_work.ledger.start(job, at_work._ledger_context(DoubleConfig()))
-    job.overwrite(job.read("numbers"), "doubled")
+    dead = Run("dead-run", "double", "double", "f", STARTED, utc_now())
+    Ledger(tables).put(dead)
+    frame = spark.createDataFrame([(4711,)], "n int")
+    tables.overwrite(frame, "doubled", commit_info={"run_id": "dead-run"})
 
-    ledger = runner(spark, lake).ledger
-    assert ledger.abandon_started() == [job.run_id]
-    assert [row["status"] for row in ledger.rows()] == ["failed"]
-    assert not runner(spark, lake).run(STAGE).skipped
+    ledger = runner(spark, lake, step()).ledger
+    assert ledger.abandon_started() == ["dead-run"]
+    assert [row.status for row in Ledger(tables).runs()] == [FAILED]
+    assert not run(spark, lake, step())[1]
     assert values(tables) == [2, 4]
 
 
-def test_the_ledger_names_inputs_outputs_and_parents(spark: SparkSession, tables: Tables, lake: str) -> None:
-    done = runner(spark, lake).run(STAGE)
-    chained = ToyStage("double", "n * factor", "DoubleConfig", reads=("source",), writes=("target",))
-    second = runner(spark, lake, source="doubled", target="again").run(chained)
-    rows = {row["run_id"]: row for row in runner(spark, lake).ledger.rows()}
-    first_row, second_row = rows[done.run_id], rows[second.run_id]
-    assert [tuple(item) for item in first_row["inputs"]] == [("numbers", 0)]
-    assert [tuple(item) for item in first_row["outputs"]] == [("doubled", 0)]
-    assert second_row["parent_run_ids"] == [done.run_id]
-    assert (second_row["rows_in"], second_row["rows_kept"], second_row["rows_rejected"]) == (2, 2, 0)
-    assert second_row["packages"]["pyspark"] == "4.2.0"
-    assert second_row["seconds"] > 0
+def test_the_ledger_names_inputs_outputs_parents_and_steps(spark: SparkSession, lake: str) -> None:
+    first = run(spark, lake, step())[0]
+    second = run(spark, lake, step("again", source="doubled", target="next"))[0]
+    rows = {row.run_id: row for row in runner(spark, lake, step()).ledger.runs()}
+    assert (rows[first].inputs, rows[first].outputs) == ({"numbers": 0}, {"doubled": 0, "rejects": 0})
+    assert (rows[second].parent_run_ids, rows[second].step, rows[second].stage) == (
+        (first,),
+        "again",
+        "double",
+    )
+    assert (rows[second].rows_in, rows[second].rows_kept, rows[second].rows_rejected) == (2, 2, 0)
+    assert rows[second].packages["pyspark"] == "4.2.0"
+    assert (rows[second].seconds or 0) > 0
+    stored = DeltaTable(f"{lake}/_runs").to_pyarrow_table().to_pylist()
+    assert {row["run_id"]: row["outputs"] for row in stored}[second][0] == {"table": "next", "version": 0}
+
+
+def test_two_steps_of_one_stage_keep_out_of_each_others_way(
+    spark: SparkSession, tables: Tables, lake: str
+) -> None:
+    tables.append(spark.createDataFrame([(100,), (200,)], "n int"), "numbers")
+    left, right = step("left"), step("right", target="other", factor=10)
+    run(spark, lake, left)
+    run(spark, lake, right)
+    assert (values(tables), values(tables, "other")) == ([2, 4], [10, 20])
+    rejects = tables.read("rejects").select("step", "doc_id").collect()
+    assert sorted(map(tuple, rejects)) == [
+        ("left", "100"),
+        ("left", "200"),
+        ("right", "100"),
+        ("right", "200"),
+    ]
+    assert run(spark, lake, left)[1]
+    assert run(spark, lake, right)[1]
+    run(spark, lake, step("right", target="other", factor=11))
+    assert run(spark, lake, left)[1]
+    Path(lake, "rejects").rename(Path(lake, "gone"))
+    assert reason(spark, lake, left) == "table `rejects` is not as this step left it"
+
+
+def test_models_are_inputs_with_an_identity(spark: SparkSession, tables: Tables, lake: str) -> None:
+    run(spark, lake, step())
+    run(spark, lake, learning())
+    child = learning("child", model="model")
+    run(spark, lake, child)
+    assert run(spark, lake, child)[1]
+    rows = {row.step: row for row in runner(spark, lake, child).ledger.runs()}
+    assert rows["child"].inputs == {"doubled": 0, "models:model": 1}
+    assert rows["model"].run_id in rows["child"].parent_run_ids
+    assert rows["model"].rows_in is None
+
+    weights = Path(lake, "_artifacts", "models", "model", "v1", "weights")
+    weights.write_text("123456789")
+    assert reason(spark, lake, learning()) == "files of model `model` are missing or cut off"
+    shutil.rmtree(weights.parent)
+    assert reason(spark, lake, learning()) == "files of model `model` are missing or cut off"
+    assert "identity of an input" in reason(spark, lake, child)
+    run(spark, lake, learning())
+    assert reason(spark, lake, child) == "new version of model `model`"
+    names = [record.name for record in runner(spark, lake, child).registry.models()]
+    assert names == ["child/v1", "model/v1", "model/v2"]
 
 
 def test_every_row_carries_the_run_that_wrote_it(spark: SparkSession, tables: Tables, lake: str) -> None:
-    done = runner(spark, lake).run(STAGE)
-    assert {row["run_id"] for row in tables.read("doubled").collect()} == {done.run_id}
+    run_id = run(spark, lake, step())[0]
+    assert {row["run_id"] for row in tables.read("doubled").collect()} == {run_id}

@@ -14,13 +14,16 @@ from tokenizers import Tokenizer
 
 from sparkml.errors import TableError
 from sparkml.feed.manifest import Manifest, ShardFile
-from sparkml.frame.progress import Progress
-from sparkml.frame.runs import RunReport, StageRun
+from sparkml.frame.ledger import Ledger
 from sparkml.frame.splits import with_split
+from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import DataFile, Tables
+from sparkml.stages.shard import stage
 from sparkml.stages.shard.manifests import check_equal_groups, read_facts
+from sparkml.stages.shard.sizes import FileShape
 from sparkml.stages.shard.stage import ShardConfig, run, transform
 from sparkml.stages.shard.vocabulary import train_bpe
+from tests.runs import new_run
 
 KEPT_DDL = "doc_id string, text string"
 DUPLICATES_DDL = (
@@ -34,7 +37,7 @@ SMALL = ShardConfig(
     sequence_length=16,
     n_buckets=3,
     rows_per_row_group=8,
-    rows_per_file=16,
+    file_bytes=384,  # 16 samples of 16 tokens
     validation_fraction=0.3,
 )
 WORDS = ["the", "function", "returns", "an", "array", "of", "floats", "with", "the", "same", "shape"]
@@ -53,7 +56,8 @@ class Lake:
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark, self.folder = spark, folder
-        self.tables = Tables(spark, str(folder / "lake"))
+        self.tables = Tables(str(folder / "lake"), lambda: spark)
+        self.ledger = Ledger(self.tables)
         self.tables.overwrite(spark.createDataFrame([], DUPLICATES_DDL), "twins")
 
     def put(self, documents: list[tuple[object, ...]] | DataFrame) -> None:
@@ -63,18 +67,10 @@ class Lake:
         )
         self.tables.overwrite(rows, "source")
 
-    def shard(self) -> RunReport:
+    def shard(self, config: ShardConfig = SMALL, step: str = "shard") -> RunReport:
         """Run the stage on what lies there."""
-        job = StageRun(
-            spark=self.spark,
-            tables=self.tables,
-            stage="shard",
-            fingerprint="test",
-            artifacts=str(self.folder / "artifacts"),
-            seed=17,
-            progress=Progress(),
-        )
-        report = run(job, SMALL)
+        job = new_run(self.tables, self.ledger, self.folder / "artifacts", "shard", step=step)
+        report = run(job, config)
         report.check("shard")
         return report
 
@@ -82,9 +78,10 @@ class Lake:
         """The samples without the run that wrote them."""
         return self.tables.read("samples", version).drop("run_id")
 
-    def manifests(self) -> dict[str, Manifest]:
-        """The manifest of each split."""
-        rows = self.tables.read("manifests").collect()
+    def manifests(self, table: str = "samples") -> dict[str, Manifest]:
+        """The manifest of each split of a table of samples."""
+        rows = self.tables.read("manifests").where(F.col("table") == table).collect()
+        assert len(rows) == 2
         return {row["split"]: Manifest.from_record(row.asDict(recursive=True)) for row in rows}
 
     def manifest_ids(self) -> dict[str, str]:
@@ -126,7 +123,6 @@ def test_golden_sample(spark: SparkSession) -> None:
         [("d1", "abc", "train"), ("d2", "de", "train"), ("d3", "f", "validation")],
         "doc_id string, text string, split string",
     )
-    config = ShardConfig(vocabulary_size=261, sequence_length=8, n_buckets=1)
     a, b, c, d, e, f = (ids[character] for character in "abcdef")
     # The order inside a bucket is that of xxhash64(seed, doc_id): with this seed d2 comes before d1.
     expected = spark.createDataFrame(
@@ -137,7 +133,7 @@ def test_golden_sample(spark: SparkSession) -> None:
         "split string, bucket int, nth int, input_ids array<int>, doc_starts array<int>, "
         "doc_ids array<string>, n_documents int, n_tokens int",
     )
-    actual = transform(documents, tokenizer, config, seed=5).orderBy("split")
+    actual = transform(documents, tokenizer, n_buckets=1, sequence_length=8, seed=5).orderBy("split")
     assert_df_equality(actual, expected, ignore_nullable=True)
 
 
@@ -187,7 +183,9 @@ def test_row_groups_are_equal_and_the_manifest_names_them(
         groups = [rows for file in manifest.files for rows in file.row_groups]
         assert groups[:-1] == [8] * (len(groups) - 1)
         assert 1 <= groups[-1] <= 8
-        assert [sum(file.row_groups) for file in manifest.files[:-1]] == [16] * (len(manifest.files) - 1)
+        assert [sum(file.row_groups) for file in list(manifest.files)[:-1]] == [16] * (
+            len(manifest.files) - 1
+        )
         first_id = next_id
         for file in manifest.files:
             next_id += check_file(file, split, next_id)
@@ -221,12 +219,29 @@ def test_twice_is_the_same_table(sharded: tuple[Lake, RunReport]) -> None:
 
 
 def test_row_order_and_partitions_do_not_matter(
-    spark: SparkSession, fresh: Lake, sharded: tuple[Lake, RunReport]
+    spark: SparkSession,
+    fresh: Lake,
+    sharded: tuple[Lake, RunReport],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Nor do they for the number of buckets: three of them follow from the bytes as from the configuration."""
+    n_bytes = sum(len(str(text)) for _, text in DOCUMENTS)
+    monkeypatch.setattr(stage, "_SMALL_BUCKET_BYTES", n_bytes // 3 + 1)
     fresh.put(spark.createDataFrame(DOCUMENTS[::-1], KEPT_DDL).repartition(5))
-    fresh.shard()
+    fresh.shard(n_buckets=None)
     assert_df_equality(fresh.samples(), sharded[0].samples(0), ignore_row_order=True)
     assert fresh.manifest_ids() == sharded[0].manifest_ids()
+
+
+def test_row_groups_and_files_follow_from_the_samples(fresh: Lake) -> None:
+    fresh.put([(f"doc-{number:03d}", text_of(number) * 30) for number in range(60)])
+    report = fresh.shard(rows_per_row_group=None, file_bytes=128 << 20)
+    for manifest in fresh.manifests().values():
+        (file,) = manifest.files
+        assert file.row_groups == tuple(
+            min(1024, manifest.rows - first) for first in range(0, manifest.rows, 1024)
+        )
+    assert report.metrics["row_groups"] > 2
 
 
 def test_empty_input_gives_empty_tables(fresh: Lake) -> None:
@@ -234,21 +249,33 @@ def test_empty_input_gives_empty_tables(fresh: Lake) -> None:
     report = fresh.shard()
     assert (report.rows_in, report.rows_kept, report.rows_rejected) == (0, 0, 0)
     assert fresh.samples().collect() == []
-    sizes = {split: (manifest.rows, manifest.files) for split, manifest in fresh.manifests().items()}
-    assert sizes == {"train": (0, ()), "validation": (0, ())}
+    sizes = {split: (manifest.rows, list(manifest.files)) for split, manifest in fresh.manifests().items()}
+    assert sizes == {"train": (0, []), "validation": (0, [])}
 
 
 def test_a_document_without_text_becomes_a_reject(spark: SparkSession, fresh: Lake) -> None:
     fresh.put([("null", None), ("empty", ""), ("space", " "), ("text", "a [SEP] b [PAD]")])
     report = fresh.shard()
     assert (report.rows_in, report.rows_kept, dict(report.reasons)) == (4, 2, {"no_tokens": 2})
-    rejects = fresh.tables.read("rejects").select("stage", "doc_id", "drop_reason", "value", "detail")
+    # Another step of the stage has its own samples, manifests and rejects.
+    fresh.tables.overwrite(
+        spark.createDataFrame([("none", None), ("text", "a b c")], KEPT_DDL), "other_source"
+    )
+    other = SMALL.model_copy(update={"source": "other_source", "target": "longer", "sequence_length": 32})
+    assert fresh.shard(other, step="longer").rows_kept == 1
+    lengths = {
+        table: {manifest.sequence_length for manifest in fresh.manifests(table).values()}
+        for table in ("samples", "longer")
+    }
+    assert lengths == {"samples": {16}, "longer": {32}}
+    rejects = fresh.tables.read("rejects").select("stage", "step", "doc_id", "drop_reason", "value", "detail")
     expected = spark.createDataFrame(
         [
-            ("shard", "empty", "no_tokens", 0.0, "text is empty"),
-            ("shard", "null", "no_tokens", 0.0, "text is null"),
+            ("shard", "shard", "empty", "no_tokens", 0.0, "text is empty"),
+            ("shard", "shard", "null", "no_tokens", 0.0, "text is null"),
+            ("shard", "longer", "none", "no_tokens", 0.0, "text is null"),
         ],
-        "stage string, doc_id string, drop_reason string, value double, detail string",
+        "stage string, step string, doc_id string, drop_reason string, value double, detail string",
     )
     assert_df_equality(rejects, expected, ignore_row_order=True, ignore_nullable=True)
     tokens = dict(documents_in([row.asDict() for row in fresh.samples().collect()]))["text"]
@@ -270,6 +297,6 @@ def test_unequal_row_groups_are_refused(spark: SparkSession, tmp_path: Path) -> 
     pq.write_table(table, path, row_group_size=4)
     facts = read_facts(spark, [DataFile(path.as_uri(), path.stat().st_size, 10)])
     assert [(file.path, file.row_groups) for file in facts] == [(str(path), (4, 4, 2))]
-    check_equal_groups(facts, 4, 12)
+    check_equal_groups(facts, FileShape(4, 12))
     with pytest.raises(TableError, match="equal row groups"):
-        check_equal_groups(facts, 5, 10)
+        check_equal_groups(facts, FileShape(5, 10))

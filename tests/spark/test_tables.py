@@ -11,8 +11,10 @@ from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkml.errors import StorageError, TableError
-from sparkml.frame.runs import StageRun
+from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger
+from sparkml.frame.run import StageRun, as_rejects
 from sparkml.frame.tables import Tables, conform
+from tests.runs import put_run
 
 REJECT = (
     "doc_id string, source string, locator string, "
@@ -79,16 +81,16 @@ def test_a_missing_table_names_what_to_run(tables: Tables) -> None:
 
 
 def test_columns_follow_the_contract(spark: SparkSession) -> None:
-    frame = spark.createDataFrame([("x", 1, "a")], "extra string, doc_id int, stage string")
+    frame = spark.createDataFrame([("x", 1, "a", "b")], "extra string, doc_id int, stage string, step string")
     with pytest.raises(TableError, match="doc_id") as caught:
         conform(frame, "rejects")
     assert (caught.value.got, caught.value.expected) == ("int", "string")
     whole = spark.createDataFrame(
-        [("run", "more", "s", "d", "src", "l", "r", 1.0, 2.0, "t")],
-        f"run_id string, more string, stage string, {REJECT}",
+        [("run", "more", "name", "s", "d", "src", "l", "r", 1.0, 2.0, "t")],
+        f"run_id string, more string, step string, stage string, {REJECT}",
     )
     assert conform(whole, "rejects").columns == [
-        *("stage", "doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail"),
+        *("stage", "step", "doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail"),
         *("more", "run_id"),
     ]
 
@@ -110,18 +112,77 @@ def tiny_disk(tmp_path: Path) -> Iterator[str]:
 def test_a_disk_that_fills_up_during_the_write_is_told(spark: SparkSession, tiny_disk: str) -> None:
     random = spark.range(200_000).selectExpr("uuid() AS text")
     with pytest.raises(StorageError, match="the disk is full"):
-        Tables(spark, tiny_disk).overwrite(random, "plain")
+        Tables(tiny_disk, lambda: spark).overwrite(random, "plain")
 
 
-def test_rejects_of_other_stages_stay(spark: SparkSession, stage_run: Callable[..., StageRun]) -> None:
+def test_a_step_replaces_its_own_rejects_and_no_others(
+    spark: SparkSession, stage_run: Callable[..., StageRun]
+) -> None:
     one = spark.createDataFrame([("d1", "s", "0", "too_short", 3.0, 50.0, "")], REJECT)
     two = spark.createDataFrame(
         [("d2", "s", "9", "empty", 0.0, 1.0, ""), ("d3", "s", "9", "empty", 0.0, 1.0, "")], REJECT
     )
     assert stage_run("clean").write_rejects(one) == {"too_short": 1}
-    assert stage_run("dedupe").write_rejects(two) == {"empty": 2}
+    assert stage_run("clean", step="it's").write_rejects(two) == {"empty": 2}
+    assert stage_run("dedupe").write_rejects(one) == {"too_short": 1}
     again = stage_run("clean")
     assert again.write_rejects(one.limit(0)) == {}
-    left = again.tables.read("rejects").select("stage", "doc_id")
-    expected = spark.createDataFrame([("dedupe", "d2"), ("dedupe", "d3")], "stage string, doc_id string")
+    assert stage_run("clean", step="it's").write_rejects(two.limit(1)) == {"empty": 1}
+    left = again.tables.read("rejects").select("stage", "step", "doc_id")
+    expected = spark.createDataFrame(
+        [("dedupe", "dedupe", "d1"), ("clean", "it's", "d2")], "stage string, step string, doc_id string"
+    )
     assert_df_equality(left, expected, ignore_row_order=True, ignore_nullable=True)
+
+
+def test_rejects_are_completed_with_what_the_stage_does_not_know(spark: SparkSession) -> None:
+    known = spark.createDataFrame(
+        [(3, "d1", "too_short", "more")], "value int, doc_id string, drop_reason string, other string"
+    )
+    expected = spark.createDataFrame([("d1", None, None, "too_short", 3.0, None, None)], REJECT)
+    assert_df_equality(as_rejects(known), expected, ignore_nullable=True)
+
+
+def test_what_a_run_that_failed_or_died_left_is_not_read(
+    spark: SparkSession, tables: Tables, ledger: Ledger, stage_run: Callable[..., StageRun]
+) -> None:
+    def write(status: str, *values: int) -> None:
+        job = put_run(stage_run("clean"), STARTED)
+        job.overwrite(numbers(spark, *values), "plain")
+        put_run(job, status)
+
+    def pinned() -> tuple[int, list[int]] | None:
+        reader = stage_run("dedupe")
+        if not reader.exists("plain"):
+            return None
+        found = sorted(row["n"] for row in reader.read("plain").collect())
+        assert reader.input_rows("plain") == len(found)
+        return reader.inputs["plain"], found
+
+    write(FAILED, 1)
+    assert pinned() is None
+    with pytest.raises(TableError, match="sparkml plan"):
+        stage_run("dedupe").read("plain")
+    write(SUCCEEDED, 2)
+    assert pinned() == (1, [2])
+    write(STARTED, 3)
+    assert pinned() == (1, [2])
+    tables.append(numbers(spark, 4), "plain")  # another program adds to what the dead run left
+    assert pinned() == (1, [2])
+    write(SUCCEEDED, 5, 6)
+    assert pinned() == (4, [5, 6])
+    tables.append(numbers(spark, 7), "plain")
+    assert pinned() == (5, [5, 6, 7])
+    write(FAILED, 8)
+    tables.overwrite(numbers(spark, 9), "plain")  # another program has replaced it as a whole
+    assert pinned() == (7, [9])
+
+
+def test_a_first_commit_that_died_is_no_table(spark: SparkSession, tables: Tables, lake: str) -> None:
+    folder = Path(lake, "plain")
+    (folder / "_delta_log").mkdir(parents=True)
+    (folder / "part-00000-dead.snappy.parquet").write_bytes(b"half a file")
+    (folder / ".part-00000-dead.snappy.parquet.crc").write_bytes(b"")
+    assert tables.version("plain") is None
+    assert (tables.overwrite(numbers(spark, 1), "plain").version, tables.version("plain")) == (0, 0)
+    assert [row["n"] for row in tables.read("plain").collect()] == [1]

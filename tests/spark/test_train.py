@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from sparkml.errors import ConfigError, InputError, SlotsError, TableError
-from sparkml.feed.manifest import Manifest, ShardFile
-from sparkml.frame.schemas import MANIFESTS
+from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
+from sparkml.frame.artifacts import check, checksums
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.models.tokenizer import SPECIAL_TOKENS
 from sparkml.stages.train import TrainConfig, run
@@ -26,6 +26,7 @@ from sparkml.training.curves import read_curve
 SEQUENCE_LENGTH, VOCABULARY = 16, 32
 TINY = {"hidden": 32, "layers": 1, "heads": 2, "intermediate": 64, "max_length": SEQUENCE_LENGTH}
 CONFIG = TrainConfig(
+    model_id="encoder",
     shape=TINY,
     max_steps=400,
     micro_batch=8,
@@ -43,12 +44,24 @@ def manifest(folder: Path, split: str, groups: tuple[int, ...]) -> Manifest:
         for rows in groups:
             ids = np.repeat(rng.integers(5, VOCABULARY, (rows, 1)), SEQUENCE_LENGTH, axis=1)
             writer.write_table(pa.table({"input_ids": pa.array(ids.tolist(), kind)}), row_group_size=rows)
-    file = ShardFile(path.as_uri(), groups, path.stat().st_size, "0" * 64)
-    return Manifest(f"m-{split}", "samples", 4, split, (file,), sum(groups), "f" * 64, SEQUENCE_LENGTH, 17)
+    files = ShardFiles.of([ShardFile(path.as_uri(), groups, path.stat().st_size, "0" * 64)])
+    return Manifest(f"m-{split}", "samples", 4, split, files, sum(groups), "f" * 64, SEQUENCE_LENGTH, 17)
 
 
 @pytest.fixture
-def sharded(tmp_path, write_table):
+def train_run(stage_run):
+    """Makes a run of the stage whose samples are pinned to a version, as the runner pins them."""
+
+    def make(samples_version: int = 4, **options):
+        job = stage_run("train", **options)
+        job.inputs["samples"] = samples_version
+        return job
+
+    return make
+
+
+@pytest.fixture
+def sharded(tmp_path, stage_run):
     """Two splits and their manifests, as the shard stage leaves them."""
 
     def write(train: tuple[int, ...] = (32, 32, 20), validation: tuple[int, ...] = (24,)) -> None:
@@ -57,8 +70,7 @@ def sharded(tmp_path, write_table):
         words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL_TOKENS)))]
         Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")).save(str(tokenizer))
         manifests = [manifest(tmp_path, "train", train), manifest(tmp_path, "validation", validation)]
-        rows = [(*m.to_record().values(), "shard-run") for m in manifests]
-        write_table("manifests", rows, MANIFESTS)
+        stage_run("shard").put_rows("manifests", [m.to_record() for m in manifests], "manifest_id")
 
     return write
 
@@ -86,10 +98,10 @@ def command_of(process: psutil.Process) -> list[str]:
 
 
 def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
-    stage_run, sharded, tables, tmp_path, caplog
+    train_run, sharded, tables, tmp_path, caplog
 ):
     sharded()
-    job = stage_run("train", fingerprint="first")
+    job = train_run(fingerprint="first")
     store = tmp_path / "mlflow"
     report = run(job, CONFIG.model_copy(update={"mlflow_uri": store.as_uri()}))
     (row,) = tables.read("models").collect()
@@ -100,7 +112,13 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
         "m-train",
     )
     assert (row["trained_table"], row["trained_version"], row["stage_run"]) == ("samples", 4, job.run_id)
-    assert (report.rows_in, report.rows_kept, report.rows_rejected) == (108, 108, 0)
+    assert (report.rows_in, report.rows_kept, report.rows_rejected) == (None, None, None)
+    sizes = [(tmp_path / f"{split}.parquet").stat().st_size for split in ("train", "validation")]
+    assert report.bytes_in == sum(sizes)
+    sums = checksums(row["path"])
+    assert sums is not None
+    assert {"model.safetensors", "config.json", "tokenizer.json", "curve.jsonl"} <= set(sums)
+    check(Path(row["path"]), sums)
     assert (report.metrics["ranks"], report.metrics["attempts"]) == (2, 1)
     assert 0 < report.metrics["validation_loss"] < 3.4  # log(32) = 3.47 for a guess
     assert report.metrics["tokens_per_second"] > 0
@@ -108,8 +126,10 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
     artifacts = Path(job.artifacts)
     assert list((artifacts / "tensorboard" / "encoder-v1").glob("events.out.tfevents.*"))
     assert list(store.glob("*/*/metrics/train_loss"))
+    pinned = sorted(file.name.rpartition("-")[0] for file in (artifacts / "manifests").iterdir())
+    assert pinned == ["m-train", "m-validation"]
 
-    again = stage_run("train", fingerprint="second")
+    again = train_run(fingerprint="second")
     checkpoints = artifacts / "checkpoints"
     killer = threading.Thread(target=kill_a_rank_after_the_first_checkpoint, args=(checkpoints,))
     killer.start()
@@ -126,34 +146,40 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
     assert killed.metrics["validation_loss"] == report.metrics["validation_loss"]
 
 
-def test_no_samples_is_an_error_that_names_the_stage_before(stage_run, sharded):
+def test_no_samples_is_an_error_that_names_the_stage_before(train_run, sharded):
     sharded(train=(), validation=())
     with pytest.raises(InputError, match="nothing to train on") as caught:
-        run(stage_run("train"), CONFIG)
+        run(train_run(), CONFIG)
     assert "sparkml run shard" in str(caught.value)
 
 
-def test_no_manifests(stage_run):
+def test_manifests_of_another_version_of_the_samples_are_not_taken(train_run, sharded):
+    sharded()
+    with pytest.raises(InputError, match="no manifest of split train, validation"):
+        run(train_run(samples_version=5), CONFIG)
+
+
+def test_no_manifests(train_run):
     with pytest.raises(TableError, match="there is no table `manifests`"):
-        run(stage_run("train"), CONFIG)
+        run(train_run(), CONFIG)
 
 
-def test_samples_longer_than_the_encoder(stage_run, sharded):
+def test_samples_longer_than_the_encoder(train_run, sharded):
     sharded()
     short = CONFIG.model_copy(update={"shape": CONFIG.shape.model_copy(update={"max_length": 8})})
     with pytest.raises(ConfigError, match=r"at most train\.shape\.max_length=8"):
-        run(stage_run("train"), short)
+        run(train_run(), short)
 
 
-def test_more_ranks_than_slots(stage_run, sharded):
+def test_more_ranks_than_slots(train_run, sharded):
     sharded()
     started = time.monotonic()
     with pytest.raises(SlotsError, match="3 slots, one a rank"):
-        run(stage_run("train"), CONFIG.model_copy(update={"ranks": 3}))
+        run(train_run(), CONFIG.model_copy(update={"ranks": 3}))
     assert time.monotonic() - started < 20
 
 
-def test_fewer_samples_than_ranks(stage_run, sharded):
+def test_fewer_samples_than_ranks(train_run, sharded):
     sharded(train=(1,))
     with pytest.raises(InputError, match="fewer rows than there are ranks"):
-        run(stage_run("train"), CONFIG)
+        run(train_run(), CONFIG)

@@ -1,1 +1,1 @@
-"""One reader a format."""
+"""One reader a format, and the table of them all (`table`)."""

@@ -6,9 +6,10 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sparkml.sources.formats.json_lines import invalid_utf8
+from sparkml.sources.line_records import line_records
 from sparkml.sources.lines import UTF8_BOM, Line
-from sparkml.sources.records import Defect, Record, printable, too_large
+from sparkml.sources.open_split import OpenSplit
+from sparkml.sources.records import Defect, Record, invalid_utf8, printable, too_large
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class _Feed:
     def begin(self) -> None:
         """A new record starts here."""
         self.offset = self.next_offset
-        self.raw: list[bytes] = []
+        self.raw = bytearray()
         self.size = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -53,18 +54,35 @@ class _Feed:
         data = line.data
         if line.offset == 0 and data.startswith(UTF8_BOM):
             data = data[len(UTF8_BOM) :]
-        self.raw.append(data)
+        self.raw += data
+        self.raw += b"\n"
         # Quoted newlines belong to the field; wrong bytes pass here and are judged with the whole record.
         return data.decode("utf-8", "surrogateescape") + "\n"
 
     def record_bytes(self) -> bytes:
         """The record as it stands in the file, without its last line end."""
-        joined = b"\n".join(self.raw)
-        return joined[:-1] if joined.endswith(b"\r") else joined
+        end = 2 if self.raw.endswith(b"\r\n") else 1
+        return bytes(self.raw[:-end])
 
 
-def read_delimited(lines: Iterable[Line], dialect: Dialect, limit: int) -> Iterator[Record | Defect]:
+def read_csv(opened: OpenSplit) -> Iterator[Record | Defect]:
     """A record for every row with as many fields as the header (or, without one, as the first row)."""
+    return _read_delimited(opened, delimiter=",", quote='"')
+
+
+def read_tsv(opened: OpenSplit) -> Iterator[Record | Defect]:
+    """As `read_csv`; a quote is text like any other."""
+    return _read_delimited(opened, delimiter="\t", quote="")
+
+
+def _read_delimited(opened: OpenSplit, delimiter: str, quote: str) -> Iterator[Record | Defect]:
+    options = opened.options
+    chosen = options.quote if options.quote is not None else quote
+    dialect = Dialect(options.delimiter or delimiter, chosen or None, options.header)
+    return line_records(opened, lambda lines: _records(lines, dialect, options.max_record_bytes))
+
+
+def _records(lines: Iterable[Line], dialect: Dialect, limit: int) -> Iterator[Record | Defect]:
     # The csv module's limit (131,072 characters a field) is one for the whole process; ours is the feed's.
     csv.field_size_limit(max(csv.field_size_limit(), limit + 1))
     feed = _Feed(lines, limit)
@@ -121,7 +139,9 @@ def _record(feed: _Feed, row: list[str], names: list[str]) -> Record | Defect:
 def _unique(header: list[str]) -> list[str]:
     """Column names; a name that is given twice gets its position, so that no column hides another."""
     names: list[str] = []
+    taken: set[str] = set()
     for index, name in enumerate(header):
         clean = name.strip()
-        names.append(clean if clean and clean not in names else f"{clean}_{index}")
+        names.append(clean if clean and clean not in taken else f"{clean}_{index}")
+        taken.add(names[-1])
     return names

@@ -18,7 +18,8 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from sparkml.kernels.python_source import CLASS, MODULE, definitions
-from sparkml.sources.records import Defect, Record, Split, printable, too_large
+from sparkml.sources.open_split import OpenSplit
+from sparkml.sources.records import Defect, Record, printable, too_large
 
 _KINDS = {ast.FunctionDef: "function", ast.AsyncFunctionDef: "function", ast.ClassDef: "class"}
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
@@ -35,20 +36,22 @@ class Docstring(NamedTuple):
 
 
 class UnparsableError(Exception):
-    """A file that is no Python of this interpreter's version."""
+    """A file that this interpreter's version of Python cannot parse."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
 
 
-def read_docstrings(source: bytes, split: Split, limit: int, text_field: str) -> Iterator[Record | Defect]:
+def read_docstrings(opened: OpenSplit) -> Iterator[Record | Defect]:
     """One record for every docstring of a source file; the locator is its qualified name and line.
 
     The text is what `help()` shows: the docstring without the indentation of the code around it.
     """
+    split, limit = opened.split, opened.options.max_record_bytes
+    source = opened.file.read(limit + 1)
     if len(source) > limit:
-        yield too_large(0, "file", len(source), limit)
+        yield too_large(0, "file", None, limit)
         return
     try:
         found = docstrings(source, module_name(split.relative))
@@ -57,7 +60,7 @@ def read_docstrings(source: bytes, split: Split, limit: int, text_field: str) ->
         return
     for position, docstring in enumerate(found):
         fields: dict[str, Any] = {"title": docstring.name, "kind": docstring.kind, "version": split.version}
-        fields[text_field] = inspect.cleandoc(docstring.text)
+        fields[opened.options.text_field] = inspect.cleandoc(docstring.text)
         raw = docstring.text.encode("utf-8", "surrogatepass")
         yield Record(position, f"{docstring.name}:{docstring.line}", fields, raw)
 
@@ -137,12 +140,12 @@ def _literal(statement: str) -> str | None:
 
 
 def _parse(source: bytes, mode: str) -> Any:
-    # The tree is a million small objects without cycles: the collector would walk it again and again in vain.
+    # The tree is a million small objects without cycles: the collector would walk it again and again for nothing.
     collecting = gc.isenabled()
     gc.disable()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes and the like are their authors' business
+            warnings.simplefilter("ignore")  # invalid escapes and the like are for their authors to mend
             return ast.parse(source, mode=mode)
     except (SyntaxError, ValueError) as error:
         reason = "undecodable_python" if _is_encoding_fault(error) else "python_syntax_error"

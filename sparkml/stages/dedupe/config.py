@@ -45,7 +45,7 @@ class DedupeConfig(StageConfig):
     )
     reliable_checkpoints: bool = Field(
         False,
-        description="Checkpoint clustering to spark.checkpoint.dir; false: on the local disks of executors",
+        description="Checkpoint clustering to <artifacts>/clustering; false: to the local disks of executors",
         json_schema_extra={"semantic": False},
     )
 

@@ -16,8 +16,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
+from sparkml.frame import storage
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
+from sparkml.frame.session import checkpoint_below
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.log import get_logger
 from sparkml.stages.dedupe.candidates import candidate_links, verified_candidates
@@ -51,12 +53,16 @@ def run(job: StageRun, config: DedupeConfig) -> RunReport:
     """Write `kept`, `duplicates` and this stage's slice of `rejects`."""
     clean = job.read(config.source)
     check_columns(clean, config)
+    if config.reliable_checkpoints:
+        checkpoint_below(job.spark, storage.join(job.artifacts, "clustering", job.run_id))
     rejected = job.write_rejects(malformed(clean), config.rejects)
     documents = clean.where("doc_id IS NOT NULL AND text IS NOT NULL")
     counts = write_duplicates(job, documents, config)
     # What was written decides what is kept: the two tables cannot disagree, and nothing is computed twice.
     duplicates = job.tables.read(config.duplicates, job.outputs[config.duplicates])
     kept = job.overwrite(documents.join(duplicates.select("doc_id"), "doc_id", "left_anti"), config.target)
+    if config.reliable_checkpoints:
+        storage.remove(storage.join(job.artifacts, "clustering", job.run_id))
     found = cluster_metrics(duplicates)
     reasons = {**rejected, **{f"{kind}_duplicate": n for kind in (EXACT, NEAR) if (n := int(found[kind]))}}
     return RunReport(

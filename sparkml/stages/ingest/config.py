@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from sparkml.frame.stage import Shares, StageConfig, Writes
-
-Format = Literal["auto", "jsonl", "parquet", "csv", "tsv", "text", "lines", "python_env"]
+from sparkml.sources.formats.table import AUTO, EMBEDDED, FormatName
 
 
 def _as_name(value: object) -> object:
@@ -29,7 +28,7 @@ class SourceConfig(StageConfig):
     path: str | None = Field(
         None, description="File, folder or glob, local or URI; null: the embedded corpus"
     )
-    format: Format = Field("auto", description="auto: by the extension of each file")
+    format: FormatName = Field("auto", description="auto: by the extension of each file")
     dataset: str | None = Field(
         None, min_length=1, description="Part of every doc_id; null: the folder's name"
     )
@@ -54,7 +53,7 @@ class SourceConfig(StageConfig):
 
     @model_validator(mode="after")
     def _path_is_given(self) -> SourceConfig:
-        if self.path is None and self.format not in ("auto", "python_env"):
+        if self.path is None and self.format not in (AUTO, EMBEDDED):
             raise ValueError(f"format {self.format} needs ingest.source.path")
         return self
 
@@ -66,6 +65,9 @@ class IngestConfig(StageConfig):
     target: Writes = "bronze"
     rejects: Shares = "rejects"
     max_record_bytes: int = Field(16 * 1024**2, ge=1, description="A longer record becomes a reject")
+    max_inflation: int = Field(
+        1_000, ge=1, description="Bytes that a byte of a compressed file may become; the rest is a reject"
+    )
     split_bytes: int = Field(
         64 * 1024**2, ge=1, description="Bytes a task reads", json_schema_extra={"semantic": False}
     )

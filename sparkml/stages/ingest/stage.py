@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,10 +17,12 @@ from sparkml.frame import storage
 from sparkml.frame.ledger import utc_now
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import spark_schema
+from sparkml.frame.session import shuffles_for
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.log import get_logger
 from sparkml.sources.documents import ROW_SCHEMA
 from sparkml.sources.environment import environment_files, environment_state
+from sparkml.sources.formats.table import AUTO, EMBEDDED
 from sparkml.sources.listing import list_source
 from sparkml.sources.reader import split_reader
 from sparkml.sources.records import ReadOptions, Split
@@ -27,7 +30,6 @@ from sparkml.sources.splits import plan_environment, plan_files, sample_files, s
 from sparkml.stages.ingest.config import IngestConfig, SourceConfig
 
 _log = get_logger(__name__)
-_EMBEDDED = "python_env"
 _BRONZE = (
     "doc_id",
     "source",
@@ -60,13 +62,13 @@ def run(job: StageRun, config: IngestConfig) -> RunReport:
     _log.info("%d files, %d bytes, %d splits", plan.files, plan.bytes, len(plan.splits))
     # Both tables are written from one reading: parsing costs more than a round trip over the local disk.
     rows = read_rows(job.spark, plan).persist(StorageLevel.DISK_ONLY)
-    try:
+    with ExitStack() as stack:
+        stack.callback(rows.unpersist)
+        stack.enter_context(shuffles_for(job.spark, plan.bytes))
         records, texts = _measure(rows, config.source, plan)
         bronze, rejects = transform(rows, plan.options, utc_now())
         reasons = job.write_rejects(rejects, config.rejects)
         written = job.overwrite(bronze, config.target)
-    finally:
-        rows.unpersist()
     return RunReport(
         rows_in=records,
         rows_kept=written.rows,
@@ -95,7 +97,7 @@ def plan_reading(config: IngestConfig) -> ReadPlan:
         found = sample_files(environment_files(source.path), source.sample_fraction, source.max_files)
         splits, root, ignored = plan_environment(found, config.split_bytes), "/", 0
         sizes = [file.size for file in found]
-        dataset = source.dataset or _EMBEDDED
+        dataset = source.dataset or EMBEDDED
     else:
         listing = list_source(source.path or "", source.format)
         listed = sample_files(listing.files, source.sample_fraction, source.max_files)
@@ -106,7 +108,7 @@ def plan_reading(config: IngestConfig) -> ReadPlan:
     if not splits:
         raise InputError(
             "the sample of the source holds no file",
-            where=source.path or _EMBEDDED,
+            where=source.path or EMBEDDED,
             got=f"sample_fraction={source.sample_fraction}",
             next_action="raise ingest.source.sample_fraction",
         )
@@ -195,11 +197,12 @@ def _options(config: IngestConfig, root: str, dataset: str) -> ReadOptions:
         quote=source.quote,
         max_record_bytes=config.max_record_bytes,
         batch_bytes=config.batch_bytes,
+        max_inflation=config.max_inflation,
     )
 
 
 def _is_embedded(source: SourceConfig) -> bool:
-    return source.format == _EMBEDDED or (source.path is None and source.format == "auto")
+    return source.format == EMBEDDED or (source.path is None and source.format == AUTO)
 
 
 STAGE = Stage(IngestConfig, run, "files or the installed documentation -> bronze", source_state=source_state)

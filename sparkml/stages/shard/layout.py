@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkml.stages.shard.sizes import FileShape
+
 # Parquet closes a row group at this many rows. Delta drops unknown write options but hands the session's
 # Hadoop settings to the Parquet writer, so it has to be a setting of the session.
 _ROWS_SETTING = "parquet.block.row.count.limit"
@@ -34,13 +36,13 @@ class Layout:
     """Where every sample lies. Splits follow each other in `sample_id`; a file holds samples of one split."""
 
     buckets: tuple[Bucket, ...]
-    rows_per_file: int
+    shape: FileShape
 
     @classmethod
-    def of(cls, buckets: Iterable[Bucket], split_order: tuple[str, ...], rows_per_file: int) -> Layout:
+    def of(cls, buckets: Iterable[Bucket], split_order: tuple[str, ...], shape: FileShape) -> Layout:
         """Buckets in the order of their numbers: by split, then by bucket."""
         ordered = sorted(buckets, key=lambda b: (split_order.index(b.split), b.bucket))
-        return cls(tuple(ordered), rows_per_file)
+        return cls(tuple(ordered), shape)
 
     def samples_of(self, split: str) -> int:
         """How many samples a split has."""
@@ -82,7 +84,7 @@ class Layout:
         return list(dict.fromkeys(bucket.split for bucket in self.buckets))
 
     def _files_of(self, samples: int) -> int:
-        return -(-samples // self.rows_per_file)
+        return -(-samples // self.shape.rows_per_file)
 
 
 def numbered(packed: DataFrame, layout: Layout, spark: SparkSession) -> DataFrame:
@@ -90,7 +92,7 @@ def numbered(packed: DataFrame, layout: Layout, spark: SparkSession) -> DataFram
     offsets = spark.createDataFrame(layout.offsets(), _OFFSETS_DDL)
     joined = packed.join(F.broadcast(offsets), ["split", "bucket"])
     sample_id = F.col("first_id") + F.col("nth")
-    place = F.floor((sample_id - F.col("first_of_split")) / F.lit(layout.rows_per_file)).cast("int")
+    place = F.floor((sample_id - F.col("first_of_split")) / F.lit(layout.shape.rows_per_file)).cast("int")
     placed = joined.select(
         sample_id.alias("sample_id"),
         "split",
@@ -107,8 +109,9 @@ def numbered(packed: DataFrame, layout: Layout, spark: SparkSession) -> DataFram
 @contextmanager
 def row_groups_of(spark: SparkSession, rows: int, sequence_length: int) -> Iterator[None]:
     """Parquet files written inside the block close a row group after every `rows` rows."""
-    # int32 ids twice over: plain and dictionary-encoded pages are in memory at the same time.
-    bytes_needed = 2 * 4 * rows * sequence_length + (16 << 20)
+    # int32 ids twice over: plain and dictionary-encoded pages are in memory at the same time. As much again for the
+    # ids of very short documents.
+    bytes_needed = 2 * 2 * 4 * rows * sequence_length + (16 << 20)
     wanted = {_ROWS_SETTING: str(rows), _BYTES_SETTING: str(max(bytes_needed, _DEFAULT_BLOCK_BYTES))}
     with _settings(spark, wanted):
         yield

@@ -7,16 +7,17 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from sparkml.errors import TableError
-from sparkml.feed.manifest import Manifest, ShardFile
-from sparkml.frame.storage import filesystem_of
+from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
+from sparkml.frame.storage import filesystem_of, normalise
 from sparkml.frame.tables import DataFile
+from sparkml.stages.shard.sizes import FileShape
 
 _FACTS_DDL = (
     "path string, split string, first_id long, row_groups array<long>, bytes long, "
@@ -34,6 +35,7 @@ _FACTS_SCHEMA = pa.schema(
     ]
 )
 _READ_BYTES = 1 << 20
+_MOST_TASKS = 1 << 14  # a task a file, until starting tasks costs more than reading files
 _CONTENT_COLUMNS = ["sample_id", "input_ids", "doc_starts", "doc_ids"]
 
 
@@ -54,8 +56,10 @@ def read_facts(spark: SparkSession, files: Sequence[DataFile]) -> list[FileFacts
     """Open every file in a Spark task; returns the facts in the order of the samples."""
     if not files:
         return []
-    paths = spark.createDataFrame([(local_path(file.path),) for file in files], "path string")
-    rows = paths.repartition(min(len(files), 256)).mapInArrow(_open_files, _FACTS_DDL).collect()
+    n_tasks = min(len(files), _MOST_TASKS)
+    paths = [(number % n_tasks, normalise(file.path)) for number, file in enumerate(files)]
+    tasks = spark.createDataFrame(paths, "task int, path string").repartitionById(n_tasks, F.col("task"))
+    rows = tasks.mapInArrow(_open_files, _FACTS_DDL).collect()
     facts = [FileFacts(**{**row.asDict(), "row_groups": tuple(row["row_groups"])}) for row in rows]
     return sorted(facts, key=lambda file: file.first_id)
 
@@ -110,17 +114,12 @@ def _update(content: hashlib._Hash, table: pa.Table) -> None:
                 content.update(values.to_numpy().tobytes())
 
 
-def local_path(uri: str) -> str:
-    """`file:///a%20b` as `/a b`; any other URI as it is."""
-    parts = urlsplit(uri)
-    return unquote(parts.path) if parts.scheme == "file" else uri
-
-
-def check_equal_groups(facts: Sequence[FileFacts], rows_per_row_group: int, rows_per_file: int) -> None:
+def check_equal_groups(facts: Sequence[FileFacts], shape: FileShape) -> None:
     """Raise TableError unless only the last file of each split, and its last row group, are short.
 
     Ranks read whole row groups: unequal ones give ranks unequal steps, and an allreduce then waits for ever.
     """
+    rows_per_row_group, rows_per_file = shape.rows_per_row_group, shape.rows_per_file
     for split in dict.fromkeys(file.split for file in facts):
         files = [file for file in facts if file.split == split]
         groups = list(chain.from_iterable(file.row_groups for file in files))
@@ -161,7 +160,9 @@ def manifest_of(
         table=table,
         version=version,
         split=split,
-        files=tuple(ShardFile(file.path, file.row_groups, file.bytes, file.checksum) for file in mine),
+        files=ShardFiles.of(
+            ShardFile(file.path, file.row_groups, file.bytes, file.checksum) for file in mine
+        ),
         rows=sum(sum(file.row_groups) for file in mine),
         tokenizer_hash=tokenizer_hash,
         sequence_length=sequence_length,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
+from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Writes
 from sparkml.frame.tables import Written
@@ -24,6 +25,7 @@ from sparkml.models.tokenizer import SPECIAL_TOKENS
 from sparkml.stages.shard.layout import Bucket, Layout, numbered, row_groups_of
 from sparkml.stages.shard.manifests import FileFacts, check_equal_groups, manifest_of, read_facts
 from sparkml.stages.shard.pack import SAMPLE_DDL, packing
+from sparkml.stages.shard.sizes import file_shape
 from sparkml.stages.shard.vocabulary import (
     SAMPLE_CHARACTERS_PER_DOCUMENT,
     sample_texts,
@@ -34,6 +36,8 @@ from sparkml.stages.shard.vocabulary import (
 _log = get_logger(__name__)
 _SPLITS = (TRAIN, VALIDATION)
 _BYTE_TOKENS = 256
+# A bucket of 4 MB is packed in a second or two; its last sample is padded, one of thousands.
+_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 4_000_000, 128_000_000
 
 
 class ShardConfig(StageConfig):
@@ -52,18 +56,13 @@ class ShardConfig(StageConfig):
     )
     sequence_length: int = Field(128, ge=8, le=1 << 16, description="Tokens a sample")
     validation_fraction: float = Field(0.1, ge=0.0, lt=1.0, description="Part of the clusters held out")
-    n_buckets: int = Field(16, ge=1, le=1 << 16, description="Groups that are packed on their own")
-    rows_per_row_group: int = Field(256, ge=1, description="Samples a row group: what a rank reads at once")
-    rows_per_file: int = Field(8192, ge=1, description="Samples a file, a multiple of rows_per_row_group")
-
-    @model_validator(mode="after")
-    def _files_hold_whole_row_groups(self) -> ShardConfig:
-        if self.rows_per_file % self.rows_per_row_group:
-            raise ValueError(
-                f"rows_per_file ({self.rows_per_file}) must be a multiple of "
-                f"rows_per_row_group ({self.rows_per_row_group})"
-            )
-        return self
+    n_buckets: int | None = Field(
+        None, ge=1, le=MOST_BUCKETS, description="Groups that are packed on their own; null: by bytes"
+    )
+    rows_per_row_group: int | None = Field(
+        None, ge=1, description="Samples a row group: what a rank reads at once; null: by bytes"
+    )
+    file_bytes: int = Field(128 << 20, ge=1, description="Bytes of a file on disk, about")
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,11 @@ class SourceSize:
     train_sample_bytes: int  # of the train split, each document cut as for the tokenizer's sample
 
 
-def transform(documents: DataFrame, tokenizer_json: str, config: ShardConfig, seed: int) -> DataFrame:
+def transform(
+    documents: DataFrame, tokenizer_json: str, *, n_buckets: int, sequence_length: int, seed: int
+) -> DataFrame:
     """Documents with `split` -> packed samples, numbered within their bucket (`SAMPLE_DDL`)."""
-    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(config.n_buckets)).cast("int")
+    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = documents.select(
         "split",
         bucket.alias("bucket"),
@@ -86,9 +87,9 @@ def transform(documents: DataFrame, tokenizer_json: str, config: ShardConfig, se
         F.xxhash64(F.lit(seed).cast("long"), "doc_id").alias("_order"),
     )
     # A bucket is a task; hashing the bucket number again would leave some tasks empty and double others.
-    grouped = keyed.repartitionById(config.n_buckets, F.col("bucket"))
+    grouped = keyed.repartitionById(n_buckets, F.col("bucket"))
     ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
-    return ordered.mapInArrow(packing(tokenizer_json, config.sequence_length), SAMPLE_DDL)
+    return ordered.mapInArrow(packing(tokenizer_json, sequence_length), SAMPLE_DDL)
 
 
 def is_empty() -> Column:
@@ -114,10 +115,17 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
     )
     tokenizer_hash = save_tokenizer(content, job.artifacts)
     started = time.monotonic()
-    layout, written = _write_samples(job, config, transform(documents, content, config, job.seed))
+    packed = transform(
+        documents,
+        content,
+        n_buckets=config.n_buckets or suitable_buckets(size),
+        sequence_length=config.sequence_length,
+        seed=job.seed,
+    )
+    layout, written = _write_samples(job, config, packed)
     seconds = time.monotonic() - started
     facts = read_facts(job.spark, job.tables.data_files(config.target, written.version))
-    check_equal_groups(facts, config.rows_per_row_group, config.rows_per_file)
+    check_equal_groups(facts, layout.shape)
     _write_manifests(job, config, facts, written, tokenizer_hash)
     rejected = sum(reasons.values())
     return RunReport(
@@ -152,6 +160,11 @@ def source_size(documents: DataFrame) -> SourceSize:
     return SourceSize(row["documents"], row["bytes"], row["train"])
 
 
+def suitable_buckets(size: SourceSize) -> int:
+    """Buckets by the bytes of text: another cluster packs the same samples."""
+    return bucket_count(size.bytes, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
+
+
 def _write_samples(job: StageRun, config: ShardConfig, packed: DataFrame) -> tuple[Layout, Written]:
     # Numbering needs the size of every bucket before a sample is written: tokenised once, kept on disk.
     packed = packed.persist(StorageLevel.DISK_ONLY)
@@ -162,8 +175,14 @@ def _write_samples(job: StageRun, config: ShardConfig, packed: DataFrame) -> tup
             F.sum("n_tokens").alias("tokens"),
         )
         buckets = [Bucket(**row.asDict()) for row in counts.collect()]  # at most two rows a bucket
-        layout = Layout.of(buckets, _SPLITS, config.rows_per_file)
-        with row_groups_of(job.spark, config.rows_per_row_group, config.sequence_length):
+        shape = file_shape(
+            sum(bucket.samples for bucket in buckets),
+            config.sequence_length,
+            rows_per_row_group=config.rows_per_row_group,
+            file_bytes=config.file_bytes,
+        )
+        layout = Layout.of(buckets, _SPLITS, shape)
+        with row_groups_of(job.spark, shape.rows_per_row_group, config.sequence_length):
             samples = numbered(packed, layout, job.spark)
             return layout, job.overwrite(samples, config.target, options={"compression": "zstd"})
     finally:

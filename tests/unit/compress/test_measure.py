@@ -11,7 +11,7 @@ from sparkml.compression.measure import Measured, SideBySide, TimingPlan, side_b
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.classifier import FLOAT32, new_classifier, write_classifier
 from sparkml.models.evaluation import HeldOut
-from sparkml.models.folder import new_folder, read_json
+from sparkml.models.folder import read_json
 from sparkml.stages.compress import write_int8
 from tests.tiny import tiny_encoder
 
@@ -21,12 +21,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("compress")
     encoder = tiny_encoder(root / "encoder")
     config = {**read_json(encoder / "config.json"), "pooling": "cls", "precision": FLOAT32}
-    with new_folder(root / "float") as staging:
-        model = new_classifier(encoder, 2, "cls", seed=1)
-        write_classifier(staging, model, ["a", "b"], config, encoder / "tokenizer.json")
-    with new_folder(root / "int8") as staging:
-        write_int8(root / "float", staging)
-    return root / "float", root / "int8"
+    exact, quantised = root / "float", root / "int8"
+    exact.mkdir()
+    quantised.mkdir()
+    model = new_classifier(encoder, 2, "cls", seed=1)
+    write_classifier(exact, model, ["a", "b"], config, encoder / "tokenizer.json")
+    write_int8(exact, quantised)
+    return exact, quantised
 
 
 def test_both_models_see_the_same_documents(folders: tuple[Path, Path]) -> None:

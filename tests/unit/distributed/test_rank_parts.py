@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from sparkml.compat.horovod import HorovodRendezvous, interface_of, rank_environment
+from sparkml.distributed.channel import MAX_MESSAGE_BYTES
 from sparkml.distributed.collective import SingleProcess
-from sparkml.distributed.rank import RankJob, entry_name
+from sparkml.distributed.rank import RankJob, _describe, entry_name
 from sparkml.distributed.rendezvous import TorchRendezvous
 from sparkml.distributed.reporter import Reporter, WatchedCollective
 from sparkml.distributed.slots import known_slots
-from sparkml.errors import MissingToolError, UsageError
+from sparkml.distributed.supervisor import Place
+from sparkml.errors import InputError, MissingToolError, UsageError
 from sparkml.training.rank import train_rank
 
 NAMES = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE")
@@ -113,10 +115,31 @@ def test_a_reporter_says_where_the_rank_is():
 
 
 def test_a_rank_ends_with_its_supervisor(tmp_path):
-    job = RankJob("time:sleep", {}, "torch", 0, 1, ("127.0.0.1", 1), None, 1, os.getpid(), 5)
+    job = RankJob("time:sleep", {}, "torch", 0, 1, 0, ("127.0.0.1", 1), None, 1, os.getpid(), 5)
     file = tmp_path / "job.json"
     file.write_text(replace(job, supervisor_pid=1).to_json())
     orphan = subprocess.run(
         [sys.executable, "-m", "sparkml.distributed.rank", str(file)], check=False, timeout=60
     )
     assert orphan.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("hosts", "numbers"),
+    [(["a", "a", "a"], [0, 1, 2]), (["a", "b", "a", "b"], [0, 0, 1, 1]), (["a", "b", "c"], [0, 0, 0])],
+)
+def test_ranks_are_numbered_on_each_host(hosts, numbers):
+    places = [Place(rank, hosts, ("a", 1), None) for rank in range(len(hosts))]
+    assert [place.local_rank for place in places] == numbers
+
+
+def test_the_watched_collective_passes_the_local_rank_on():
+    inner = SingleProcess()
+    inner.local_rank = 3
+    assert WatchedCollective(inner, Reporter(None)).local_rank == 3
+
+
+def test_a_long_error_fits_into_a_message():
+    told = _describe(InputError("w" * 3_000_000, got="\U0001f600" * 3_000_000))
+    assert told["kind"] == "InputError"
+    assert len(json.dumps({"error": told})) < MAX_MESSAGE_BYTES

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sparkml.feed.manifest import Manifest, ShardFile
+from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 
 SEQUENCE_LENGTH = 4
 
@@ -29,7 +29,8 @@ def write_manifest(tmp_path: Path) -> Callable[..., Manifest]:
                     writer.write_table(samples(first, rows), row_group_size=rows)
                     first += rows
             shards.append(ShardFile(str(path), groups, path.stat().st_size, "0" * 64))
-        return Manifest("m1", "samples", 3, "train", tuple(shards), first, "t" * 64, SEQUENCE_LENGTH, 17)
+        files = ShardFiles.of(shards)
+        return Manifest("m1", "samples", 3, "train", files, first, "t" * 64, SEQUENCE_LENGTH, 17)
 
     return write
 

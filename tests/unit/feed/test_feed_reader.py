@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from sparkml.errors import InputError
 from sparkml.feed.batches import micro_batches
+from sparkml.feed.manifest import Manifest
 from sparkml.feed.plan import RowGroup, epoch_plan, row_groups
 from sparkml.feed.reader import open_reader
 from sparkml.frame.storage import filesystem_of
@@ -18,9 +20,13 @@ from sparkml.frame.storage import filesystem_of
 READERS = ["petastorm", "arrow"]
 
 
+def all_groups(manifest: Manifest) -> list[RowGroup]:
+    return list(row_groups(manifest.files, range(len(manifest.files.group_rows))))
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_row_groups_come_in_the_order_asked_for(name, write_manifest):
-    groups = row_groups(write_manifest((2, 1), (2,)))
+    groups = all_groups(write_manifest((2, 1), (2,)))
     read = list(open_reader(name, 4).read([groups[2], groups[0], groups[1]]))
     assert [rows.tolist() for rows in read] == [
         [[3, 3, 3, 3], [4, 4, 4, 4]],
@@ -35,7 +41,7 @@ def test_files_beside_the_pinned_ones_are_not_read(name, write_manifest, tmp_pat
     manifest = write_manifest((3,), (3,))
     removed = tmp_path / "split=train" / "part-00000-removed-by-the-log.parquet"
     pq.write_table(pa.table({"input_ids": pa.array([[99] * 4], pa.list_(pa.int32()))}), removed)
-    read = np.concatenate(list(open_reader(name, 4).read(row_groups(manifest))))
+    read = np.concatenate(list(open_reader(name, 4).read(all_groups(manifest))))
     assert read[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
@@ -77,11 +83,43 @@ def test_both_readers_give_the_same_batches(write_manifest):
 
 
 @pytest.mark.parametrize("name", READERS)
+def test_steps_that_are_not_wanted_are_not_read(name, write_manifest):
+    manifest = write_manifest(*[(4,)] * 6)
+    plan = epoch_plan(manifest, epoch=0, seed=1, world_size=2, micro_batch=2)
+    whole = [
+        batch.input_ids.tolist()
+        for batch in micro_batches(open_reader(name, 4), plan, rank=1, sequence_length=4)
+    ]
+    wanted = {piece.group.path for piece in plan.slices(1, 1, 4)}
+    assert len(wanted) == 2  # the steps 1, 2 and 3 lie in two of the six files
+    for file in manifest.files:
+        if file.path not in wanted:
+            Path(file.path).unlink()
+    some = micro_batches(open_reader(name, 4), plan, rank=1, sequence_length=4, first_step=1, stop_step=4)
+    assert [(batch.step, batch.input_ids.tolist()) for batch in some] == [*enumerate(whole)][1:4]
+
+
+def test_arrow_opens_row_groups_as_they_are_needed(write_manifest):
+    manifest = write_manifest(*[(2,)] * 20)
+    asked = []
+
+    def groups():
+        for group in all_groups(manifest):
+            asked.append(group.number)
+            yield group
+
+    reading = open_reader("arrow", 4).read(groups())
+    next(reading)
+    reading.close()
+    assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", READERS)
 def test_a_missing_file_is_named(name, write_manifest):
     manifest = write_manifest((2,), (2,))
     Path(manifest.files[1].path).unlink()
     with pytest.raises(InputError, match=r"part-00001\.parquet, row group 0"):
-        list(open_reader(name, 4).read(row_groups(manifest)))
+        list(open_reader(name, 4).read(all_groups(manifest)))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -91,7 +129,7 @@ def test_a_file_that_changed_is_refused(name, write_manifest):
         pa.table({"input_ids": pa.array([[1] * 4] * 3, pa.list_(pa.int32()))}), manifest.files[0].path
     )
     with pytest.raises(InputError, match=r"shape \(3, 4\), not \(2, 4\)"):
-        list(open_reader(name, 4).read(row_groups(manifest)))
+        list(open_reader(name, 4).read(all_groups(manifest)))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -105,7 +143,7 @@ def test_ragged_and_null_lists_are_refused(name, lists, tmp_path):
 
 @pytest.mark.parametrize("name", READERS)
 def test_half_an_epoch_can_be_left(name, write_manifest):
-    groups = row_groups(write_manifest(*[(2,)] * 20))
+    groups = all_groups(write_manifest(*[(2,)] * 20))
     reading = open_reader(name, 4).read(groups)
     assert next(reading)[0, 0] == 0
     reading.close()
@@ -117,13 +155,41 @@ def test_half_an_epoch_can_be_left(name, write_manifest):
         ("/lake/a b.parquet", "/lake/a b.parquet"),
         ("file:/lake/a.parquet", "/lake/a.parquet"),
         ("file:///lake/split%3Dtrain/a%20b.parquet", "/lake/split=train/a b.parquet"),
+        ("file:///lake/100%25/%C3%A4%23%3F.parquet", "/lake/100%/ä#?.parquet"),
         ("dbfs:/lake/a.parquet", "/dbfs/lake/a.parquet"),
+        ("/Volumes/a/b/c%20d.parquet", "/Volumes/a/b/c%20d.parquet"),
     ],
 )
 def test_paths_and_uris(location, path):
-    assert filesystem_of(location)[1] == path
+    filesystem, found = filesystem_of(location)
+    assert (filesystem.type_name, found) == ("local", path)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "s3a", "s3n"])
+def test_objects_of_a_bucket(scheme, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    filesystem, path = filesystem_of(f"{scheme}://bucket/lake/split%3Dtrain/a%20b%25.parquet")
+    assert (filesystem.type_name, path) == ("s3", "bucket/lake/split=train/a b%.parquet")
+    assert filesystem.region == "eu-central-1"
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_is_read_by_its_uri(name, write_manifest):
+    manifest = write_manifest((2,), folder="a b%25 ä")
+    groups = [replace(group, path=Path(group.path).as_uri()) for group in all_groups(manifest)]
+    assert [rows[:, 0].tolist() for rows in open_reader(name, 4).read(groups)] == [[0, 1]]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_was_cut_off_is_named(name, write_manifest):
+    manifest = write_manifest((2,))
+    path = Path(manifest.files[0].path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"part-00000\.parquet, row group 0"):
+        list(open_reader(name, 4).read(all_groups(manifest)))
 
 
 def test_unknown_storage_is_named():
-    with pytest.raises(InputError, match="ftp://host/a"):
-        filesystem_of("ftp://host/a")
+    with pytest.raises(InputError, match="gopher://host/a"):
+        filesystem_of("gopher://host/a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,26 @@ import pytest
 from sparkml.cli.main import main
 from sparkml.errors import MissingToolError
 from sparkml.frame import session
+from tests.command_line import kept_logging
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """The command line sets logging up for itself; the tests that follow get theirs back."""
+    with kept_logging():
+        yield
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "wash"], "there is no stage `wash`"),
+        (["run", "wash"], "pipeline `default` has no step `wash`"),
         (["run"], "Missing argument"),
         (["run", "clean", "--env", "prod"], "there is no environment `prod`"),
         (["run", "clean", "clean.min_word=3"], "did you mean `clean.min_words`"),
-        (["run-all", "--until", "clan"], "there is no stage `clan`"),
+        (["run-all", "--until", "clan"], "did you mean `clean`"),
+        (["run-all", "--pipeline", "defualt"], "did you mean `default`"),
+        (["plan", "--pipeline", "/no/such.yaml"], "there is no pipeline"),
         (["run-all", "lake"], "form key=value"),
         (["frobnicate"], "No such command"),
         (["run", "clean", "--no-such-option"], "No such option"),
@@ -36,6 +47,9 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "ingest.source.path" in shown
     assert "Exit codes" in shown
+    assert "--pipeline" in shown
+    assert main(["steps", "finetune"]) == 0
+    assert "finetune.model " in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

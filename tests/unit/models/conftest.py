@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparkml.models.classifier import FLOAT32, fill_encoder, new_classifier, write_classifier
-from sparkml.models.folder import new_folder, read_json
+from sparkml.models.folder import read_json
 from tests.tiny import tiny_encoder
 
 
@@ -27,6 +27,6 @@ def classifier_folder(encoder_folder: Path) -> Path:
         model.classifier.weight.mul_(40.0)
     config = {**read_json(encoder_folder / "config.json"), "pooling": "mean", "precision": FLOAT32}
     target = encoder_folder.parent / "classifier"
-    with new_folder(target) as staging:
-        write_classifier(staging, model, ["a", "b", "c"], config, encoder_folder / "tokenizer.json")
+    target.mkdir()
+    write_classifier(target, model, ["a", "b", "c"], config, encoder_folder / "tokenizer.json")
     return target

@@ -20,9 +20,7 @@ from sparkml.models.encoder import (
     encoder_shape,
     load_encoder,
     load_masked_lm,
-    save_model,
 )
-from sparkml.models.folder import new_folder
 from tests.tiny import SHAPE
 
 
@@ -107,25 +105,3 @@ def test_another_architecture_is_refused(encoder_folder: Path, tmp_path: Path) -
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
     with pytest.raises(InputError, match="gpt2"):
         load_encoder(folder)
-
-
-def test_a_failed_write_leaves_the_old_folder_and_no_rubbish(tmp_path: Path) -> None:
-    target = tmp_path / "m" / "v1"
-    with new_folder(target) as staging:
-        (staging / "a").write_text("old")
-    with pytest.raises(FileNotFoundError), new_folder(target) as staging:
-        (staging / "no_such_folder" / "a").write_text("new")
-    assert (target / "a").read_text() == "old"
-    assert [entry.name for entry in target.parent.iterdir()] == ["v1"]
-
-
-def test_writing_again_replaces_the_whole_folder(encoder_folder: Path, tmp_path: Path) -> None:
-    target = tmp_path / "v1"
-    target.mkdir()
-    (target / "left_behind").write_text("by a run that died")
-    save_model(load_masked_lm(encoder_folder), target, encoder_folder / "tokenizer.json")
-    assert sorted(entry.name for entry in target.iterdir()) == [
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-    ]

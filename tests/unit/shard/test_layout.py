@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
 from sparkml.errors import TableError
 from sparkml.stages.shard.layout import Bucket, Layout
-from sparkml.stages.shard.manifests import FileFacts, check_equal_groups, local_path, manifest_of
-from sparkml.stages.shard.stage import ShardConfig
+from sparkml.stages.shard.manifests import FileFacts, check_equal_groups, manifest_of
+from sparkml.stages.shard.sizes import FileShape
 
 SPLITS = ("train", "validation")
+SHAPE = FileShape(rows_per_row_group=4, rows_per_file=8)
 
 
 def facts(
@@ -19,7 +19,7 @@ def facts(
 
 def test_numbers_run_on_over_buckets_and_files_start_with_a_split() -> None:
     buckets = [Bucket("validation", 0, 3, 2, 30), Bucket("train", 1, 4, 5, 40), Bucket("train", 0, 2, 1, 20)]
-    layout = Layout.of(buckets, SPLITS, rows_per_file=4)
+    layout = Layout.of(buckets, SPLITS, FileShape(2, 4))
     assert layout.offsets() == [
         ("train", 0, 0, 0, 0),
         ("train", 1, 2, 0, 0),
@@ -30,7 +30,7 @@ def test_numbers_run_on_over_buckets_and_files_start_with_a_split() -> None:
 
 
 def test_no_buckets_have_no_files() -> None:
-    layout = Layout.of([], SPLITS, rows_per_file=4)
+    layout = Layout.of([], SPLITS, SHAPE)
     assert (layout.offsets(), layout.files, layout.samples) == ([], 0, 0)
 
 
@@ -44,7 +44,7 @@ def test_no_buckets_have_no_files() -> None:
     ],
 )
 def test_only_the_end_of_a_split_may_be_short(files: list[FileFacts]) -> None:
-    check_equal_groups(files, 4, 8)
+    check_equal_groups(files, SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_only_the_end_of_a_split_may_be_short(files: list[FileFacts]) -> None:
 )
 def test_unequal_row_groups_are_an_error(files: list[FileFacts]) -> None:
     with pytest.raises(TableError, match="equal row groups"):
-        check_equal_groups(files, 4, 8)
+        check_equal_groups(files, SHAPE)
 
 
 def test_a_manifest_is_named_by_its_samples_not_by_its_files() -> None:
@@ -69,21 +69,4 @@ def test_a_manifest_is_named_by_its_samples_not_by_its_files() -> None:
     other = manifest_of("train", [facts(0, 4, content="d")], version=0, **common)
     assert one.manifest_id == moved.manifest_id != other.manifest_id
     assert (moved.version, moved.files[0].path, moved.rows) == (7, "/b", 4)
-    assert manifest_of("validation", [facts(0, 4)], version=0, **common).files == ()
-
-
-@pytest.mark.parametrize(
-    ("uri", "path"),
-    [
-        ("file:///lake/a%20b.parquet", "/lake/a b.parquet"),
-        ("file:/lake/a.parquet", "/lake/a.parquet"),
-        ("s3a://bucket/a%20b.parquet", "s3a://bucket/a%20b.parquet"),
-    ],
-)
-def test_files_of_this_machine_are_named_by_path(uri: str, path: str) -> None:
-    assert local_path(uri) == path
-
-
-def test_a_file_holds_whole_row_groups() -> None:
-    with pytest.raises(ValidationError, match="multiple of rows_per_row_group"):
-        ShardConfig(rows_per_row_group=100, rows_per_file=250)
+    assert len(manifest_of("validation", [facts(0, 4)], version=0, **common).files) == 0

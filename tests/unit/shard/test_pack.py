@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -91,9 +94,13 @@ def test_groups_are_packed_on_their_own_whatever_the_batches(tokenizer_json: str
     ]
 
 
-def test_a_saved_tokenizer_is_named_by_its_content(tokenizer_json: str, tmp_path: object) -> None:
-    file, digest = save_tokenizer(tokenizer_json, str(tmp_path))
-    again, same = save_tokenizer(tokenizer_json, str(tmp_path))
-    assert (again, same) == (file, digest)
+def test_a_saved_tokenizer_is_named_by_its_content(tokenizer_json: str, tmp_path: Path) -> None:
+    digest = save_tokenizer(tokenizer_json, str(tmp_path))
+    assert digest == hashlib.sha256(tokenizer_json.encode()).hexdigest()
+    file = tmp_path / "tokenizers" / digest / "tokenizer.json"
     assert file.read_text(encoding="utf-8") == tokenizer_json
+    for found in (tokenizer_json, "cut off"):
+        file.write_text(found, encoding="utf-8")
+        assert save_tokenizer(tokenizer_json, str(tmp_path)) == digest
+        assert file.read_text(encoding="utf-8") == tokenizer_json
     assert [entry.name for entry in file.parent.iterdir()] == ["tokenizer.json"]

@@ -12,7 +12,8 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from sparkml.feed.manifest import Manifest, ShardFile
+from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
+from sparkml.feed.manifest_file import write_manifest
 from sparkml.models.encoder import EncoderShape
 from sparkml.models.tokenizer import SPECIAL_TOKENS
 from sparkml.training.settings import LoopSettings, TrainingJob
@@ -28,8 +29,10 @@ def training_job(tmp_path: Path) -> Callable[..., TrainingJob]:
     tokenizer_file = tmp_path / "tokenizer.json"
     words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL_TOKENS)))]
     Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")).save(str(tokenizer_file))
-    train = write_manifest(tmp_path / "train.parquet", "train", (32, 32, 32), seed=1)
-    validation = write_manifest(tmp_path / "validation.parquet", "validation", (20,), seed=2)
+    train, validation = (
+        write_manifest(write_samples(tmp_path / f"{split}.parquet", split, groups, seed), str(tmp_path))
+        for split, groups, seed in (("train", (32, 32, 32), 1), ("validation", (20,), 2))
+    )
 
     def make(run: str = "run", reader: str = "arrow", **changed: object) -> TrainingJob:
         settings = {
@@ -51,21 +54,22 @@ def training_job(tmp_path: Path) -> Callable[..., TrainingJob]:
         }
         return TrainingJob(
             settings=LoopSettings(**{**settings, **changed}),
-            train_manifest=train.to_json(),
-            validation_manifest=validation.to_json(),
+            train_manifest=train,
+            validation_manifest=validation,
             tokenizer_file=str(tokenizer_file),
             reader=reader,
             run_folder=str(tmp_path / run),
             model_folder=str(tmp_path / run / "model"),
             run_name=run,
             tensorboard_folder=str(tmp_path / "tensorboard" / run),
-            mlflow_uri=(tmp_path / "mlflow").as_uri(),
+            mlflow_uri="",
+            mlflow_store=str(tmp_path / "mlflow"),
         )
 
     return make
 
 
-def write_manifest(path: Path, split: str, groups: tuple[int, ...], seed: int) -> Manifest:
+def write_samples(path: Path, split: str, groups: tuple[int, ...], seed: int) -> Manifest:
     """Each sample repeats one word: a masked token follows from its neighbours."""
     rng = np.random.default_rng(seed)
     kind = pa.list_(pa.int32())
@@ -74,5 +78,5 @@ def write_manifest(path: Path, split: str, groups: tuple[int, ...], seed: int) -
             words = rng.integers(5, VOCABULARY, (rows, 1))
             ids = np.repeat(words, SEQUENCE_LENGTH, axis=1)
             writer.write_table(pa.table({"input_ids": pa.array(ids.tolist(), kind)}), row_group_size=rows)
-    file = ShardFile(str(path), groups, path.stat().st_size, "0" * 64)
-    return Manifest(f"m-{split}", "samples", 0, split, (file,), sum(groups), "t", SEQUENCE_LENGTH, 17)
+    files = ShardFiles.of([ShardFile(str(path), groups, path.stat().st_size, "0" * 64)])
+    return Manifest(f"m-{split}", "samples", 0, split, files, sum(groups), "t", SEQUENCE_LENGTH, 17)

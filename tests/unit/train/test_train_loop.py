@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from safetensors.torch import load_file
 from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
+from sparkml.feed.manifest import ShardFiles
+from sparkml.feed.manifest_file import write_manifest
+from sparkml.training import loop
 from sparkml.training.curves import read_curve
-from sparkml.training.loop import Trainer
+from sparkml.training.loop import Trainer, _device
 from sparkml.training.pretrain import pretrain
 
 
@@ -42,6 +46,7 @@ def test_it_learns_and_writes_a_model_folder(training_job):
         "tokenizer.json",
         "curve.jsonl",
         "training.json",
+        "checksums.json",
     }
     curve = read_curve(Path(job.model_folder) / "curve.jsonl")
     assert [point["step"] for point in curve] == list(range(1, 151))
@@ -105,8 +110,8 @@ def test_a_checkpoint_of_another_feed_is_refused(training_job):
 
 def test_without_held_out_rows_there_is_no_validation_loss(training_job):
     job = training_job()
-    empty = json.loads(job.validation_manifest) | {"files": [], "rows": 0}
-    measured = train(job.model_copy(update={"validation_manifest": json.dumps(empty)}))
+    empty = replace(job.validation_manifest.read(), files=ShardFiles.of([]), rows=0)
+    measured = train(job.model_copy(update={"validation_manifest": write_manifest(empty, job.run_folder)}))
     assert "validation_loss" not in measured
     assert measured["train_loss"] > 0
 
@@ -120,7 +125,8 @@ class _Together:
     """Two ranks as two threads: sums through a shared barrier, for comparison with one rank."""
 
     def __init__(self, rank: int, barrier: threading.Barrier, slots: list[torch.Tensor]) -> None:
-        self.rank, self.size, self._barrier, self._slots = rank, 2, barrier, slots
+        self.rank, self.size, self.local_rank = rank, 2, rank
+        self._barrier, self._slots = barrier, slots
 
     def allreduce_(self, tensor: torch.Tensor) -> None:
         self._slots[self.rank] = tensor.clone()
@@ -160,3 +166,21 @@ def test_ranks_keep_equal_weights(training_job):
         thread.join(120)
     states = [dict(trainer.model.state_dict()) for trainer in trainers]
     assert same(states[0], states[1])
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "local_rank", "device"),
+    [(0, 3, "cpu"), (1, 0, "cuda:0"), (1, 1, "cuda:0"), (4, 2, "cuda:2"), (4, 5, "cuda:1")],
+)
+def test_a_rank_takes_its_gpu_by_its_number_on_its_host(monkeypatch, n_gpus, local_rank, device):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    assert _device(local_rank) == torch.device(device)
+
+
+def test_the_trainer_asks_for_the_local_rank(training_job, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loop, "_device", lambda local_rank: asked.append(local_rank) or torch.device("cpu"))
+    group = _Together(1, threading.Barrier(1), [])
+    group.local_rank = 7
+    Trainer(training_job(), 32, group, Reporter(None))
+    assert asked == [7]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ def read() -> Read:
         split_bytes: int = 1 << 20,
         batch_bytes: int = 1 << 20,
         max_record_bytes: int = 1 << 20,
+        max_inflation: int = 1_000,
         **source: Any,
     ) -> list[dict[str, Any]]:
         config = IngestConfig(
@@ -35,7 +37,8 @@ def read() -> Read:
             max_record_bytes=max_record_bytes,
         )
         plan = plan_reading(config)
-        batches = list(read_splits(plan.splits, plan.options))
+        options = replace(plan.options, max_inflation=max_inflation)
+        batches = list(read_splits(plan.splits, options))
         found = pa.Table.from_batches(batches, ROW_SCHEMA).to_pylist()
         return [{**row, "meta": dict(row["meta"] or ())} for row in found]
 

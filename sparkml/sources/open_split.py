@@ -1,0 +1,45 @@
+"""A split whose file is open: what a format's reader is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sparkml.sources.compression import compression_suffix, decompressed, within_inflation
+from sparkml.sources.lines import as_utf8, wide_encoding
+from sparkml.sources.records import ReadOptions, Split
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class OpenSplit:
+    """The open file of a split, and how to read it."""
+
+    file: pa.NativeFile
+    split: Split
+    options: ReadOptions
+
+    def chunks(self) -> Iterator[bytes]:
+        """The file's bytes from its current position, decompressed; BrokenStreamError after the last good one."""
+        raw = iter(lambda: self.file.read(_CHUNK_BYTES), b"")
+        suffix = compression_suffix(self.split.path)
+        if suffix is None:
+            return raw
+        return within_inflation(
+            decompressed(raw, suffix),
+            compressed_bytes=self.file.size(),
+            max_inflation=self.options.max_inflation,
+        )
+
+    def utf8_chunks(self) -> Iterator[bytes]:
+        """`chunks`, as UTF-8 where the file is UTF-16 or UTF-32."""
+        return as_utf8(self.chunks())
+
+    def is_wide(self) -> bool:
+        """Whether a plain file of which nothing is read yet is UTF-16 or UTF-32; nothing is read afterwards."""
+        head = self.file.read(4)
+        self.file.seek(0)
+        return wide_encoding(head) is not None

@@ -1,0 +1,39 @@
+"""The table of formats: what is derived from it, and that reading stays light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import get_args
+
+from sparkml.sources.formats.table import BY_EXTENSION, FILE_FORMATS, FORMATS, FormatName
+
+
+def test_names_that_a_configuration_may_give() -> None:
+    files = ("jsonl", "parquet", "csv", "tsv", "text", "lines")
+    assert files == FILE_FORMATS
+    assert get_args(FormatName) == ("auto", *files, "python_env")
+
+
+def test_an_extension_says_one_format() -> None:
+    assert BY_EXTENSION == {
+        ".jsonl": "jsonl",
+        ".ndjson": "jsonl",
+        ".json": "jsonl",
+        ".parquet": "parquet",
+        ".pq": "parquet",
+        ".csv": "csv",
+        ".tsv": "tsv",
+        ".tab": "tsv",
+        ".txt": "text",
+        ".text": "text",
+        ".md": "text",
+        ".rst": "text",
+    }
+    assert sum(len(entry.extensions) for entry in FORMATS.values()) == len(BY_EXTENSION)
+
+
+def test_the_table_does_not_import_numba() -> None:
+    code = "import sys; import sparkml.sources.reader; print('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
