@@ -133,7 +133,8 @@ class Lake:
         if name not in self._stages:
             try:
                 self._stages[name] = load_stage(name)
-            except ConfigError:
+            except (ConfigError, ImportError) as error:
+                _log.warning("the stage `%s` cannot be loaded: %s", name, error)
                 self._stages[name] = None
         return self._stages[name]
 

@@ -132,9 +132,11 @@ def _cell(axes: Axes, row: int, column: int, value: float, share: float) -> None
     shade = share**0.5  # the square root: a few mistakes can be seen beside many hits
     colour = ACCENT if row == column else CONTRAST
     corner = (column - 0.47, row - 0.47)
-    axes.add_patch(Rectangle(corner, 0.94, 0.94, color=GRID, alpha=0.35, linewidth=0))
     tip = f"tip-{row}-{column}"
-    axes.add_patch(Rectangle(corner, 0.94, 0.94, color=colour, alpha=shade, linewidth=0, gid=tip))
+    for paint, alpha, gid in ((GRID, 0.35, None), (colour, shade, tip)):
+        # No cell crosses the frame: clipping would only be one more attribute of each.
+        cell = Rectangle(corner, 0.94, 0.94, color=paint, alpha=alpha, linewidth=0, gid=gid, clip_on=False)
+        axes.add_patch(cell)
     if value:
         ink = PAPER if shade > 0.6 else INK
         text = formats.compact(value)

@@ -54,6 +54,8 @@ _STYLE: dict[Any, Any] = {
 }
 _NAMESPACE = re.compile(r"^\{[^}]*\}")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)|^#(.+)$")
+_COORDINATES = {"d", "x", "y", "transform"}
+_DECIMALS = re.compile(r"-?\d+\.\d+")
 _FONT_FAMILY = re.compile(r"\s*font-family:[^;]*;?|(?<=\d)px '[^;]*")
 
 
@@ -74,6 +76,7 @@ def inline(figure: Figure, name: str, description: str, tips: Mapping[str, str] 
     _drop(root, "metadata")
     _drop(root, "style")
     _scope(root, name, tips or {})
+    _slim(root)
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
     root.set("class", "plot")
@@ -115,6 +118,27 @@ def _scope(root: ET.Element, name: str, tips: Mapping[str, str]) -> None:
                 element.set("style", _painted(value.replace("url(#", f"url(#{name}-")))
             else:
                 element.set(key, _referring(key, value, name))
+
+
+def _slim(element: ET.Element) -> None:
+    """A tenth of a pixel is enough; groups that say nothing, and the blanks between elements, go."""
+    for child in list(element):
+        _slim(child)
+    for key in _COORDINATES & set(element.attrib):
+        element.set(
+            key,
+            _DECIMALS.sub(lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), element.attrib[key]),
+        )
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+    if element.tag != "text":
+        element.text = (element.text or "").strip() or None
+    children: list[ET.Element] = []
+    for child in list(element):
+        child.tail = None
+        is_bare = child.tag == "g" and not child.attrib and not any(inner.tag == "title" for inner in child)
+        children.extend(child if is_bare else [child])
+    element[:] = children
 
 
 def _referring(key: str, value: str, name: str) -> str:

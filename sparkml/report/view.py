@@ -64,20 +64,14 @@ class StepView:
 
     @property
     def owned(self) -> list[Place]:
-        """Tables that the step wrote as a whole."""
-        outputs = self.run.outputs.items()
-        return [
-            Place(ref, version)
-            for ref, version in outputs
-            if ref not in self.shared and not ref.startswith(MODEL_MARK)
-        ]
+        """Tables that the step wrote as a whole, in the order of its configuration where the stage is known."""
+        outputs = {ref: version for ref, version in self.run.outputs.items() if ref not in self.shared}
+        return self._places(outputs, "writes")
 
     @property
     def tables_in(self) -> list[Place]:
         """Tables that went in, in the order of the configuration where the stage is known."""
-        order = list(self._named("reads"))
-        found = [Place(ref, v) for ref, v in self.takes.items() if not ref.startswith(MODEL_MARK)]
-        return sorted(found, key=lambda place: order.index(place.ref) if place.ref in order else len(order))
+        return self._places(self.takes, "reads")
 
     def place(self, name: str) -> Place | None:
         """The table that a field names, at the version that the run wrote or read."""
@@ -109,6 +103,11 @@ class StepView:
         ref = model_ref(storage.normalise(value) if is_directory(value) else model_name(value))
         version = self.run.outputs.get(ref, self.run.inputs.get(ref))
         return None if version is None else self.lake.model(ref, version)
+
+    def _places(self, versions: Mapping[str, int], role: Role) -> list[Place]:
+        order = list(self._named(role))
+        found = [Place(ref, at) for ref, at in versions.items() if not ref.startswith(MODEL_MARK)]
+        return sorted(found, key=lambda place: order.index(place.ref) if place.ref in order else len(order))
 
     def _named(self, *roles: Role) -> Iterator[str]:
         for name in self.stage.fields(*roles) if self.stage is not None else ():
