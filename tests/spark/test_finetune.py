@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
+from sparkml.frame.artifacts import check, checksums
 from sparkml.frame.registry import TrainedOn, model_location
 from sparkml.frame.run import StageRun, as_rejects
 from sparkml.frame.schemas import DUPLICATES, spark_schema
@@ -76,7 +77,7 @@ class Lab:
 
     def put(self, kept: DataFrame) -> None:
         self.tables.overwrite(kept.withColumn("run_id", F.lit("r")), "kept")
-        self.tables.overwrite(self.spark.createDataFrame([], spark_schema(DUPLICATES)), "duplicates")
+        self.tables.log("duplicates").append(DUPLICATES.empty_table(), {})
 
     def prepare(self, kept: DataFrame) -> None:
         self.put(kept)
@@ -114,12 +115,16 @@ def test_golden_corpus_gives_a_model_a_report_and_rejects(lab: Lab, spark: Spark
         "text_missing": 1,
     }
     assert report.metrics["accuracy"] > 0.95
-    row = lab.tables.read("models").where("model_id = 'classifier'").collect()[0]
-    assert (row["version"], row["kind"], row["parent"]) == (1, "finetuned", "encoder/v1")
-    assert (row["trained_table"], row["trained_version"]) == ("kept", 0)
-    assert row["metrics"] == dict(report.metrics)
+    made = job.registry.require("classifier")
+    assert (made.version, made.kind, made.parent) == (1, "finetuned", "encoder/v1")
+    assert (made.trained_on, made.stage_run) == (TrainedOn(table="kept", version=0), job.run_id)
+    assert made.metrics == dict(report.metrics)
 
-    folder = Path(row["path"])
+    folder = Path(made.path)
+    sums = checksums(str(folder))
+    assert sums is not None
+    assert {"model.safetensors", "held_out.parquet", "report.json"} <= set(sums)
+    check(folder, sums)
     scorer = load_scorer(folder)
     assert scorer.labels == ["ham", "spam"]
     ham, spam = scorer.score(["friend lunch home book", "free cash prize claim"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -20,7 +19,7 @@ from sparkml.frame.registry import (
 )
 from sparkml.frame.run import StageRun
 from sparkml.frame.tables import Tables
-from tests.runs import new_run, put_run
+from tests.runs import new_run, put_run, without_spark
 
 
 class Lake:
@@ -28,12 +27,9 @@ class Lake:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.tables = Tables(str(folder / "lake"), self.no_session)
+        self.tables = Tables(str(folder / "lake"), without_spark)
         self.ledger = Ledger(self.tables)
         self.registry = Registry(self.tables, self.ledger)
-
-    def no_session(self) -> NoReturn:
-        raise RuntimeError("a Spark session was asked for")
 
     def run(self, fingerprint: str, status: str, stage: str = "finetune") -> StageRun:
         job = new_run(self.tables, self.ledger, self.folder / "artifacts", stage, fingerprint=fingerprint)
