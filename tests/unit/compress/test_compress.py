@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,19 @@ def test_no_model_and_a_model_of_another_kind_are_refused(stage_run: MakeRun, tm
     put_classifier(stage_run("finetune"), tmp_path, kind="distilled")
     with pytest.raises(InputError, match="kind distilled"):
         run(stage_run("compress"), CONFIG)
+
+
+def test_a_directory_is_compressed_as_a_model_of_the_registry_is(stage_run: MakeRun, tmp_path: Path) -> None:
+    source = put_classifier(stage_run("finetune"), tmp_path)
+    own = tmp_path / "own"
+    shutil.copytree(source, own)
+    by_name, by_place = stage_run("compress", "one"), stage_run("compress", "two")
+    run(by_name, CONFIG)
+    run(by_place, CONFIG.model_copy(update={"model": str(own)}))
+    made = [by_place.registry.require(f"classifier-int8/v{version}") for version in (1, 2)]
+    assert [record.parent for record in made] == ["classifier/v1", str(own)]
+    first, second = (Path(record.path, "model.safetensors").read_bytes() for record in made)
+    assert first == second
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "held_out.parquet"])

@@ -143,7 +143,7 @@ def test_a_run_records_what_it_starts_from_and_keeps_to_the_pinned_version(lake:
 def test_a_directory_is_a_model_whose_version_follows_its_content(lake: Lake) -> None:
     folder = lake.folder / "own" / "model"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"a": 1}')
     first = lake.registry.require(str(folder))
     assert (first.model_id, first.path, first.kind, first.name) == (
         str(folder),
@@ -153,7 +153,7 @@ def test_a_directory_is_a_model_whose_version_follows_its_content(lake: Lake) ->
     )
     assert lake.registry.require(f"{folder}/").version == first.version > 0
     assert lake.registry.require(folder.as_uri()).model_id == str(folder)
-    (folder / "config.json").write_text('{"a": 1}')
+    (folder / "config.json").write_text('{"a": 2}')
     assert lake.registry.require(str(folder)).version not in (0, first.version)
     missing = lake.registry.require(str(lake.folder / "nothing"))
     assert (missing.version, model_identity(missing)) == (0, "missing")
