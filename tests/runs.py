@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 from sparkml.frame.ledger import STARTED, Ledger, Run, ended
 from sparkml.frame.progress import Progress
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
+
+
+def without_spark() -> NoReturn:
+    """The session of tables that must need none."""
+    raise RuntimeError("a Spark session was asked for")
 
 
 def new_run(

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sparkml.errors import InputError
+
 HELD_OUT_FILE = "held_out.parquet"
 
 
@@ -37,7 +39,14 @@ def write_held_out(folder: Path, documents: HeldOut) -> None:
 
 
 def read_held_out(folder: Path) -> HeldOut:
-    """Read what `write_held_out` wrote."""
+    """Read what `write_held_out` wrote; InputError where the model has none."""
+    if not (folder / HELD_OUT_FILE).is_file():
+        raise InputError(
+            "the model keeps no held-out documents to be measured on",
+            where=str(folder),
+            expected=f"a file {HELD_OUT_FILE}: doc_id, label_id, input_ids",
+            next_action="take a model that the stage finetune has made",
+        )
     table = pq.read_table(folder / HELD_OUT_FILE)
     return HeldOut(
         doc_ids=table["doc_id"].to_pylist(),

@@ -1,4 +1,4 @@
-"""The stage `compress`: model `classifier` -> model `classifier-int8`."""
+"""The stage `compress`: a fine-tuned classifier -> the same in int8, measured beside it."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class CompressConfig(StageConfig):
 def run(job: StageRun, config: CompressConfig) -> RunReport:
     """Quantise, measure on the documents that the classifier never saw, write and register."""
     source = job.model(config.model)
-    if source.kind != "finetuned":
+    if source.kind not in ("finetuned", "external"):
         raise InputError(
             "only a fine-tuned float model can be compressed",
             where=source.name,
             got=f"kind {source.kind}",
-            expected="kind finetuned",
-            next_action="set compress.model to such a model",
+            expected="kind finetuned, or a directory",
+            next_action=f"set {job.step}.model to such a model",
         )
     folder = artifacts.localise(source.path)
     with (

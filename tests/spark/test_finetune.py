@@ -13,6 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
+from sparkml.frame.artifacts import check, checksums
+from sparkml.frame.ledger import STARTED
 from sparkml.frame.registry import TrainedOn, model_location
 from sparkml.frame.run import StageRun, as_rejects
 from sparkml.frame.schemas import DUPLICATES, spark_schema
@@ -22,6 +24,7 @@ from sparkml.models.evaluation import read_held_out
 from sparkml.models.folder import folder_bytes
 from sparkml.stages.finetune.documents import Selection, rejected, with_reason
 from sparkml.stages.finetune.stage import FinetuneConfig, run
+from tests.runs import put_run
 from tests.tiny import WORDS, tiny_encoder
 
 MakeRun = Callable[..., StageRun]
@@ -76,7 +79,7 @@ class Lab:
 
     def put(self, kept: DataFrame) -> None:
         self.tables.overwrite(kept.withColumn("run_id", F.lit("r")), "kept")
-        self.tables.overwrite(self.spark.createDataFrame([], spark_schema(DUPLICATES)), "duplicates")
+        self.tables.log("duplicates").append(DUPLICATES.empty_table(), {})
 
     def prepare(self, kept: DataFrame) -> None:
         self.put(kept)
@@ -114,12 +117,16 @@ def test_golden_corpus_gives_a_model_a_report_and_rejects(lab: Lab, spark: Spark
         "text_missing": 1,
     }
     assert report.metrics["accuracy"] > 0.95
-    row = lab.tables.read("models").where("model_id = 'classifier'").collect()[0]
-    assert (row["version"], row["kind"], row["parent"]) == (1, "finetuned", "encoder/v1")
-    assert (row["trained_table"], row["trained_version"]) == ("kept", 0)
-    assert row["metrics"] == dict(report.metrics)
+    made = job.registry.require("classifier")
+    assert (made.version, made.kind, made.parent) == (1, "finetuned", "encoder/v1")
+    assert (made.trained_on, made.stage_run) == (TrainedOn(table="kept", version=0), job.run_id)
+    assert made.metrics == dict(report.metrics)
 
-    folder = Path(row["path"])
+    folder = Path(made.path)
+    sums = checksums(str(folder))
+    assert sums is not None
+    assert {"model.safetensors", "held_out.parquet", "report.json"} <= set(sums)
+    check(folder, sums)
     scorer = load_scorer(folder)
     assert scorer.labels == ["ham", "spam"]
     ham, spam = scorer.score(["friend lunch home book", "free cash prize claim"])
@@ -191,6 +198,11 @@ def test_a_missing_encoder_and_an_altered_one_are_refused(lab: Lab, spark: Spark
     with pytest.raises(InputError, match="a file of an artifact is not as it was written") as caught:
         run(lab.make("finetune"), CONFIG)
     assert (caught.value.where, caught.value.got) == (str(weights), f"{len(content)} bytes, altered")
+    own = lab.folder("encoder", 2)  # a directory of the user's own
+    tiny_encoder(own)
+    (own / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"incomplete[\s\S]*tokenizer\.json"):
+        run(lab.make("finetune"), CONFIG.model_copy(update={"model": str(own)}))
     assert not lab.tables.exists("rejects")
 
 
@@ -199,6 +211,11 @@ def test_twice_and_in_another_order_gives_equal_weights_and_rejects(lab: Lab, sp
     lab.prepare(as_kept(spark, corpus()))
     run(lab.make("finetune", fingerprint="one"), config)
     rejects = lab.spark.createDataFrame(lab.rejects().collect(), lab.rejects().schema)
+    died = put_run(lab.make("finetune"), STARTED)
+    folders = [Path(died.artifacts, "finetune", name) for name in (died.run_id, "somebody's")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "part-00000.parquet").write_bytes(b"tokens")
     # Another step of the stage: a model and rejects of its own.
     run(lab.make("finetune", step="second"), config.model_copy(update={"model_id": "second"}))
     shuffled = as_kept(spark, corpus()[::-1]).repartition(5, "text").withColumn("run_id", F.lit("r"))
@@ -206,4 +223,5 @@ def test_twice_and_in_another_order_gives_equal_weights_and_rejects(lab: Lab, sp
     run(lab.make("finetune", fingerprint="three"), config)
     for step in ("finetune", "second"):
         assert_df_equality(lab.rejects(step), rejects, ignore_nullable=True)
+    assert [folder.exists() for folder in folders] == [False, True]
     assert lab.weights("classifier", 1) == lab.weights("second", 1) == lab.weights("classifier", 2)

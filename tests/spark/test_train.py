@@ -18,6 +18,7 @@ from tokenizers.models import WordLevel
 from sparkml.errors import ConfigError, InputError, SlotsError, TableError
 from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 from sparkml.frame.artifacts import check, checksums
+from sparkml.frame.registry import TrainedOn
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.models.tokenizer import SPECIAL_TOKENS
 from sparkml.stages.train import TrainConfig, run
@@ -97,32 +98,25 @@ def command_of(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
-    train_run, sharded, tables, tmp_path, caplog
-):
+def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(train_run, sharded, tmp_path, caplog):
     sharded()
     job = train_run(fingerprint="first")
     store = tmp_path / "mlflow"
     report = run(job, CONFIG.model_copy(update={"mlflow_uri": store.as_uri()}))
-    (row,) = tables.read("models").collect()
-    assert (row["model_id"], row["version"], row["kind"], row["manifest_id"]) == (
-        "encoder",
-        1,
-        "pretrained",
-        "m-train",
-    )
-    assert (row["trained_table"], row["trained_version"], row["stage_run"]) == ("samples", 4, job.run_id)
+    (made,) = job.registry.models()
+    assert (made.model_id, made.version, made.kind, made.parent) == ("encoder", 1, "pretrained", None)
+    assert (made.trained_on, made.stage_run) == (TrainedOn("m-train", "samples", 4), job.run_id)
     assert (report.rows_in, report.rows_kept, report.rows_rejected) == (None, None, None)
     sizes = [(tmp_path / f"{split}.parquet").stat().st_size for split in ("train", "validation")]
     assert report.bytes_in == sum(sizes)
-    sums = checksums(row["path"])
+    sums = checksums(made.path)
     assert sums is not None
     assert {"model.safetensors", "config.json", "tokenizer.json", "curve.jsonl"} <= set(sums)
-    check(Path(row["path"]), sums)
+    check(Path(made.path), sums)
     assert (report.metrics["ranks"], report.metrics["attempts"]) == (2, 1)
     assert 0 < report.metrics["validation_loss"] < 3.4  # log(32) = 3.47 for a guess
     assert report.metrics["tokens_per_second"] > 0
-    assert [point["step"] for point in read_curve(Path(row["path"]) / "curve.jsonl")] == list(range(1, 401))
+    assert [point["step"] for point in read_curve(Path(made.path) / "curve.jsonl")] == list(range(1, 401))
     artifacts = Path(job.artifacts)
     assert list((artifacts / "tensorboard" / "encoder-v1").glob("events.out.tfevents.*"))
     assert list(store.glob("*/*/metrics/train_loss"))
@@ -139,8 +133,9 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(
     assert killed.metrics["attempts"] == 2
     assert killed.metrics["resumed_from_step"] > 0
     assert "was killed by SIGKILL" in caplog.text
-    second = next(row for row in tables.read("models").collect() if row["version"] == 2)
-    first_weights, second_weights = weights(row["path"]), weights(second["path"])
+    second = again.registry.require("encoder")
+    assert second.name == "encoder/v2"
+    first_weights, second_weights = weights(made.path), weights(second.path)
     assert first_weights.keys() == second_weights.keys()
     assert all((first_weights[name] == second_weights[name]).all() for name in first_weights)
     assert killed.metrics["validation_loss"] == report.metrics["validation_loss"]

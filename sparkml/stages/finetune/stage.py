@@ -16,7 +16,7 @@ from sparkml.frame.registry import TrainedOn
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.log import get_logger
-from sparkml.models.encoder import encoder_shape
+from sparkml.models.encoder import check_bert_folder, encoder_shape
 from sparkml.models.folder import TOKENIZER_FILE, write_json
 from sparkml.stages.finetune.documents import (
     LabelCounts,
@@ -65,7 +65,8 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     counts = count_labels(documents)
     labels = learnable_labels(counts, config)
     encoder = job.model(config.model)
-    encoder_folder = artifacts.localise(encoder.path)
+    encoder_folder = check_bert_folder(artifacts.localise(encoder.path))
+    _remove_what_dead_runs_left(job)
     selection = Selection(
         tuple(labels),
         config.validation_fraction,
@@ -75,7 +76,7 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     )
     chosen = with_reason(documents, job.read(config.duplicates), selection)
     reasons = job.write_rejects(rejected(chosen), config.rejects)
-    folder = storage.join(job.artifacts, "finetune", job.run_id)
+    folder = _token_files(job, job.run_id)
     content = (encoder_folder / TOKENIZER_FILE).read_text(encoding="utf-8")
     max_length = config.max_length
     if config.pooling == "cls":  # a vector of the first window knows nothing of the others
@@ -105,6 +106,17 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
         bytes_in=counts.text_bytes,
         metrics=metrics,
     )
+
+
+def _token_files(job: StageRun, run_id: str) -> str:
+    """Where the token files of a run lie while it trains."""
+    return storage.join(job.artifacts, "finetune", run_id)
+
+
+def _remove_what_dead_runs_left(job: StageRun) -> None:
+    dead = job.ledger.unfinished() - {job.run_id}
+    for run_id in dead & set(storage.names(storage.join(job.artifacts, "finetune"))):
+        storage.remove(_token_files(job, run_id))
 
 
 def learnable_labels(counts: LabelCounts, config: FinetuneConfig) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -20,7 +19,7 @@ from sparkml.frame.registry import (
 )
 from sparkml.frame.run import StageRun
 from sparkml.frame.tables import Tables
-from tests.runs import new_run, put_run
+from tests.runs import new_run, put_run, without_spark
 
 
 class Lake:
@@ -28,12 +27,9 @@ class Lake:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.tables = Tables(str(folder / "lake"), self.no_session)
+        self.tables = Tables(str(folder / "lake"), without_spark)
         self.ledger = Ledger(self.tables)
         self.registry = Registry(self.tables, self.ledger)
-
-    def no_session(self) -> NoReturn:
-        raise RuntimeError("a Spark session was asked for")
 
     def run(self, fingerprint: str, status: str, stage: str = "finetune") -> StageRun:
         job = new_run(self.tables, self.ledger, self.folder / "artifacts", stage, fingerprint=fingerprint)
@@ -147,7 +143,7 @@ def test_a_run_records_what_it_starts_from_and_keeps_to_the_pinned_version(lake:
 def test_a_directory_is_a_model_whose_version_follows_its_content(lake: Lake) -> None:
     folder = lake.folder / "own" / "model"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"a": 1}')
     first = lake.registry.require(str(folder))
     assert (first.model_id, first.path, first.kind, first.name) == (
         str(folder),
@@ -157,7 +153,7 @@ def test_a_directory_is_a_model_whose_version_follows_its_content(lake: Lake) ->
     )
     assert lake.registry.require(f"{folder}/").version == first.version > 0
     assert lake.registry.require(folder.as_uri()).model_id == str(folder)
-    (folder / "config.json").write_text('{"a": 1}')
+    (folder / "config.json").write_text('{"a": 2}')
     assert lake.registry.require(str(folder)).version not in (0, first.version)
     missing = lake.registry.require(str(lake.folder / "nothing"))
     assert (missing.version, model_identity(missing)) == (0, "missing")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sparkml.errors import InputError
 from sparkml.models.evaluation import HeldOut, classification_report, read_held_out, write_held_out
 
 
@@ -42,3 +43,8 @@ def test_held_out_documents_come_back(tmp_path: Path) -> None:
     write_held_out(tmp_path, documents)
     back = read_held_out(tmp_path)
     assert (back.doc_ids, back.input_ids, back.labels.tolist()) == (["x", "y"], [[2, 7, 3], [2, 3]], [1, 0])
+
+
+def test_a_model_without_held_out_documents_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"held_out\.parquet"):
+        read_held_out(tmp_path)

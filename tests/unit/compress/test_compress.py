@@ -1,8 +1,9 @@
-"""The stage compress: an int8 model with its measurements."""
+"""The stage compress: an int8 model with its measurements, made without a JVM."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import CHECKSUMS_FILE, check, checksums
+from sparkml.frame.ledger import Ledger
 from sparkml.frame.registry import TrainedOn, model_location
 from sparkml.frame.run import StageRun
 from sparkml.frame.tables import Tables
@@ -19,12 +21,30 @@ from sparkml.models.classifier import FLOAT32, new_classifier, write_classifier
 from sparkml.models.evaluation import HeldOut, write_held_out
 from sparkml.models.folder import read_json
 from sparkml.stages.compress import CompressConfig, run
+from tests.runs import new_run, without_spark
 from tests.tiny import tiny_encoder
 
 MakeRun = Callable[..., StageRun]
 CONFIG = CompressConfig(
     model_id="classifier-int8", latency_documents=3, rounds=2, batch_size=4, throughput_documents=8
 )
+
+
+@pytest.fixture
+def tables(lake: str) -> Tables:
+    """The tables of the fresh lake; none of them needs Spark here."""
+    return Tables(lake, without_spark)
+
+
+@pytest.fixture
+def stage_run(tables: Tables, tmp_path: Path) -> MakeRun:
+    """Makes what the stage's `run` gets."""
+    ledger = Ledger(tables)
+
+    def make(stage: str, fingerprint: str = "test") -> StageRun:
+        return new_run(tables, ledger, tmp_path / "artifacts", stage, fingerprint=fingerprint)
+
+    return make
 
 
 def put_classifier(job: StageRun, root: Path, kind: str = "finetuned") -> Path:
@@ -40,26 +60,28 @@ def put_classifier(job: StageRun, root: Path, kind: str = "finetuned") -> Path:
     return Path(made.path)
 
 
-def test_int8_model_with_report_and_row(stage_run: MakeRun, tables: Tables, tmp_path: Path) -> None:
+def test_int8_model_with_report_and_row(stage_run: MakeRun, tmp_path: Path) -> None:
     source = put_classifier(stage_run("finetune"), tmp_path)
-    report = run(stage_run("compress", fingerprint="c"), CONFIG)
+    job = stage_run("compress", fingerprint="c")
+    report = run(job, CONFIG)
     assert (report.rows_in, report.rows_kept, report.rows_rejected) == (None, None, None)
     assert (report.metrics["documents"], report.bytes_in) == (
         20,
         (source / "model.safetensors").stat().st_size,
     )
-    row = tables.read("models").where("model_id = 'classifier-int8'").collect()[0]
-    assert (row["version"], row["kind"], row["parent"]) == (1, "int8", "classifier/v1")
-    assert (row["trained_table"], row["trained_version"]) == ("kept", 7)
-    folder = Path(row["path"])
+    made = job.registry.require("classifier-int8")
+    assert (made.version, made.kind, made.parent) == (1, "int8", "classifier/v1")
+    assert (made.trained_on, made.stage_run) == (TrainedOn(table="kept", version=7), job.run_id)
+    assert job.outputs == {"models:classifier-int8": 1}
+    folder = Path(made.path)
     written = json.loads((folder / "report.json").read_text())
     assert written["parent"] == "classifier/v1"
     for precision, place in (("float32", source), ("int8", folder)):
         assert written[precision]["size_bytes"] == (place / "model.safetensors").stat().st_size
         assert written[precision]["documents_per_second"] > 0
     assert written["int8"]["size_bytes"] < 0.5 * written["float32"]["size_bytes"]
-    assert row["metrics"]["float_accuracy"] == written["float32"]["accuracy"]
-    assert row["metrics"]["flipped"] == written["flipped"] <= 2
+    assert made.metrics["float_accuracy"] == written["float32"]["accuracy"]
+    assert made.metrics["flipped"] == written["flipped"] <= 2
     exact, quantised = (load_scorer(place).score(["win a prize"]) for place in (source, folder))
     np.testing.assert_allclose(quantised, exact, atol=0.05)
     names = sorted(entry.name for entry in folder.iterdir())
@@ -86,6 +108,19 @@ def test_no_model_and_a_model_of_another_kind_are_refused(stage_run: MakeRun, tm
     put_classifier(stage_run("finetune"), tmp_path, kind="distilled")
     with pytest.raises(InputError, match="kind distilled"):
         run(stage_run("compress"), CONFIG)
+
+
+def test_a_directory_is_compressed_as_a_model_of_the_registry_is(stage_run: MakeRun, tmp_path: Path) -> None:
+    source = put_classifier(stage_run("finetune"), tmp_path)
+    own = tmp_path / "own"
+    shutil.copytree(source, own)
+    by_name, by_place = stage_run("compress", "one"), stage_run("compress", "two")
+    run(by_name, CONFIG)
+    run(by_place, CONFIG.model_copy(update={"model": str(own)}))
+    made = [by_place.registry.require(f"classifier-int8/v{version}") for version in (1, 2)]
+    assert [record.parent for record in made] == ["classifier/v1", str(own)]
+    first, second = (Path(record.path, "model.safetensors").read_bytes() for record in made)
+    assert first == second
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "held_out.parquet"])
