@@ -17,9 +17,10 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from sparkml.errors import InputError, StorageError
@@ -83,18 +84,36 @@ def checksums(location: str) -> dict[str, FileSum] | None:
 def identity(location: str) -> str:
     """A hash that changes with the content of an artifact; `missing` where files are gone or cut off.
 
-    Reads the list of checksums and the sizes of the files, not their content.
+    Reads the list of checksums and the sizes of the files, not their content. A folder of the user's own has no such
+    list: its files are read where they are local (once for each size and time), else their sizes and times count.
     """
     found = storage.files_below(location)
     sums = checksums(location)
     if not found:
         return "missing"
-    if sums is None:  # a folder of the user's own: its names and sizes
-        return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()[:16]
+    if sums is None:
+        return _hash_of(_own_content(location))
     if any(found.get(name) != entry.bytes for name, entry in sums.items()):
         return "missing"
-    text = json.dumps({name: entry.sha256 for name, entry in sorted(sums.items())})
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _hash_of({name: entry.sha256 for name, entry in sums.items()})
+
+
+def _hash_of(files: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()[:16]
+
+
+def _own_content(location: str) -> Mapping[str, object]:
+    stamps = storage.stamps_below(location)
+    if storage.is_remote(location):
+        return stamps
+    folder = Path(storage.local_path(location))
+    return {name: _sum_at(folder / name, *stamp).sha256 for name, stamp in stamps.items()}
+
+
+@lru_cache(maxsize=1024)
+def _sum_at(file: Path, size: int, changed_ns: int) -> FileSum:
+    """The checksum of a file as it was at that time: asked several times in a run, read once."""
+    return _sum_of(file)
 
 
 def localise(location: str, *, verify: bool = True) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from pyspark.sql.types import ArrayType
 from sparkml.errors import TableError
 from sparkml.frame.delta import Commit, commit_of, missing_table
 from sparkml.frame.effects import effect
+from sparkml.frame.tables import slice_of
 
 _MISSING = {
     "DELTA_MISSING_DELTA_TABLE",
@@ -75,11 +76,12 @@ class CatalogTable:
         """See `TableLog.append`."""
         return self._write(rows, info, "append", {"mergeSchema": "true"})
 
-    def replace(self, rows: pa.Table, predicate: str, info: Mapping[str, str]) -> int:
+    def replace(self, rows: pa.Table, keys: Sequence[Mapping[str, object]], info: Mapping[str, str]) -> int:
         """See `TableLog.replace`."""
         if self.version() is None:
             return self.append(rows, info)
-        return self._write(rows, info, "overwrite", {"replaceWhere": predicate})
+        mine = " OR ".join(slice_of(**key) for key in keys)
+        return self._write(rows, info, "overwrite", {"replaceWhere": mine})
 
     def _write(self, rows: pa.Table, info: Mapping[str, str], mode: str, options: Mapping[str, str]) -> int:
         effect(f"rows about to be written: {self._ref}")

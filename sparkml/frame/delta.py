@@ -6,7 +6,7 @@ A table of a catalog has no folder that we know: there the same questions are an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,8 +74,8 @@ class TableLog(Protocol):
         """Add rows in one commit; returns its version."""
         ...
 
-    def replace(self, rows: pa.Table, predicate: str, info: Mapping[str, str]) -> int:
-        """Replace the rows that match a SQL predicate in one commit; returns its version."""
+    def replace(self, rows: pa.Table, keys: Sequence[Mapping[str, object]], info: Mapping[str, str]) -> int:
+        """Replace the rows whose columns have the values of one of `keys` in one commit; returns its version."""
         ...
 
 
@@ -129,7 +129,7 @@ class FolderTable:
         fields = {field.name: field.type for field in table.schema().fields}
         if column not in fields:
             return []
-        text = "'" + value.replace("'", "''") + "'"
+        text = _literal(value)
         holds = (
             f"array_has({column}, {text})"
             if not isinstance(fields[column], PrimitiveType)
@@ -145,11 +145,14 @@ class FolderTable:
         """See `TableLog.append`."""
         return self._write(rows, info, mode="append", schema_mode="merge")
 
-    def replace(self, rows: pa.Table, predicate: str, info: Mapping[str, str]) -> int:
+    def replace(self, rows: pa.Table, keys: Sequence[Mapping[str, object]], info: Mapping[str, str]) -> int:
         """See `TableLog.replace`."""
         if self._open() is None:
             return self.append(rows, info)
-        return self._write(rows, info, mode="overwrite", predicate=predicate)
+        mine = " OR ".join(
+            " AND ".join(f"{name} = {_literal(value)}" for name, value in key.items()) for key in keys
+        )
+        return self._write(rows, info, mode="overwrite", predicate=mine)
 
     def _write(self, rows: pa.Table, info: Mapping[str, str], **how: Any) -> int:
         from deltalake import CommitProperties, write_deltalake
@@ -236,6 +239,11 @@ def _is_leftover(name: str) -> bool:
         or name.endswith(".parquet")
         or "=" in name
     )
+
+
+def _literal(value: object) -> str:
+    """A value in delta-rs's SQL, where a backslash is a character like any other (in Spark's it is not)."""
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
 
 
 def commit_of(entry: Mapping[str, Any]) -> Commit:

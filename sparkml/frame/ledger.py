@@ -12,7 +12,7 @@ from typing import Any
 from sparkml.errors import SparkmlError
 from sparkml.frame.schemas import RUNS
 from sparkml.frame.stage import RunReport
-from sparkml.frame.tables import Tables, arrow_rows, slice_of
+from sparkml.frame.tables import Tables, arrow_rows
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
@@ -115,7 +115,7 @@ class Ledger:
         known = run.run_id in {other.run_id for other in self.runs()}
         rows, log, info = arrow_rows(RUNS, [run.record()]), self._tables.log(LEDGER), {"run_id": run.run_id}
         if known:
-            log.replace(rows, slice_of(run_id=run.run_id), info)
+            log.replace(rows, [{"run_id": run.run_id}], info)
         else:
             log.append(rows, info)
         # The lake is ours while we run: what was just written need not be read again.

@@ -16,7 +16,7 @@ from sparkml.frame import artifacts, storage
 from sparkml.frame.ledger import Ledger
 from sparkml.frame.pipeline import is_directory, model_name
 from sparkml.frame.schemas import MODELS
-from sparkml.frame.tables import Tables, arrow_rows, slice_of
+from sparkml.frame.tables import Tables, arrow_rows
 
 TABLE = "models"
 KINDS = ("pretrained", "finetuned", "int8", "pruned", "distilled", "onnx", "external")
@@ -121,12 +121,13 @@ class Registry:
 
     def next_version(self, model_id: str, fingerprint: str) -> int:
         """The version that a run writes: that of the same work when it died half-way, else one more."""
-        mine = [record for record in self._all() if record.model_id == model_id]
-        unfinished = self._ledger.unfinished()
-        for record in mine:
-            if record.fingerprint == fingerprint and record.stage_run in unfinished:
-                return record.version
-        return max((record.version for record in mine), default=0) + 1
+        mine = (record for record in self._all() if record.model_id == model_id)
+        newest = max(mine, key=lambda record: record.version, default=None)
+        if newest is None:
+            return 1
+        # Only the newest: an older number would put what is made now behind what is there already.
+        is_repeat = newest.fingerprint == fingerprint and newest.stage_run in self._ledger.unfinished()
+        return newest.version if is_repeat else newest.version + 1
 
     def register(self, record: ModelRecord, run_id: str) -> None:
         """Add the row of a finished artifact; a repeat of work that died replaces the row that it left."""
@@ -135,11 +136,19 @@ class Registry:
                 "unknown kind of model", where=record.model_id, got=record.kind, expected=", ".join(KINDS)
             )
         log, info = self._tables.log(TABLE), {"run_id": run_id}
-        rows = arrow_rows(MODELS, [record.record(run_id)])
-        if any((known.model_id, known.version) == (record.model_id, record.version) for known in self._all()):
-            log.replace(rows, slice_of(model_id=record.model_id, version=record.version), info)
-        else:
+        rows, key = arrow_rows(MODELS, [record.record(run_id)]), (record.model_id, record.version)
+        there = next((known for known in self._all() if (known.model_id, known.version) == key), None)
+        if there is None:
             log.append(rows, info)
+            return
+        if there.stage_run not in {*self._ledger.unfinished(), run_id}:
+            raise InputError(
+                f"model `{record.model_id}/v{record.version}` is registered already",
+                where=f"table `{TABLE}` of {storage.redacted(self._tables.lake)}",
+                got=f"a row of run {there.stage_run}, which succeeded",
+                expected=f"version {self.next_version(record.model_id, record.fingerprint)}",
+            )
+        log.replace(rows, [{"model_id": record.model_id, "version": record.version}], info)
 
     def _all(self) -> list[ModelRecord]:
         log = self._tables.log(TABLE)

@@ -124,12 +124,11 @@ class StageRun:
         """Add few rows to a table without Spark; a row of the same key is replaced."""
         log = self.tables.log(ref)
         data = arrow_rows(SCHEMAS[ref], [{**row, "run_id": self.run_id} for row in rows])
-        keys = [str(row[key]) for row in rows]
+        keys = [{key: row[key]} for row in rows]
         if log.version() is None:
             version = log.append(data, self._commit_info())
         else:
-            mine = " OR ".join(slice_of(**{key: value}) for value in keys)
-            version = log.replace(data, mine, self._commit_info())
+            version = log.replace(data, keys, self._commit_info())
         self.outputs[ref] = version
 
     def write_rejects(self, df: DataFrame, table: str = REJECTS) -> dict[str, int]:

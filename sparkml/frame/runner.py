@@ -258,7 +258,9 @@ class Runner:
             return shared
         for commit in self.tables.log(ref).commits():
             if commit.version == version:
-                return commit.run_id == last.run_id or self._stood_before(commit.run_id, last)
+                # In a shared table a run with nothing to write records what another program left there.
+                is_foreign = shared and commit.run_id is None
+                return commit.run_id == last.run_id or is_foreign or self._stood_before(commit.run_id, last)
             if not shared:
                 return False
         return False

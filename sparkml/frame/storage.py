@@ -216,10 +216,16 @@ def names(location: str) -> list[str]:
 
 def files_below(location: str) -> dict[str, int]:
     """Every file below a folder: its path relative to the folder, and its bytes."""
+    return {name: size for name, (size, _) in stamps_below(location).items()}
+
+
+def stamps_below(location: str) -> dict[str, tuple[int, int]]:
+    """As `files_below`, with the time of the last change in nanoseconds (0 where the storage keeps none)."""
     filesystem, path = filesystem_of(location)
     found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
     prefix = path.rstrip("/") + "/"
-    return {i.path.removeprefix(prefix): i.size for i in found if i.type == fs.FileType.File}
+    files = (info for info in found if info.type == fs.FileType.File)
+    return {info.path.removeprefix(prefix): (info.size, info.mtime_ns or 0) for info in files}
 
 
 def read_bytes(location: str, limit: int | None = None) -> bytes:
