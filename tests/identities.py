@@ -52,10 +52,15 @@ def tables_of(lake: str | Path) -> list[str]:
     return sorted(log.parent.name for log in Path(lake).glob("*/_delta_log") if any(log.glob("*.json")))
 
 
-def violations(lake: str | Path, *, similarity_threshold: float = 0.7) -> list[str]:
-    """Every identity that does not hold, in words; empty for a sound lake."""
+def violations(
+    lake: str | Path, *, similarity_threshold: float = 0.7, copy_of: str | None = None
+) -> list[str]:
+    """Every identity that does not hold, in words; empty for a sound lake.
+
+    `copy_of`: the URI that a lake was copied from; its rows name files there.
+    """
     last = {str(run["step"]): run for run in succeeded(lake)}
-    found = [*_keys(lake), *_ledger(lake), *_models(lake), *_traces(lake, last)]
+    found = [*_keys(lake), *_ledger(lake), *_models(lake, copy_of or str(lake)), *_traces(lake, last)]
     for run in last.values():
         found += _account(lake, run)
         check = _BY_STAGE.get(str(run["stage"]))
@@ -258,7 +263,7 @@ def _writer(lake: str | Path, name: str, version: int) -> str | None:
     return _history(str(lake), name, newest).get(version)
 
 
-def _models(lake: str | Path) -> list[str]:
+def _models(lake: str | Path, home: str) -> list[str]:
     """Every file of every model of a succeeded run is as it was written."""
     if "models" not in tables_of(lake):
         return []
@@ -267,7 +272,7 @@ def _models(lake: str | Path) -> list[str]:
         problem
         for row in table(lake, "models").to_pylist()
         if row["stage_run"] in runs
-        for problem in _damage(Path(row["path"]))
+        for problem in _damage(Path(row["path"].replace(home, str(lake), 1)))
     ]
 
 

@@ -8,11 +8,11 @@ catalog has no lock of ours: its own commit service arbitrates, and its schedule
 
 from __future__ import annotations
 
-import _thread
 import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -152,7 +152,7 @@ class Lease:
         # Writing on would be the second writer that the lock is there to prevent.
         _log.error("%s; this run stops", why)
         self._tag = None
-        _thread.interrupt_main()
+        os.kill(os.getpid(), signal.SIGINT)  # reaches a main thread that waits in a call, too
 
 
 def _holder(command: str) -> dict[str, Any]:
