@@ -1,7 +1,7 @@
 """A whole pipeline as the README says: spark-submit on a standalone cluster of processes, everything on an S3 server.
 
-The server is SeaweedFS, the cluster a master and two workers on an environment of their own, without sparkml: they get it
-as a zip. `make test-slow` brings what this needs.
+The server is SeaweedFS, the cluster a master and two workers on an environment of their own, without sparkml: they get
+it as a zip. `make test-slow` brings what this needs.
 """
 
 from __future__ import annotations
