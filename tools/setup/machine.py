@@ -83,15 +83,16 @@ def find_java(environ: Mapping[str, str]) -> str:
 
 def require_build_tools(environ: Mapping[str, str]) -> None:
     """Raises `SetupError` for the first thing that the build of Horovod would miss."""
-    python, header = sysconfig.get_python_version(), Path(sysconfig.get_paths()["include"], "Python.h")
-    chosen = {"cmake": "cmake", "g++": environ.get("CXX", "g++").split()[0], "make": "make"}
-    missing = [
-        (tool, package)
-        for package, tool in chosen.items()
-        if not shutil.which(tool, path=environ.get("PATH"))
-    ]
-    for tool, package in [*missing, *([] if header.exists() else [(str(header), f"python{python}-dev")])]:
-        raise SetupError(f"{tool} is missing; Horovod is compiled with it; install it (Debian: {package})")
+    compiler = (environ.get("CXX") or "g++").split()[0]
+    for tool, package in (("cmake", "cmake"), (compiler, "g++"), ("make", "make")):
+        if not shutil.which(tool, path=environ.get("PATH")):
+            raise SetupError(
+                f"{tool} is missing; Horovod is compiled with it; install it (Debian: {package})"
+            )
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not header.exists():
+        package = f"python{sysconfig.get_python_version()}-dev"
+        raise SetupError(f"{header} is missing; Horovod is compiled with it; install it (Debian: {package})")
 
 
 def program_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -206,7 +206,7 @@ def build_wheel(site: Site, wheels: Path) -> None:
     flags = ["--no-deps", "--require-hashes", "--no-build-isolation", "--no-binary=horovod", "--no-cache-dir"]
     with tempfile.TemporaryDirectory(prefix=".building-", dir=wheels.parent) as work:
         path = f"PATH={site.venv / 'bin'}{os.pathsep}{site.environ.get('PATH', os.defpath)}"
-        compiler = f"SPARKML_CXX={site.environ.get('CXX', 'g++')}"
+        compiler = f"SPARKML_CXX={site.environ.get('CXX', '')}"
         build = [*HOROVOD, compiler, path, f"TMPDIR={work}", str(site.python), "-m", "pip", "wheel", *flags]
         site.run("horovod", *build, "-r", wanted, "-w", f"{work}/wheel")
         use_wheel(site, Path(work, "wheel"))

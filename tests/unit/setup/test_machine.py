@@ -91,12 +91,18 @@ def test_java_of_the_path_and_of_java_home(tmp_path: Path) -> None:
             find_java(environ)
 
 
-def test_a_compiler_that_is_missing_is_named_with_its_package(tmp_path: Path) -> None:
+def test_a_compiler_that_is_missing_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for tool in ("cmake", "clang++"):
         program(tmp_path / tool, "exit 0")
     with pytest.raises(SetupError, match=r"g\+\+ is missing.*Debian: g\+\+"):
         require_build_tools({"PATH": str(tmp_path)})
     with pytest.raises(SetupError, match=r"make is missing"):
+        require_build_tools({"PATH": str(tmp_path), "CXX": "clang++ -O2"})
+    program(tmp_path / "make", "exit 0")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": "/none"})
+    with pytest.raises(SetupError, match=r"/none/Python\.h is missing.*Debian: python3\.\d+-dev"):
         require_build_tools({"PATH": str(tmp_path), "CXX": "clang++ -O2"})
 
 
