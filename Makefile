@@ -1,25 +1,32 @@
 # sparkml: `make help` lists what there is. Every target that needs the environment makes it first.
 
-PYTHON ?= python3
+# The first that everything runs on; another one: make setup PYTHON=/opt/python/bin/python3
+FITS = -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.10; do $$p $(FITS) && echo $$p && exit; done; echo python3)
 BIN := .venv/bin
 # Another lake for the demo: make demo LAKE=/data/lake
 LAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-style check-kernels check-units format lock wheel zip clean
+.PHONY: help setup s3 demo test test-slow check check-style check-kernels check-units format lock wheel zip clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Make .venv: exact packages, torch, Horovod, the Delta jars (skips what is done)
-	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) is missing (Python 3.10 to 3.12 runs everything)" >&2; exit 1; }
-	@$(PYTHON) -B -m sparkml.provision
+	@$(PYTHON) -B tools/setup
+
+s3: ## The set-up with the jars for s3a:// lakes
+	@$(PYTHON) -B tools/setup --s3
 
 demo: setup ## The whole way on the documentation of the installed Python: ingest to report
 	@$(BIN)/sparkml run-all --env local $(if $(LAKE),lake=$(LAKE))
 
-test: setup ## All the tests
-	@$(BIN)/python -m pytest tests
+test: setup ## All the tests but the slow ones
+	@$(BIN)/python -m pytest
+
+test-slow: setup ## The slow tests: by hand and before a release
+	@$(BIN)/python -m pytest tests/slow
 
 check: setup ## Format, lint, types, import contracts, unit tests: within a minute
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check-kernels check-units check-style
@@ -41,7 +48,7 @@ format: setup ## Format the code and repair what the linter can
 	@$(BIN)/ruff check --fix .
 
 lock: ## Resolve requirements.lock from pyproject.toml (UPGRADE=1: newest versions)
-	@$(PYTHON) -B -m sparkml.provision lock $(if $(UPGRADE),--upgrade)
+	@$(PYTHON) -B tools/setup --lock $(if $(UPGRADE),--upgrade)
 
 wheel: setup ## dist/sparkml-VERSION-py3-none-any.whl
 	@rm -rf dist

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import pyspark
 from py4j.java_gateway import JavaGateway
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
@@ -21,8 +22,8 @@ from pyspark.sql import SparkSession
 from sparkml.errors import MissingToolError
 from sparkml.frame import storage
 from sparkml.frame.progress import Progress, ProgressTask
-from sparkml.provision.jars import delta_jars
 
+DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _POLL_SECONDS = 0.5
 _PARTITIONS = "spark.sql.shuffle.partitions"
 # Parquet text grows three times when it is read: a task then sorts some 100 MB.
@@ -40,8 +41,8 @@ _START_UP_NOISE = (
 def build_session(properties: Mapping[str, str], *, name: str = "sparkml") -> SparkSession:
     """A session with `properties`; inside spark-submit or Databricks the running one, with what may be set at run time.
 
-    A local master gets this interpreter for its Python workers, the loopback address, and the Delta jars from the
-    cache that `make setup` fills. MissingToolError where there is no Java.
+    A local master gets this interpreter for its Python workers and the loopback address. MissingToolError where
+    there is no Java, or no Delta among Spark's jars.
     """
     active = SparkSession.getActiveSession()
     if active is not None:
@@ -160,19 +161,30 @@ def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
             expected="Java 17 or newer on the PATH, or JAVA_HOME",
             next_action="install it (Debian: apt-get install openjdk-17-jre-headless)",
         )
+    _require_delta(settings)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # A driver that was not started by spark-submit takes its workers' interpreter from here alone.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Workers take `python3` from the PATH unless told otherwise, and that may be another interpreter.
-    local = {
+    return {
         "spark.pyspark.python": sys.executable,
         "spark.pyspark.driver.python": sys.executable,
         "spark.local.dir": str(Path(tempfile.gettempdir()) / "sparkml-spark"),
         **settings,
     }
-    if "spark.jars" not in local:
-        local["spark.jars"] = ",".join(str(jar) for jar in delta_jars())
-    return local
+
+
+def _require_delta(settings: Mapping[str, str]) -> None:
+    """MissingToolError where neither Spark's own folder of jars nor the settings bring Delta."""
+    folder = Path(os.environ.get("SPARK_HOME") or pyspark.__path__[0]) / "jars"
+    if not settings.keys() & {"spark.jars", "spark.jars.packages"} and not any(
+        folder.glob("delta-spark_*.jar")
+    ):
+        raise MissingToolError(
+            "Delta is not among Spark's jars",
+            where=str(folder),
+            next_action=f"make setup (without a checkout: spark.jars.packages={DELTA_PACKAGE} on the command line)",
+        )
 
 
 def _embedded_session(settings: Mapping[str, str], name: str) -> SparkSession:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from sparkml.provision.jars import delta_jars
 from tests import corpus, identities
 from tests.jvm import QUICK_JVM
 from tests.spark.test_way import TINY
@@ -34,7 +33,6 @@ class Cluster:
             str(Path(sys.executable).parent / "spark-submit"),
             *("--master", "local-cluster[2,1,2048]"),
             *("--py-files", str(self.zip)),
-            *("--jars", ",".join(map(str, delta_jars()))),
             *("--conf", f"spark.executorEnv.PYTHONPATH={self.zip}"),
             str(ROOT / "jobs" / job),
             *("--env", "cluster"),
