@@ -8,7 +8,7 @@ BIN := .venv/bin
 LAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup s3 demo test test-slow check check-style check-kernels check-units format lock wheel zip clean
+.PHONY: help setup s3 demo test test-slow check check-style check-kernels check-units bundle format lock wheel zip clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,8 @@ demo: setup ## The whole way on the documentation of the installed Python: inges
 test: setup ## All the tests but the slow ones
 	@$(BIN)/python -m pytest
 
-test-slow: setup ## The slow tests: by hand and before a release
+test-slow: s3 ## The slow tests, with an S3 server and a cluster of processes: by hand and before a release
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group slow
 	@$(BIN)/python -m pytest tests/slow
 
 check: setup ## Format, lint, types, import contracts, unit tests: within a minute
@@ -42,6 +43,9 @@ check-kernels:
 
 check-units:
 	@$(BIN)/python -m pytest tests/unit --ignore=tests/unit/kernels
+
+bundle: setup ## conf/databricks/jobs.yml from the default pipeline
+	@$(BIN)/sparkml bundle > conf/databricks/jobs.yml.new && mv conf/databricks/jobs.yml.new conf/databricks/jobs.yml
 
 format: setup ## Format the code and repair what the linter can
 	@$(BIN)/ruff format .
