@@ -21,6 +21,7 @@ TINY = [
     "ingest.source.id_field=id",
     "ingest.source.label_field=topic",
     "ingest.source.dataset=toy",
+    "clean.min_words=50",
     "shard.vocabulary_size=600",
     "shard.sequence_length=64",
     "shard.validation_fraction=0.2",
