@@ -43,5 +43,5 @@ def configure_logging(level: str = "INFO", *, terminal: bool = False) -> None:
     root.handlers[:] = [handler]
     root.propagate = False
     root.setLevel("WARNING" if terminal and level == "INFO" else level)
-    for noisy in ("py4j", "matplotlib", "mlflow", "alembic", "petastorm", "horovod", "onnxscript"):
+    for noisy in ("py4j", "matplotlib", "mlflow", "alembic", "petastorm", "horovod"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

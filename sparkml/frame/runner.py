@@ -177,7 +177,7 @@ class Runner:
             config=as_json(step.config.model_dump(mode="json")),
             code_version=__version__,
             git_commit=git_commit(),
-            packages=versions_of(code_of(step.stage.module).packages),
+            packages=versions_of(_packages(step)),
         )
         self.ledger.put(row)
         return row
@@ -224,7 +224,7 @@ class Runner:
             {
                 "stage": step.stage.name,
                 "code": [part.digest for part in code],
-                "packages": versions_of(tuple(sorted({name for part in code for name in part.packages}))),
+                "packages": versions_of(_packages(step)),
                 "config": step.config.semantic(),
                 "seed": self._config.seed,
                 "inputs": dict(inputs.versions),
@@ -269,6 +269,11 @@ class Runner:
         """True where the run had nothing to write: the version is that of a run that was there before it."""
         before = self.ledger.run(run_id) if run_id else None
         return before is not None and last.ended_at is not None and before.started_at < last.ended_at
+
+
+def _packages(step: Step) -> tuple[str, ...]:
+    """What the code of a step imports, and Delta, which is in the JVM."""
+    return tuple(sorted({*code_of(step.stage.module).packages, *code_of(_FRAME).packages, "delta-spark"}))
 
 
 def _what_changed(step: Step, inputs: Inputs, last: Run) -> str:
