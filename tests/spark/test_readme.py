@@ -1,0 +1,53 @@
+"""What README shows works: the Python, the pipeline, the commands' names."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from sparkml.cli.main import app
+from sparkml.frame.config import load_config
+from tests.way import Way
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+
+
+def test_the_python_example_runs(
+    way: Way, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(way.lake.parent)
+    source = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    names: dict[str, object] = {}
+    exec(compile(source, "README.md", "exec"), names)
+    shown = capsys.readouterr().out
+    assert "'scores'" in shown
+    assert f" {len(way.fates.kept)}\n" in shown
+    for station in ("model classifier version 1", "manifest ", "bronze"):
+        assert station in shown
+    assert set(names["scorer"].labels) == {"sea", "kitchen", "court"}
+
+
+def test_the_pipeline_example_loads(tmp_path: Path) -> None:
+    block = README[README.index("    # conf/pipelines/news.yaml") : README.index("| pipeline | for |")]
+    (tmp_path / "news.yaml").write_text(textwrap.dedent(block))
+    steps = load_config("local", pipeline=str(tmp_path / "news.yaml")).pipeline.steps
+    order = [step.name for step in steps]
+    assert order.index("encoder") < order.index("topics") < order.index("by_topic") < order.index("report")
+    assert order.index("mood") < order.index("small") < order.index("by_mood")
+
+
+def test_every_command_that_is_named_is_there() -> None:
+    named = set(re.findall(r"^ +sparkml ([a-z-]+)", README, re.MULTILINE))
+    assert named
+    assert named <= set(get_command(app).commands)
+
+
+def test_every_make_target_that_is_named_is_there() -> None:
+    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
+    named = set(re.findall(r"`?make ([a-z0-9-]+)`?", README))
+    assert {"demo", "test", "s3", "zip"} <= named
+    assert named <= set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
