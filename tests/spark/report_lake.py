@@ -54,6 +54,7 @@ TEXTS = {
 }
 LABELS = {"a1": "numpy", "a2": "numpy", "a3": "numpy", "b1": "evil<b>", "c1": "numpy"}
 CLEAN_IDS, KEPT_IDS = ["a1", "a2", "a3", "b1", "c1"], ["a1", "b1", "c1"]
+SECRET_SOURCE = "s3://user:password@bucket/src.py?token=abc"
 TRAPS = [{"doc_id": f"t{n}", "text": "TRAP", "title": "TRAP", "label": "TRAP"} for n in range(8)]
 
 
@@ -65,7 +66,7 @@ def documents(ids: list[str]) -> list[Row]:
 
 def bronze() -> list[Row]:
     return [
-        {"doc_id": i, "source": f"file:///src/{i}.py", "locator": "1", "text": text, "label": LABELS.get(i)}
+        {"doc_id": i, "source": SECRET_SOURCE, "locator": "1", "text": text, "label": LABELS.get(i)}
         for i, text in TEXTS.items()
     ]
 
@@ -78,7 +79,7 @@ REFUSED = reject(
     "ingest",
     "i1",
     "invalid_json",
-    source="s3://user:password@bucket/part-1.jsonl.gz?token=abc",
+    source=SECRET_SOURCE,
     locator="7",
     detail="line 7: <oops>",
 )
@@ -375,6 +376,14 @@ def models(root: Path) -> list[Row]:
         ("encoder", 1, "encoder", "pretrained", None, "run-train-4"),
         ("topics", 1, "topics", "finetuned", "encoder/v1", "run-topics-6"),
         ("topics", 2, "TRAP", "finetuned", "encoder/v1", "run-topics-20"),  # of a run that failed
+        (
+            "topics",
+            3,
+            "TRAP",
+            "finetuned",
+            "encoder/v1",
+            "run-elsewhere",
+        ),  # of a run that the step did not do
         ("tone", 1, "tone", "finetuned", "encoder/v1", "run-tone-5"),
         ("small", 1, "small", "int8", "topics/v1", "run-small-7"),
         ("smaller", 1, "smaller", "int8", "tone/v1", "run-smaller-8"),
