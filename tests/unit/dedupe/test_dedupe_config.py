@@ -26,7 +26,7 @@ def test_a_field_of_a_struct_can_order() -> None:
 
 
 @pytest.mark.parametrize("entry", ["n_words down", "n_words desc nulls last", "-n_words", "", "n words"])
-def test_an_order_that_cannot_be_meant_is_refused(entry: str) -> None:
+def test_an_order_of_another_form_is_refused(entry: str) -> None:
     with pytest.raises(ValidationError, match="is not a column with `asc` or `desc`"):
         DedupeConfig(keep_order=(entry,))
 
