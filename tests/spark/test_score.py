@@ -296,7 +296,7 @@ def test_steps_and_models_keep_out_of_each_others_way(fresh: Lake, model_folder:
     fresh.put(DOCUMENTS[:3])
     fresh.put(DOCUMENTS[2:6], "reviews")
     fresh.score(CONFIG.model_copy(update={"model": "classifier/v1"}))
-    fresh.score(step="reviews' scores", table="reviews")
+    fresh.score(step="reviews_scores", table="reviews")
     fresh.register(2)
     fresh.score()  # the newest version
     directory = fresh.score(CONFIG.model_copy(update={"model": str(model_folder)}))
@@ -309,7 +309,7 @@ def test_steps_and_models_keep_out_of_each_others_way(fresh: Lake, model_folder:
     )
     found = sorted(tuple(row) for row in named.select("step", "input_table", "name", "doc_id").collect())
     assert found == [
-        *(("reviews' scores", "reviews", "1", f"doc-{number:02d}") for number in range(2, 6)),
+        *(("reviews_scores", "reviews", "1", f"doc-{number:02d}") for number in range(2, 6)),
         *(("score", "kept_documents", "1", f"doc-{number:02d}") for number in range(3)),
         *(("score", "kept_documents", "2", f"doc-{number:02d}") for number in range(3)),
         *(("score", "kept_documents", "directory", f"doc-{number:02d}") for number in range(3)),
