@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparkml.errors import TableError
 from sparkml.frame import artifacts
@@ -66,8 +67,13 @@ class StageRun:
         return self.tables.lake
 
     def read(self, ref: str) -> DataFrame:
-        """A table at its pinned version: what a succeeded run left when this run began, or at its first read."""
-        return self.tables.read(ref, self.input_version(ref))
+        """A table at its pinned version: what succeeded runs had left when this run began, or at its first read."""
+        frame = self.tables.read(ref, self.input_version(ref))
+        unfinished = self.ledger.unfinished()
+        if "run_id" not in frame.columns or len(unfinished) <= 1:
+            return frame
+        # In a shared table another step may have written after one that failed.
+        return frame.where(frame.run_id.isNull() | ~frame.run_id.isin(sorted(unfinished)))
 
     def exists(self, ref: str) -> bool:
         """True where a succeeded run, or another program, has left the table."""
@@ -95,8 +101,13 @@ class StageRun:
         return self.tables.log(ref).size(self.input_version(ref))
 
     def rows(self, ref: str) -> pa.Table:
-        """A small table that this run reads, without Spark."""
-        return self.tables.log(ref).read(self.input_version(ref))
+        """A small table that this run reads, without Spark; rows of runs that did not succeed are left out."""
+        table = self.tables.log(ref).read(self.input_version(ref))
+        if "run_id" not in table.column_names:
+            return table
+        return table.filter(
+            pc.invert(pc.is_in(table.column("run_id"), pa.array(self.ledger.unfinished(), pa.string())))
+        )
 
     def overwrite(
         self,
@@ -111,19 +122,20 @@ class StageRun:
         )
         return self._record(written)
 
-    def replace_slice(self, df: DataFrame, ref: str, predicate: str) -> Written:
-        """Replace the rows of a shared table that this step owns."""
-        written = self.tables.replace_slice(self._mark(df), ref, predicate, commit_info=self._commit_info())
+    def replace_slice(self, df: DataFrame, ref: str, predicate: str, *, marked: bool = False) -> Written:
+        """Replace the rows of a shared table that this step owns. `marked`: rows that stay keep their run's id."""
+        frame = df if marked else self._mark(df)
+        written = self.tables.replace_slice(frame, ref, predicate, commit_info=self._commit_info())
         return self._record(written)
 
     def append(self, df: DataFrame, ref: str) -> Written:
         """Add rows."""
         return self._record(self.tables.append(self._mark(df), ref, commit_info=self._commit_info()))
 
-    def put_rows(self, ref: str, rows: Sequence[Mapping[str, object]], key: str) -> None:
+    def put_rows(self, ref: str, rows: Sequence[Mapping[str, object]], key: str, schema: pa.Schema) -> None:
         """Add few rows to a table without Spark; a row of the same key is replaced."""
         log = self.tables.log(ref)
-        data = arrow_rows(SCHEMAS[ref], [{**row, "run_id": self.run_id} for row in rows])
+        data = arrow_rows(schema, [{**row, "run_id": self.run_id} for row in rows])
         keys = [{key: row[key]} for row in rows]
         if log.version() is None:
             version = log.append(data, self._commit_info())

@@ -240,6 +240,8 @@ class Runner:
             return "never ran"
         if last.fingerprint != fingerprint:
             return _what_changed(step, inputs, last)
+        if step.stage.again is not None and (why := step.stage.again(last.report)):
+            return why
         for ref in step.writes:
             if not self._is_as_left(ref, last, shared=ref in step.refs("shares").values()):
                 return f"table `{ref}` is not as this step left it"

@@ -106,7 +106,7 @@ class RunReport:
 class Stage:
     """What a stage declares.
 
-    `source_state`: for a stage that reads files, a hash that changes when they do. `last`: it runs after all other
+    `again`: for a run that succeeded and left something to be tried again, why (else empty). `source_state`: for a stage that reads files, a hash that changes when they do. `last`: it runs after all other
     steps, whenever asked (the report). `trace`: what it says of a document (`frame.lineage`), else every row of
     the document in its tables. `sections`: the parts of the report about one of its steps, loaded for a report.
     """
@@ -115,6 +115,7 @@ class Stage:
     run: Callable[[StageRun, Any], RunReport]
     summary: str
     source_state: Callable[[Any], str] | None = None
+    again: Callable[[RunReport], str] | None = None
     last: bool = False
     trace: Callable[[Any], Sequence[Any]] | None = None
     sections: Callable[[], Sequence[Any]] = tuple

@@ -179,7 +179,7 @@ class Tables:
 
     def append(self, df: DataFrame, ref: str, *, commit_info: Mapping[str, str] | None = None) -> Written:
         """Add rows in one commit."""
-        return self._write(df, ref, "append", {}, PARTITIONS.get(ref, ()), commit_info)
+        return self._write(df, ref, "append", {}, PARTITIONS.get(contract_of(ref), ()), commit_info)
 
     def _write(
         self,
@@ -227,7 +227,7 @@ class Tables:
 
 def conform(df: DataFrame, ref: str) -> DataFrame:
     """Order the columns as the contract has them and refuse missing or differently typed ones; extras stay."""
-    contract = SCHEMAS.get(ref)
+    contract = SCHEMAS.get(contract_of(ref))
     if contract is None:
         return df
     actual = {field.name: field.dataType.simpleString() for field in df.schema.fields}
@@ -245,6 +245,11 @@ def conform(df: DataFrame, ref: str) -> DataFrame:
     named = [name for name in contract.names if name != "run_id"]
     extras = [name for name in actual if name not in named and name != "run_id"]
     return df.select(*named, *extras, *(["run_id"] if "run_id" in actual else []))
+
+
+def contract_of(ref: str) -> str:
+    """The bare name of a table, wherever it lies: `/data/lake/scores` and `main.corpus.scores` are `scores`."""
+    return ref.rstrip("/").rpartition("/")[2].rpartition(".")[2]
 
 
 def sql_text(value: object) -> str:

@@ -244,7 +244,8 @@ def _write(
         job.append(fresh, config.target)
     else:
         # Old and new rows change places in one commit: nobody sees a document without a score, or with two.
-        job.replace_slice(still_valid(kept, scored).unionByName(fresh), config.target, _slice(job, record))
+        rows = still_valid(kept, scored).unionByName(fresh)
+        job.replace_slice(rows, config.target, _slice(job, record), marked=True)
     seconds = time.monotonic() - started
     counts = seen.get
     _check_counts(config, pending, counts)
@@ -304,6 +305,15 @@ def sections() -> tuple[object, ...]:
     return (SCORES,)
 
 
+def failed_before(report: RunReport) -> str:
+    """Documents that failed are tried again in the next run."""
+    return f"{report.rows_rejected} documents failed in its last run" if report.rows_rejected else ""
+
+
 STAGE = Stage(
-    ScoreConfig, run, "every document of a table, once per model version -> scores", sections=sections
+    ScoreConfig,
+    run,
+    "every document of a table, once per model version -> scores",
+    again=failed_before,
+    sections=sections,
 )

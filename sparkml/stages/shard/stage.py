@@ -16,6 +16,7 @@ from pyspark.storagelevel import StorageLevel
 
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
+from sparkml.frame.schemas import MANIFESTS
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Writes
@@ -205,7 +206,7 @@ def _write_manifests(
         for split in _SPLITS
     ]
     # Equal samples have equal ids: their row then names the files that hold them now.
-    job.put_rows(config.manifests, [manifest.to_record() for manifest in manifests], "manifest_id")
+    job.put_rows(config.manifests, [manifest.to_record() for manifest in manifests], "manifest_id", MANIFESTS)
 
 
 def _metrics(
