@@ -106,9 +106,10 @@ class RunReport:
 class Stage:
     """What a stage declares.
 
-    `again`: for a run that succeeded and left something to be tried again, why (else empty). `source_state`: for a stage that reads files, a hash that changes when they do. `last`: it runs after all other
-    steps, whenever asked (the report). `trace`: what it says of a document (`frame.lineage`), else every row of
-    the document in its tables. `sections`: the parts of the report about one of its steps, loaded for a report.
+    `source_state`: for a stage that reads files, a hash that changes when they do. `again`: for a run that succeeded
+    and left something to be tried again, why (else empty). `last`: it runs after all other steps, whenever asked
+    (the report). `trace`: what it says of a document (`frame.lineage`), else every row of the document in its
+    tables. `sections`: the parts of the report about one of its steps, loaded for a report.
     """
 
     config: type[StageConfig]

@@ -146,7 +146,7 @@ def manifest_of(
     sequence_length: int,
     seed: int,
 ) -> Manifest:
-    """The manifest of one split. Its id is a hash of the samples: equal samples of a table have equal ids in any run."""
+    """The manifest of one split. The id is a hash of the samples: equal ones of a table have equal ids in any run."""
     mine = [file for file in facts if file.split == split]
     identity = {
         "table": table,
