@@ -22,6 +22,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 _ROOT = "sparkml"
+_SHOWN = "sparkml.report."  # how results are shown decides none of them
 # Names under which a distribution is imported, where they differ from its own.
 _DISTRIBUTIONS = {"yaml": "pyyaml", "delta": "delta-spark", "google": "protobuf"}
 
@@ -57,6 +58,8 @@ def code_of(module: str) -> Code:
         found[name] = file.digest
         queue.extend(name.rpartition(".")[:1] if "." in name else ())
         for imported in file.imports:
+            if f"{imported}.".startswith(_SHOWN):
+                continue
             if imported.split(".")[0] in (_ROOT, module.split(".")[0]):
                 queue.append(imported)
             else:

@@ -52,6 +52,9 @@ _MODEL = Field(
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 Reads = Annotated[str, _TABLE, Port("reads")]
+LooksUp = Annotated[
+    str, _TABLE
+]  # what is looked up there follows from another input: its version does not count
 Writes = Annotated[str, _TABLE, Port("writes")]
 Shares = Annotated[str, _TABLE, Port("shares")]
 Uses = Annotated[str, _MODEL, Port("uses")]

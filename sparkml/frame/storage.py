@@ -77,7 +77,9 @@ def normalise(location: str) -> str:
 
 def redacted(text: str) -> str:
     """A text in which no URI carries a user, a password or a query."""
-    return re.sub(r"(\w+://)[^/@\s]*:[^/@\s]*@", r"\1***@", re.sub(r"(\w+://[^?\s]*)\?\S+", r"\1?***", text))
+    return re.sub(
+        r"\b(\w+://)[^/@\s]*:[^/@\s]*@", r"\1***@", re.sub(r"\b(\w+://[^?\s]*)\?\S+", r"\1?***", text)
+    )
 
 
 def local_path(location: str) -> str:

@@ -22,7 +22,7 @@ from sparkml.frame import storage
 from sparkml.frame.registry import TrainedOn, model_location
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
-from sparkml.frame.stage import Makes, Reads, RunReport, Stage, StageConfig
+from sparkml.frame.stage import LooksUp, Makes, Reads, RunReport, Stage, StageConfig
 from sparkml.log import get_logger
 from sparkml.models.encoder import EncoderShape
 from sparkml.models.folder import TOKENIZER_FILE
@@ -39,7 +39,7 @@ class TrainConfig(StageConfig):
     """What `conf/base/train.yaml` holds."""
 
     source: Reads = Field("samples", description="Packed samples, pinned by their manifests")
-    manifests: Reads = Field("manifests", description="One manifest a split and version of the samples")
+    manifests: LooksUp = Field("manifests", description="One manifest a split and version of the samples")
     model_id: Makes = Field("", description="Name of the model; empty: the step's name")
     shape: EncoderShape = Field(
         EncoderShape(layers=2, heads=2, dropout=0.0), description="Size of the encoder"

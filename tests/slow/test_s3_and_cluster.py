@@ -86,6 +86,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     command = [
         *(str(weed), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}"),
         *("-s3", f"-s3.port={port}", f"-s3.config={folder / 's3.json'}", f"-master.port={master}"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0"),
         *(
             f"-volume.port={volume}",
             f"-filer.port={filer}",
