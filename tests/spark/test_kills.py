@@ -38,12 +38,14 @@ class Killer:
         self._lake = lake
         self._left = n
         self._uncommit = uncommit
+        self._newest: list[Path] = []
         self.died_at = ""
 
     def __call__(self, name: str) -> None:
         if self.died_at:
             raise Killed(name)
         if "about to" in name:
+            self._newest = self._commits(name.rpartition(" ")[2])
             return
         self._left -= 1
         if self._left > 0:
@@ -53,9 +55,14 @@ class Killer:
             self._take_back(name.rpartition(" ")[2])
         raise Killed(name)
 
+    def _commits(self, table: str) -> list[Path]:
+        return sorted((self._lake / table / "_delta_log").glob("*.json"))
+
     def _take_back(self, table: str) -> None:
-        log = self._lake / table / "_delta_log"
-        newest = max(log.glob("*.json"))
+        commits = self._commits(table)
+        if commits == self._newest:  # there was nothing to write: the newest commit is another run's
+            return
+        log, newest = commits[-1].parent, commits[-1]
         for file in log.glob(f"*{newest.stem}*"):  # a checkpoint that came after the commit, too
             file.unlink()
         hint = log / "_last_checkpoint"
