@@ -210,7 +210,7 @@ def upload_file(file: Path, location: str) -> None:
     """Copy a local file to a place, in blocks."""
     filesystem, path = storage.filesystem_of(location)
     try:
-        with file.open("rb") as stream, filesystem.open_output_stream(path) as out:
+        with file.open("rb") as stream, filesystem.open_output_stream(path, compression=None) as out:
             shutil.copyfileobj(stream, out, _BLOCK_BYTES)
     except OSError as error:
         raise StorageError("a file cannot be written", where=location, got=str(error)) from error
@@ -229,7 +229,10 @@ def _download(location: str, folder: Path, sums: dict[str, FileSum] | None) -> N
             if not file.resolve().is_relative_to(staging.resolve()):
                 raise InputError("an artifact names a file outside itself", where=location, got=name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            with filesystem.open_input_stream(storage.join(path, name)) as stream, file.open("wb") as out:
+            with (
+                filesystem.open_input_stream(storage.join(path, name), compression=None) as stream,
+                file.open("wb") as out,
+            ):
                 shutil.copyfileobj(stream, out, _BLOCK_BYTES)
         if sums is not None:
             check(staging, sums)

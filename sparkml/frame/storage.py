@@ -248,7 +248,9 @@ def write_bytes(location: str, data: bytes) -> None:
         if isinstance(filesystem, fs.LocalFileSystem):
             _write_local(Path(path), data)
         else:
-            with filesystem.open_output_stream(path) as stream:  # an object appears when its stream is closed
+            with filesystem.open_output_stream(
+                path, compression=None
+            ) as stream:  # an object appears when its stream is closed
                 stream.write(data)
     except OSError as error:
         raise StorageError(

@@ -42,6 +42,14 @@ def test_an_artifact_is_written_read_and_replaced(place: str) -> None:
     assert artifacts.identity(place) not in (first, "missing")
 
 
+def test_bytes_come_back_as_they_were_whatever_the_name_says(place: str) -> None:
+    for name in ("a.gz", "b.bz2", "c.zst"):
+        storage.write_bytes(storage.join(place, name), b"not compressed")
+        assert storage.read_bytes(storage.join(place, name)) == b"not compressed"
+    make(storage.join(place, "model"), **{"weights.gz": "plain"})
+    assert (artifacts.localise(storage.join(place, "model")) / "weights.gz").read_text() == "plain"
+
+
 def test_an_error_while_writing_leaves_nothing(place: str) -> None:
     def fail() -> None:
         with artifacts.new_artifact(place) as staging:
