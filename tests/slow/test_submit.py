@@ -14,7 +14,7 @@ import pytest
 
 from tests import corpus, identities
 from tests.jvm import QUICK_JVM
-from tests.spark.test_way import TINY
+from tests.way import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,6 +90,6 @@ def test_the_whole_way(cluster: Cluster) -> None:
 
 
 def test_a_failing_job_fails_the_submit(cluster: Cluster) -> None:
-    wrong = cluster.submit("clean.py", f"lake={cluster.folder / 'none'}", "clean.min_word=3")
+    wrong = cluster.submit("run.py", "clean", f"lake={cluster.folder / 'none'}", "clean.min_word=3")
     assert wrong.returncode != 0
     assert "did you mean" in wrong.stdout  # where spark-submit sends both streams of a Python driver
