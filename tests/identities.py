@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder
 
 Run = dict[str, Any]
 KEYS = {
@@ -39,7 +39,9 @@ TRACED = 3
 
 def table(lake: str | Path, name: str, version: int | None = None) -> pa.Table:
     """A table as delta-rs reads it."""
-    return DeltaTable(str(Path(lake, name)), version=version).to_pyarrow_table()
+    found = DeltaTable(str(Path(lake, name)), version=version)
+    rows = pa.table(QueryBuilder().register("rows", found).execute("SELECT * FROM rows").read_all())
+    return rows.cast(pa.schema(found.schema().to_arrow()))
 
 
 def column(lake: str | Path, name: str, field: str, version: int | None = None) -> list[Any]:

@@ -108,7 +108,7 @@ class FolderTable:
         table = self._existing(version)
         counts = table.get_add_actions(flatten=True).column("num_records").to_pylist()
         if any(count is None for count in counts):  # a writer that leaves statistics out
-            return int(table.to_pyarrow_dataset().count_rows())
+            return int(_query(table, "SELECT count(*) AS n FROM rows").column("n")[0].as_py())
         return sum(counts)
 
     def size(self, version: int) -> int:
@@ -118,27 +118,22 @@ class FolderTable:
 
     def read(self, version: int | None = None) -> pa.Table:
         """See `TableLog.read`."""
-        return self._existing(version).to_pyarrow_table()
+        table = self._existing(version)
+        return _query(table, "SELECT * FROM rows").cast(pa.schema(table.schema().to_arrow()))
 
     def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
         """See `TableLog.find`."""
-        from deltalake import QueryBuilder
         from deltalake.schema import PrimitiveType
 
         table = self._existing(version)
         fields = {field.name: field.type for field in table.schema().fields}
         if column not in fields:
             return []
-        text = _literal(value)
-        holds = (
-            f"array_has({column}, {text})"
-            if not isinstance(fields[column], PrimitiveType)
-            else f"{column} = {text}"
-        )
-        query = (
-            QueryBuilder().register("rows", table).execute(f"SELECT * FROM rows WHERE {holds} LIMIT {limit}")
-        )
-        rows: list[dict[str, Any]] = pa.table(query.read_all()).to_pylist()
+        text, is_list = _literal(value), not isinstance(fields[column], PrimitiveType)
+        holds = f"array_has({column}, {text})" if is_list else f"{column} = {text}"
+        rows: list[dict[str, Any]] = _query(
+            table, f"SELECT * FROM rows WHERE {holds} LIMIT {limit}"
+        ).to_pylist()
         return rows
 
     def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
@@ -239,6 +234,13 @@ def _is_leftover(name: str) -> bool:
         or name.endswith(".parquet")
         or "=" in name
     )
+
+
+def _query(table: DeltaTable, sql: str) -> pa.Table:
+    """The answer of DataFusion; Arrow's own reader leaves threads that can abort a process at its end."""
+    from deltalake import QueryBuilder
+
+    return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
 
 
 def _literal(value: object) -> str:

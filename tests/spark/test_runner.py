@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from sparkml.errors import AccountingError, InputError, TableError
@@ -19,6 +18,7 @@ from sparkml.frame.run import StageRun
 from sparkml.frame.runner import Runner
 from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, StageConfig, Uses, Writes
 from sparkml.frame.tables import Tables
+from tests.identities import table
 
 
 class DoubleConfig(StageConfig):
@@ -214,7 +214,7 @@ def test_the_ledger_names_inputs_outputs_parents_and_steps(spark: SparkSession, 
     assert (rows[second].rows_in, rows[second].rows_kept, rows[second].rows_rejected) == (2, 2, 0)
     assert rows[second].packages["pyspark"] == "4.2.0"
     assert (rows[second].seconds or 0) > 0
-    stored = DeltaTable(f"{lake}/_runs").to_pyarrow_table().to_pylist()
+    stored = table(lake, "_runs").to_pylist()
     assert {row["run_id"]: row["outputs"] for row in stored}[second][0] == {"table": "next", "version": 0}
 
 

@@ -111,7 +111,7 @@ def test_new_documents_alone_are_scored(way: Way, tmp_path: Path) -> None:
     shutil.copytree(way.lake, lake)
     before = {row["doc_id"]: row["run_id"] for row in identities.table(lake, "scores").to_pylist()}
     kept = DeltaTable(str(lake / "kept"))
-    arrived = kept.to_pyarrow_table().slice(0, 2)
+    arrived = identities.table(lake, "kept").slice(0, 2)
     ids = pa.array(["new-1", "new-2"])
     write_deltalake(
         kept, arrived.set_column(arrived.schema.get_field_index("doc_id"), "doc_id", ids), mode="append"
