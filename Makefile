@@ -19,7 +19,7 @@ setup: ## Make .venv: exact packages, torch, Horovod, the Delta jars (skips what
 s3: ## The set-up with the jars for s3a:// lakes
 	@$(PYTHON) -B tools/setup --s3
 
-demo: setup ## The whole way on the documentation of the installed Python: ingest to report
+demo: setup ## A whole pipeline on the documentation of the installed Python: ingest to report
 	@$(BIN)/sparkml run-all --env local $(if $(LAKE),lake=$(LAKE))
 
 test: setup ## All the tests but the slow ones

@@ -1,4 +1,4 @@
-"""A small corpus for the whole way: three topics, with what real corpora bring along.
+"""A small corpus for a whole pipeline: three topics, with what real corpora bring along.
 
 `Fates` says of every document whether it is kept, a duplicate (and of which), or rejected (and why).
 """

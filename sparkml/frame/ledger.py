@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from sparkml.errors import SparkmlError
+from sparkml.frame import storage
 from sparkml.frame.schemas import RUNS
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables, arrow_rows
@@ -168,7 +169,8 @@ def ended(
 
 def error_text(error: BaseException) -> str:
     """An error as the ledger keeps it."""
-    return (error.message() if isinstance(error, SparkmlError) else f"{type(error).__name__}: {error}")[:4000]
+    text = error.message() if isinstance(error, SparkmlError) else f"{type(error).__name__}: {error}"
+    return storage.redacted(text[:4000])
 
 
 def new_run_id(step: str) -> str:

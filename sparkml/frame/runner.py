@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sparkml import __version__
 from sparkml.errors import NotApplicableError, SparkmlError
+from sparkml.frame import storage
 from sparkml.frame.config import ProjectConfig
 from sparkml.frame.fingerprint import code_of, digest, git_commit, versions_of
 from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger, Run, as_json, ended, error_text
@@ -174,7 +175,7 @@ class Runner:
             status=STARTED,
             started_at=job.started_at,
             inputs=dict(job.inputs),
-            config=as_json(step.config.model_dump(mode="json")),
+            config=_told_config(step),
             code_version=__version__,
             git_commit=git_commit(),
             packages=versions_of(_packages(step)),
@@ -273,6 +274,11 @@ class Runner:
         return before is not None and last.ended_at is not None and before.started_at < last.ended_at
 
 
+def _told_config(step: Step) -> str:
+    """The configuration as the ledger keeps it: without credentials that somebody wrote into a URI."""
+    return storage.redacted(as_json(step.config.model_dump(mode="json")))
+
+
 def _packages(step: Step) -> tuple[str, ...]:
     """What the code of a step imports, and Delta, which is in the JVM."""
     return tuple(sorted({*code_of(step.stage.module).packages, *code_of(_FRAME).packages, "delta-spark"}))
@@ -282,7 +288,7 @@ def _what_changed(step: Step, inputs: Inputs, last: Run) -> str:
     moved = [ref for ref, version in inputs.versions.items() if last.inputs.get(ref) != version]
     if moved:
         return f"new version of {', '.join(_named(ref) for ref in moved)}"
-    if last.config != as_json(step.config.model_dump(mode="json")):
+    if last.config != _told_config(step):
         return "its configuration changed"
     what = "its code, its packages, the seed or the identity of an input changed"
     return f"the source changed, or {what}" if step.stage.source_state else what

@@ -62,17 +62,23 @@ def normalise(location: str) -> str:
     scheme = scheme_of(location)
     if scheme in ("file", "dbfs"):
         return local_path(location)
+    refuse_credentials(location)
     parts = urlsplit(location)
-    if parts.password or (parts.username and scheme != "abfss"):
+    if scheme in _KNOWN:
+        return f"{scheme}://{parts.netloc}{parts.path}".rstrip("/")
+    _by_fsspec(location)
+    return location.rstrip("/")
+
+
+def refuse_credentials(location: str) -> None:
+    """ConfigError for a URI with a user or password: it would stand in tables, logs and reports."""
+    parts = urlsplit(location)
+    if parts.password or (parts.username and scheme_of(location) != "abfss"):
         raise ConfigError(
             "a location must not carry credentials",
             where=redacted(location),
             next_action="take them from the environment, a profile or an instance role",
         )
-    if scheme in _KNOWN:
-        return f"{scheme}://{parts.netloc}{parts.path}".rstrip("/")
-    _by_fsspec(location)
-    return location.rstrip("/")
 
 
 def redacted(text: str) -> str:
@@ -115,6 +121,7 @@ def filesystem_of(location: str) -> tuple[fs.FileSystem, str]:
     scheme = scheme_of(location)
     if scheme in ("file", "dbfs"):
         return fs.LocalFileSystem(), local_path(location)
+    refuse_credentials(location)
     if scheme == "s3":
         parts = urlsplit(location)
         return _s3(*_s3_settings()), f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
