@@ -276,7 +276,7 @@ class Runner:
 
 def _told_config(step: Step) -> str:
     """The configuration as the ledger keeps it: without credentials that somebody wrote into a URI."""
-    return storage.redacted(as_json(step.config.model_dump(mode="json")))
+    return as_json(storage.redacted_tree(step.config.model_dump(mode="json")))
 
 
 def _packages(step: Step) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
@@ -86,6 +87,15 @@ def redacted(text: str) -> str:
     return re.sub(
         r"\b(\w+://)[^/@\s]*:[^/@\s]*@", r"\1***@", re.sub(r"\b(\w+://[^?\s]*)\?\S+", r"\1?***", text)
     )
+
+
+def redacted_tree(value: Any) -> Any:
+    """The same of every text in a JSON value."""
+    if isinstance(value, dict):
+        return {key: redacted_tree(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [redacted_tree(inner) for inner in value]
+    return redacted(value) if isinstance(value, str) else value
 
 
 def local_path(location: str) -> str:

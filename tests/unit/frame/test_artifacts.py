@@ -163,6 +163,7 @@ def test_a_place_with_a_password_is_refused_without_showing_it() -> None:
     assert "hunter2" not in caught.value.message()
     with pytest.raises(ConfigError):
         storage.filesystem_of("s3://key:hunter2@bucket/x")
+    assert storage.redacted_tree({"a": ["s3://k:v@b/c", 1]}) == {"a": ["s3://***@b/c", 1]}
     assert storage.redacted("a s3://k:v@b/c?sig=x b") == "a s3://***@b/c?*** b"
 
 
