@@ -204,7 +204,7 @@ def test_rule_sets_and_limits_are_chosen(
 
 
 def test_the_yaml_holds_the_defaults() -> None:
-    assert load_config("local").pipeline.step("clean").config == CleanConfig()
+    assert load_config("local", pipeline="curate").pipeline.step("clean").config == CleanConfig()
 
 
 def test_unknown_rule_sets_are_refused() -> None:

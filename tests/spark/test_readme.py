@@ -48,6 +48,6 @@ def test_every_command_that_is_named_is_there() -> None:
 
 def test_every_make_target_that_is_named_is_there() -> None:
     makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
-    named = set(re.findall(r"`?make ([a-z0-9-]+)`?", README))
+    named = set(re.findall(r"(?:`|^ {4})make ([a-z0-9-]+)", README, re.MULTILINE))
     assert {"demo", "test", "s3", "zip"} <= named
     assert named <= set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))

@@ -228,14 +228,14 @@ def test_row_order_and_partitions_do_not_matter(
     n_bytes = sum(len(str(text)) for _, text in DOCUMENTS)
     monkeypatch.setattr(stage, "_SMALL_BUCKET_BYTES", n_bytes // 3 + 1)
     fresh.put(spark.createDataFrame(DOCUMENTS[::-1], KEPT_DDL).repartition(5))
-    fresh.shard(n_buckets=None)
+    fresh.shard(SMALL.model_copy(update={"n_buckets": None}))
     assert_df_equality(fresh.samples(), sharded[0].samples(0), ignore_row_order=True)
     assert fresh.manifest_ids() == sharded[0].manifest_ids()
 
 
 def test_row_groups_and_files_follow_from_the_samples(fresh: Lake) -> None:
     fresh.put([(f"doc-{number:03d}", text_of(number) * 30) for number in range(60)])
-    report = fresh.shard(rows_per_row_group=None, file_bytes=128 << 20)
+    report = fresh.shard(SMALL.model_copy(update={"rows_per_row_group": None, "file_bytes": 128 << 20}))
     for manifest in fresh.manifests().values():
         (file,) = manifest.files
         assert file.row_groups == tuple(

@@ -71,7 +71,7 @@ def sharded(tmp_path, stage_run):
         words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL_TOKENS)))]
         Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")).save(str(tokenizer))
         manifests = [manifest(tmp_path, "train", train), manifest(tmp_path, "validation", validation)]
-        stage_run("shard").put_rows("manifests", [m.to_record() for m in manifests], "manifest_id")
+        stage_run("shard").put_rows("manifests", [m.to_record() for m in manifests], "manifest_id", MANIFESTS)
 
     return write
 
