@@ -19,6 +19,7 @@ from sparkml.errors import ConfigError, InputError, SlotsError, TableError
 from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 from sparkml.frame.artifacts import check, checksums
 from sparkml.frame.registry import TrainedOn
+from sparkml.frame.schemas import MANIFESTS
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.models.tokenizer import SPECIAL_TOKENS
 from sparkml.stages.train import TrainConfig, run
