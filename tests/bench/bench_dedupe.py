@@ -83,12 +83,12 @@ def bench_kernel(documents: int, peer_python: str | None) -> None:
 
 def bench_stage(documents: int) -> None:
     from pyspark.sql import functions as F
-    from sparkml.frame.runs import StageRun
 
-    from sparkml.frame.progress import Progress
+    from sparkml.frame.ledger import Ledger
     from sparkml.frame.tables import Tables
     from sparkml.stages.dedupe.config import DedupeConfig
     from sparkml.stages.dedupe.stage import run
+    from tests.runs import new_run
 
     spark = _session()
     rows = [(f"{number:08d}", text, len(text.split())) for number, text in enumerate(docstrings(documents))]
@@ -104,18 +104,10 @@ def bench_stage(documents: int) -> None:
         }
     )
     with tempfile.TemporaryDirectory() as lake:
-        tables = Tables(spark, lake)
+        tables = Tables(lake, lambda: spark)
         tables.overwrite(frame.repartition(4), "clean")
         for turn in ("cold", "warm"):
-            job = StageRun(
-                spark=spark,
-                tables=tables,
-                stage="dedupe",
-                fingerprint=turn,
-                artifacts=lake,
-                seed=17,
-                progress=Progress(),
-            )
+            job = new_run(tables, Ledger(tables), Path(lake), "dedupe", fingerprint=turn)
             begun, cpu = time.monotonic(), _tree_cpu_seconds()
             report = run(job, DedupeConfig())
             seconds, used = time.monotonic() - begun, _tree_cpu_seconds() - cpu

@@ -127,7 +127,7 @@ def measure(spark: SparkSession, folder: Path, options: argparse.Namespace) -> N
     model = ModelSource(str(folder), "benchmark", threads=1)
 
     def ours(frame: DataFrame) -> DataFrame:
-        return transform(frame, model, ScoreConfig(model_id="benchmark"))
+        return transform(frame, model, ScoreConfig(), n_buckets=16)
 
     def naive(frame: DataFrame) -> DataFrame:
         return frame.select("doc_id", naive_udf(F.col("text")).alias("scores"))

@@ -25,6 +25,7 @@ from tokenizers.models import WordLevel
 from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.reporter import Reporter
 from sparkml.feed.manifest import Manifest
+from sparkml.feed.manifest_file import write_manifest
 from sparkml.models.encoder import EncoderShape, build_masked_lm
 from sparkml.models.tokenizer import SPECIAL_TOKENS
 from sparkml.training.loop import Trainer
@@ -54,10 +55,11 @@ def ours(manifest: Manifest, shape: EncoderShape, steps: int, folder: Path) -> f
         checkpoint_every_steps=sys.maxsize,
         keep_checkpoints=1,
     )
+    pinned = write_manifest(manifest, str(folder))
     job = TrainingJob(
         settings=settings,
-        train_manifest=manifest.to_json(),
-        validation_manifest=manifest.to_json(),
+        train_manifest=pinned,
+        validation_manifest=pinned,
         tokenizer_file="",
         reader="petastorm",
         run_folder=str(folder),
@@ -65,6 +67,7 @@ def ours(manifest: Manifest, shape: EncoderShape, steps: int, folder: Path) -> f
         run_name="bench",
         tensorboard_folder=str(folder / "tensorboard"),
         mlflow_uri=(folder / "mlflow").as_uri(),
+        mlflow_store="",
     )
     return Trainer(job, VOCABULARY, SingleProcess(), Reporter(None)).run()["tokens_per_second"]
 
