@@ -1,6 +1,6 @@
 # sparkml: `make help` lists what there is. Every target that needs the environment makes it first.
 
-# The first that everything runs on; another one: make setup PYTHON=/opt/python/bin/python3
+# The first that everything runs on; another one: make setup PYTHON=python3.12
 FITS = -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.10; do $$p $(FITS) && echo $$p && exit; done; echo python3)
 BIN := .venv/bin

@@ -113,15 +113,14 @@ class Ledger:
 
     def put(self, run: Run) -> None:
         """Add a run, or replace its row."""
-        known = run.run_id in {other.run_id for other in self.runs()}
+        known = {other.run_id: other for other in self.runs()}
         rows, log, info = arrow_rows(RUNS, [run.record()]), self._tables.log(LEDGER), {"run_id": run.run_id}
-        if known:
+        if run.run_id in known:
             log.replace(rows, [{"run_id": run.run_id}], info)
         else:
             log.append(rows, info)
         # The lake is ours while we run: what was just written need not be read again.
-        assert self._runs is not None
-        self._runs[run.run_id] = run
+        self._runs = {**known, run.run_id: run}
 
     def abandon_started(self) -> list[str]:
         """Mark the runs that never ended: they died with their driver, for nobody else holds the lake."""

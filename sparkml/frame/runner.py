@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 # What stands around every stage decides with it: how tables are read and written, what is pinned, what is recorded.
 _FRAME = "sparkml.frame.run"
-_PARTITIONS = "spark.sql.shuffle.partitions"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Runner:
 
     def run(self, step: Step, *, force: bool = False) -> StepOutcome:
         """Run a step, or skip it where it is up to date; the ledger's `succeeded` row comes last."""
-        from sparkml.frame.session import shuffles_for, watched
+        from sparkml.frame.session import PARTITIONS, shuffles_for, watched
 
         state = self.state(step)
         if state.up_to_date and not force and state.last is not None:
@@ -95,7 +94,7 @@ class Runner:
             row = self._started(step, state, job)
             try:
                 with ExitStack() as stack:
-                    if _PARTITIONS not in self._config.spark:  # else somebody has chosen a number
+                    if PARTITIONS not in self._config.spark:  # else somebody has chosen a number
                         stack.enter_context(shuffles_for(self.tables.spark, self._input_bytes(step, state)))
                     stack.enter_context(watched(self.tables.spark, self._progress, step.name))
                     report = step.stage.run(job, step.config)

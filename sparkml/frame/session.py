@@ -25,7 +25,7 @@ from sparkml.frame.progress import Progress, ProgressTask
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _POLL_SECONDS = 0.5
-_PARTITIONS = "spark.sql.shuffle.partitions"
+PARTITIONS = "spark.sql.shuffle.partitions"
 # Parquet text grows three times when it is read: a task then sorts some 100 MB.
 _PARTITION_BYTES = 32 * 1024**2
 _MOST_PARTITIONS = 20_000
@@ -107,12 +107,12 @@ def shuffle_partitions(input_bytes: int, slots: int) -> int:
 @contextmanager
 def shuffles_for(spark: SparkSession, input_bytes: int) -> Iterator[None]:
     """Shuffles of the block follow from the bytes of its input. No result depends on their number."""
-    before = spark.conf.get(_PARTITIONS) or ""
-    spark.conf.set(_PARTITIONS, str(shuffle_partitions(input_bytes, task_slots(spark))))
+    before = spark.conf.get(PARTITIONS) or ""
+    spark.conf.set(PARTITIONS, str(shuffle_partitions(input_bytes, task_slots(spark))))
     try:
         yield
     finally:
-        spark.conf.set(_PARTITIONS, before)
+        spark.conf.set(PARTITIONS, before)
 
 
 def checkpoint_below(spark: SparkSession, location: str) -> None:
