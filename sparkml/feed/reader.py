@@ -1,11 +1,15 @@
-"""Readers: row groups of token ids in the order asked for. One through petastorm, one plain pyarrow."""
+"""Readers: the columns of row groups in the order asked for. One through petastorm, one plain pyarrow.
+
+A column of numbers or texts is one array [rows]; lists of equal length are a matrix [rows, length]; a binary column,
+which holds values of any number, is an array of bytes.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +21,17 @@ from sparkml.errors import InputError
 from sparkml.feed.plan import RowGroup
 from sparkml.frame.storage import filesystem_of
 
-TokenIds = npt.NDArray[np.int32]
+Rows = dict[str, npt.NDArray[Any]]
 ReaderName = Literal["petastorm", "arrow"]
-COLUMN = "input_ids"
+# The columns to read, and for lists of equal length that length (0: no list).
+Widths = Mapping[str, int]
 
 
 class Reader(Protocol):
-    """Reads row groups of token ids."""
+    """Reads row groups."""
 
-    def read(self, groups: Iterable[RowGroup]) -> Iterator[TokenIds]:
-        """The rows of each group, int32 [rows, sequence_length], in the order of `groups`.
+    def read(self, groups: Iterable[RowGroup]) -> Iterator[Rows]:
+        """The columns of each group, in the order of `groups`.
 
         Raises InputError where a file is missing or holds something else than the manifest says.
         """
@@ -36,11 +41,11 @@ class Reader(Protocol):
 class PetastormReader:
     """Row groups through petastorm's `make_batch_reader`, decoded ahead by one thread."""
 
-    def __init__(self, sequence_length: int, prefetch: int = 2) -> None:
-        self._sequence_length = sequence_length
+    def __init__(self, widths: Widths, prefetch: int = 2) -> None:
+        self._widths = widths
         self._prefetch = prefetch
 
-    def read(self, groups: Iterable[RowGroup]) -> Iterator[TokenIds]:
+    def read(self, groups: Iterable[RowGroup]) -> Iterator[Rows]:
         """See `Reader.read`."""
         planned = tuple(groups)
         if not planned:
@@ -49,9 +54,9 @@ class PetastormReader:
         wanted = [(filesystem_of(group.path)[1], group.index) for group in planned]
         remaining = iter(planned)
         try:
-            with batch_reader(filesystem, wanted, [COLUMN], prefetch=self._prefetch) as batches:
+            with batch_reader(filesystem, wanted, list(self._widths), prefetch=self._prefetch) as batches:
                 for batch in batches:
-                    yield _checked(batch[COLUMN], next(remaining), self._sequence_length)
+                    yield _checked(batch, next(remaining), self._widths)
         # Petastorm meets a null list with an AttributeError, uneven lists with a RuntimeError.
         except (OSError, pa.ArrowException, RuntimeError, AttributeError) as error:
             raise unreadable(next(remaining, planned[-1]), error) from error
@@ -63,13 +68,13 @@ class PetastormReader:
 class ArrowReader:
     """Row groups by pyarrow alone, decoded ahead by one thread."""
 
-    def __init__(self, sequence_length: int, prefetch: int = 2) -> None:
-        self._sequence_length = sequence_length
+    def __init__(self, widths: Widths, prefetch: int = 2) -> None:
+        self._widths = widths
         self._prefetch = prefetch
 
-    def read(self, groups: Iterable[RowGroup]) -> Iterator[TokenIds]:
+    def read(self, groups: Iterable[RowGroup]) -> Iterator[Rows]:
         """See `Reader.read`."""
-        waiting: deque[Future[TokenIds]] = deque()
+        waiting: deque[Future[Rows]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="arrow-reader") as pool:
             try:
                 for group in groups:
@@ -82,19 +87,24 @@ class ArrowReader:
                 for future in waiting:
                     future.cancel()
 
-    def _load(self, group: RowGroup) -> TokenIds:
+    def _load(self, group: RowGroup) -> Rows:
         filesystem, path = filesystem_of(group.path)
         try:
             with filesystem.open_input_file(path) as file:
-                table = pq.ParquetFile(file).read_row_group(group.index, columns=[COLUMN], use_threads=False)
+                columns = list(self._widths)
+                table = pq.ParquetFile(file).read_row_group(group.index, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise unreadable(group, error) from error
-        return _checked(_matrix(table.column(COLUMN), group), group, self._sequence_length)
+        missing = [name for name in self._widths if name not in table.column_names]
+        if missing:
+            raise unreadable(group, KeyError(f"no column {', '.join(missing)}"))
+        rows = {name: _array(table.column(name), width, group) for name, width in self._widths.items()}
+        return _checked(rows, group, self._widths)
 
 
-def open_reader(name: ReaderName, sequence_length: int) -> Reader:
+def open_reader(name: ReaderName, widths: Widths) -> Reader:
     """The reader of that name."""
-    return PetastormReader(sequence_length) if name == "petastorm" else ArrowReader(sequence_length)
+    return PetastormReader(widths) if name == "petastorm" else ArrowReader(widths)
 
 
 def unreadable(group: RowGroup, error: BaseException) -> InputError:
@@ -103,12 +113,14 @@ def unreadable(group: RowGroup, error: BaseException) -> InputError:
         "cannot read a row group of the pinned manifest",
         where=f"{group.path}, row group {group.index}",
         got=f"{type(error).__name__}: {error}",
-        next_action="write the samples and their manifest again: sparkml run shard",
+        next_action="write the samples and their manifest again, by the step that made them",
     )
 
 
-def _matrix(column: pa.ChunkedArray, group: RowGroup) -> npt.NDArray[np.int32]:
-    """A column of equally long lists as a matrix, without a copy of the values."""
+def _array(column: pa.ChunkedArray, width: int, group: RowGroup) -> npt.NDArray[Any]:
+    if not width:
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    # Equally long lists as a matrix, without a copy of the values.
     parts = [
         chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
         for chunk in column.chunks
@@ -120,13 +132,15 @@ def _matrix(column: pa.ChunkedArray, group: RowGroup) -> npt.NDArray[np.int32]:
 def _equal_lengths(chunk: pa.Array, group: RowGroup) -> bool:
     lengths = np.diff(chunk.offsets.to_numpy())
     if chunk.null_count or (lengths != lengths[0]).any():
-        raise unreadable(
-            group, ValueError("the lists of `input_ids` have different lengths, or some are null")
-        )
+        raise unreadable(group, ValueError("the lists of a column have different lengths, or some are null"))
     return True
 
 
-def _checked(rows: npt.NDArray[np.int32], group: RowGroup, sequence_length: int) -> TokenIds:
-    if rows.shape != (group.rows, sequence_length):
-        raise unreadable(group, ValueError(f"shape {rows.shape}, not {(group.rows, sequence_length)}"))
-    return rows.astype(np.int32, copy=False)
+def _checked(found: Mapping[str, npt.NDArray[Any]], group: RowGroup, widths: Widths) -> Rows:
+    rows: Rows = {}
+    for name, width in widths.items():
+        wanted = (group.rows, width) if width else (group.rows,)
+        if found[name].shape != wanted:
+            raise unreadable(group, ValueError(f"`{name}` has shape {found[name].shape}, not {wanted}"))
+        rows[name] = found[name].astype(np.int32, copy=False) if width else found[name]
+    return rows

@@ -15,20 +15,20 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparkml.errors import InputError, SparkmlError, TrainingError
 from sparkml.frame import storage
 from sparkml.frame.artifacts import checksums, localise, new_artifact
 from sparkml.log import get_logger
-from sparkml.models.encoder import untied_state
 from sparkml.models.folder import read_json, write_json
 
 _log = get_logger(__name__)
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _NAME = re.compile(r"step-(\d{8,})")
 _NAMED_WEIGHTS = 3
+# Tensors by name: the trained weights, and everything else that a training goes on with.
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Position:
 
     step: int
     world_size: int
-    micro_batch: int
+    batch_size: int
     seed: int
     manifest_id: str
 
@@ -71,11 +71,11 @@ class Checkpoints:
             raise _all_damaged(self._location, damaged)
         return None
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position) -> None:
+    def save(self, weights: Tensors, others: Tensors, position: Position) -> None:
         """Write one; then remove those before it beyond `keep`, and damaged ones that lie ahead of it."""
         with new_artifact(self._location_of(position.step)) as staging:
-            save_file(untied_state(model), staging / _WEIGHTS, metadata={"format": "pt"})
-            save_file(_moments(model, optimizer), staging / _OPTIMIZER)
+            save_file(_on_disk(weights), staging / _WEIGHTS, metadata={"format": "pt"})
+            save_file(_on_disk(others), staging / _OPTIMIZER)
             write_json(staging / _STATE, asdict(position))
         found = self._steps()
         # Training passed over those ahead: one of them must not count as the newest of those that are kept.
@@ -94,12 +94,10 @@ class Checkpoints:
         return storage.join(self._location, f"step-{step:08d}")
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, expected: Position
-) -> int:
-    """Fill model and optimizer from a checkpoint; returns the steps done.
+def load_checkpoint(folder: Path, weights: Tensors, others: Tensors, expected: Position) -> int:
+    """Fill the tensors from a checkpoint, in place; returns the steps done.
 
-    TrainingError, with both unchanged, where it is another run's or another network's.
+    TrainingError, with all unchanged, where it is another run's or another network's.
     """
     state, wanted = read_json(folder / _STATE), asdict(expected)
     if state.keys() != wanted.keys() or state | {"step": 0} != wanted | {"step": 0}:
@@ -110,37 +108,19 @@ def load_checkpoint(
             expected=str(wanted),
             next_action="remove the folder to start anew",
         )
-    weights, moments = load_file(folder / _WEIGHTS), load_file(folder / _OPTIMIZER)
-    _check_fit(folder / _WEIGHTS, weights, untied_state(model))
-    _check_fit(folder / _OPTIMIZER, moments, _moments(model, optimizer))
-    # Not strict, since the second name of tied weights is not in the file; every other name is, as checked.
-    model.load_state_dict(weights, strict=False)
-    for name, tensor in _moments(model, optimizer).items():
-        tensor.copy_(moments[name])
+    files = {_WEIGHTS: weights, _OPTIMIZER: others}
+    found = {name: load_file(folder / name) for name in files}
+    for name, tensors in files.items():
+        _check_fit(folder / name, found[name], tensors)
+    with torch.no_grad():
+        for name, tensors in files.items():
+            for key, tensor in tensors.items():
+                tensor.copy_(found[name][key])
     return int(state["step"])
 
 
-def fill_moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Give every parameter its AdamW state now, as the first step would, to load or broadcast it."""
-    for parameter in model.parameters():
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-
-
-def training_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Every tensor that must be alike on all ranks, in one order."""
-    return [*(parameter.data for parameter in model.parameters()), *_moments(model, optimizer).values()]
-
-
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{moment}.{name}": optimizer.state[parameter][moment]
-        for name, parameter in model.named_parameters()
-        for moment in _MOMENTS
-    }
+def _on_disk(tensors: Tensors) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _verified(location: str) -> Path | None:
@@ -157,7 +137,7 @@ def _verified(location: str) -> Path | None:
     return localise(location)
 
 
-def _check_fit(file: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def _check_fit(file: Path, found: Tensors, wanted: Tensors) -> None:
     """TrainingError unless both have the same names, shapes and types: no weight keeps its random start unseen."""
     both = found.keys() & wanted.keys()
     kinds = {

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 
 def train_rank(payload: Mapping[str, Any], collective: Collective, reporter: Reporter) -> dict[str, float]:
-    """Train; rank 0 writes the model folder. `payload` is a `TrainingJob`; returns losses and rates."""
-    from sparkml.training.pretrain import pretrain
+    """Train and answer the held-out rows; rank 0 writes the network. `payload` is a `TrainingJob`.
+
+    Returns losses and rates.
+    """
+    from sparkml.training.run import train
     from sparkml.training.settings import TrainingJob
 
-    return pretrain(TrainingJob.from_payload(payload), collective, reporter)
+    return train(TrainingJob.from_payload(payload), collective, reporter)

@@ -1,18 +1,22 @@
-"""Everything that the training loop needs to know; travels to the ranks as JSON, the manifests as files."""
+"""Settings of a training, declared once: fields of the stages' configurations, and what travels to the ranks as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
+from sparkml.distributed.collective import CollectiveName
+from sparkml.distributed.launcher import LaunchOptions
 from sparkml.feed.manifest_file import ManifestFile
 from sparkml.feed.reader import ReaderName
-from sparkml.models.encoder import EncoderShape
+from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.training.schedule import Decay
 
-EmbeddingStart = Literal["spectral", "random"]
+Precision = Literal["auto", "float32", "bfloat16"]
+_RUNTIME: JsonDict = {"semantic": False}  # where and how closely watched the work runs: not what comes out
 
 
 class LoopSettings(BaseModel):
@@ -20,35 +24,115 @@ class LoopSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shape: EncoderShape
-    embedding_start: EmbeddingStart
-    seed: int
-    max_steps: int
-    micro_batch: int
-    learning_rate: float
-    warmup_steps: int
-    decay: Decay
-    weight_decay: float
-    gradient_clip: float
-    mask_fraction: float
-    validation_every_steps: int
-    validation_rows: int
-    checkpoint_every_steps: int
-    keep_checkpoints: int
+    max_steps: int | None = Field(None, ge=1, description="Optimiser steps at most; null: as max_epochs says")
+    max_epochs: float | None = Field(None, gt=0, description="Passes over the training rows at most; null: any")
+    batch_size: int = Field(32, ge=1, description="Samples of a step, of all ranks together")
+    micro_batch_tokens: int = Field(
+        8192, ge=1, description="Tokens of one forward pass, padding included: a step is cut to it"
+    )
+    pool_steps: int = Field(
+        16, ge=1, description="Steps whose samples are sorted by length together; 1: none, as for packed samples"
+    )
+    learning_rate: float = Field(5e-5, gt=0, description="Highest learning rate of AdamW")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Part of the steps in which the rate rises")
+    decay: Decay = Field("linear", description="How the rate falls after that: linear, cosine or none")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's, on matrices only")
+    gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradients; 0: any")
+    precision: Precision = Field("auto", description="Of activations: auto is bfloat16 on a GPU, else float32")
+    compile: bool = Field(False, description="torch.compile the network: minutes at first, faster steps then")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="Average the weights over the steps; 0: take the last")
+    validation_every_steps: int = Field(100, ge=1, description="Steps between two validations")
+    validation_rows: int = Field(512, ge=0, description="Held-out samples that a validation looks at")
+    best_metric: str = Field("", description="Keep the weights that are best by this metric; empty: the last ones")
+    patience: int = Field(
+        0, ge=0, description="End after so many validations without a better best_metric; 0: never"
+    )
+
+    @model_validator(mode="after")
+    def _ends(self) -> LoopSettings:
+        if self.max_steps is None and self.max_epochs is None:
+            raise ValueError("a training needs an end: max_steps or max_epochs")
+        if self.patience and not self.best_metric:
+            raise ValueError("patience needs best_metric: what is to get better")
+        return self
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Optimiser steps in all."""
+        ends = [self.max_steps] if self.max_steps else []
+        if self.max_epochs:
+            ends.append(max(1, round(self.max_epochs * steps_per_epoch)))
+        return min(ends)
 
 
-class TrainingJob(BaseModel):
-    """One pretraining: what to read, what to do, where to write."""
+class RankSettings(BaseModel):
+    """How ranks are started, fed and watched."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    settings: LoopSettings
+    ranks: int = Field(1, ge=1, description="Processes that train together, one Spark task each")
+    collective: CollectiveName = Field("horovod", description="What joins the ranks: horovod or torch")
+    threads_per_rank: int = Field(1, ge=1, description="Torch threads of a rank")
+    reader: ReaderName = Field(
+        "petastorm", description="What reads: petastorm or arrow", json_schema_extra=_RUNTIME
+    )
+    checkpoint_every_steps: int = Field(
+        200, ge=1, description="Steps between two checkpoints", json_schema_extra=_RUNTIME
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="Checkpoints to keep", json_schema_extra=_RUNTIME)
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        description="Failed attempts in a row without progress, each from the last checkpoint",
+        json_schema_extra=_RUNTIME,
+    )
+    heartbeat_seconds: float = Field(
+        30.0, gt=0, description="Longest silence of a rank", json_schema_extra=_RUNTIME
+    )
+    step_seconds: float = Field(
+        300.0, gt=0, description="Longest work on one step or validation", json_schema_extra=_RUNTIME
+    )
+    start_seconds: float = Field(
+        180.0, gt=0, description="Longest start of a rank", json_schema_extra=_RUNTIME
+    )
+    slots_seconds: float = Field(
+        300.0, ge=0, description="Longest wait for lost executors to be replaced", json_schema_extra=_RUNTIME
+    )
+    mlflow_uri: str = Field("", description="MLflow store; empty: a local one", json_schema_extra=_RUNTIME)
+
+    def launch_options(self) -> LaunchOptions:
+        """The launcher's part."""
+        names = (
+            "ranks", "collective", "max_attempts", "threads_per_rank", "heartbeat_seconds", "step_seconds",
+            "start_seconds", "slots_seconds",
+        )  # fmt: skip
+        return LaunchOptions(**{name: getattr(self, name) for name in names})
+
+
+class Start(BaseModel):
+    """What a training starts from: a model directory; `random`: its configuration and tokenizer alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str
+    random: bool = False
+
+
+class TrainingJob(BaseModel):
+    """One training: what to read, what to learn, where to write. Travels to the ranks as JSON, manifests as files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: dict[str, Any]
+    start: Start
+    adapt: AdaptSettings = AdaptSettings()
+    loop: LoopSettings
+    seed: int
     train_manifest: ManifestFile
     validation_manifest: ManifestFile
-    tokenizer_file: str
     reader: ReaderName
+    checkpoint_every_steps: int
+    keep_checkpoints: int
     run_folder: str
-    model_folder: str
     run_name: str
     tensorboard_folder: str
     mlflow_uri: str

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,44 +18,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparkml.models.tokenizer import SPECIAL_TOKENS
-
 if TYPE_CHECKING:
-    from transformers import BertForMaskedLM
+    from transformers import PreTrainedModel
 
 _SVD_ITERATIONS = 2
 
 
-def start_bias(model: BertForMaskedLM, rows: NDArray[np.int32]) -> None:
-    """Set the output bias to the tokens' log frequencies in `rows` [samples, time]."""
-    bias = model.cls.predictions.bias
+def start_bias(network: PreTrainedModel, rows: NDArray[np.int32]) -> None:
+    """Set the output bias, where there is one, to the tokens' log frequencies in `rows` [samples, time]."""
+    bias = getattr(network.get_output_embeddings(), "bias", None)
+    if bias is None:
+        return
     counts = np.bincount(rows.ravel(), minlength=len(bias)) + 1.0
     with torch.no_grad():
         bias.copy_(torch.from_numpy(np.log(counts / counts.sum())))
 
 
-def start_embeddings(model: BertForMaskedLM, rows: NDArray[np.int32], seed: int) -> None:
+def start_embeddings(
+    network: PreTrainedModel, rows: NDArray[np.int32], special_ids: Sequence[int], seed: int
+) -> None:
     """Set the token embeddings to the factorised `rows` [samples, time], in the spread they are initialised with.
 
     Special tokens and those never seen keep their random vectors, and so do dimensions beyond the number of
     samples or tokens.
     """
-    weight = model.bert.embeddings.word_embeddings.weight
-    vectors = spectral_embeddings(rows, len(weight), weight.shape[1], seed)
+    weight = network.get_input_embeddings().weight
+    vectors = spectral_embeddings(rows, special_ids, len(weight), weight.shape[1], seed)
     told = vectors.norm(dim=1) > 0
     if not told.any():
         return
-    vectors *= float(model.config.initializer_range) / vectors[told].square().mean().sqrt()
+    vectors *= float(network.config.initializer_range) / vectors[told].square().mean().sqrt()
     with torch.no_grad():
         weight[told, : vectors.shape[1]] = vectors[told].to(weight)
 
 
-def spectral_embeddings(rows: NDArray[np.int32], vocab_size: int, width: int, seed: int) -> Tensor:
+def spectral_embeddings(
+    rows: NDArray[np.int32], special_ids: Sequence[int], vocab_size: int, width: int, seed: int
+) -> Tensor:
     """Vectors [vocab_size, at most width] of tokens that lie close where they occur in the same samples.
 
     The global random state is left as it was; equal rows and seeds give equal vectors.
     """
-    ordinary = _ordinary_pairs(rows, vocab_size)
+    ordinary = _ordinary_pairs(rows, special_ids, vocab_size)
     if not len(ordinary):
         return torch.zeros(vocab_size, 0)
     pairs, counts = np.unique(ordinary, return_counts=True)
@@ -80,8 +85,10 @@ def spectral_embeddings(rows: NDArray[np.int32], vocab_size: int, width: int, se
     return vectors
 
 
-def _ordinary_pairs(rows: NDArray[np.int32], vocab_size: int) -> NDArray[np.int64]:
+def _ordinary_pairs(
+    rows: NDArray[np.int32], special_ids: Sequence[int], vocab_size: int
+) -> NDArray[np.int64]:
     """One number for each (sample, token) that occurs; special tokens say nothing about a sample."""
     numbers = np.arange(len(rows), dtype=np.int64)[:, None] * vocab_size + rows
-    ordinary: NDArray[np.int64] = numbers[rows >= len(SPECIAL_TOKENS)]
+    ordinary: NDArray[np.int64] = numbers[~np.isin(rows, np.asarray(special_ids))]
     return ordinary

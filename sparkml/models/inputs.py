@@ -1,0 +1,226 @@
+"""How a text becomes token ids: by the tokenizer files of a model directory, without transformers in the workers.
+
+    inputs = read_text_inputs("models/encoder/v1")        # on the driver: token ids and limits come from its files
+    inputs.encoder().encode(["a text"], max_length=128)   # in a Spark task: plain `tokenizers`
+
+`TextInputs` is small plain data that travels to Spark tasks; importing transformers costs a process seconds, the
+tokenizers library milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sparkml.errors import InputError
+from sparkml.models.folder import TOKENIZER_FILE, check_folder, read_json
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# What transformers stores as "no limit" is a number of thirty digits.
+_NO_LIMIT = 1 << 20
+# A text is cut to this many characters per wanted token before it is tokenised: the tail of a long one is never looked
+# at. English takes about 4 characters a token, so the cut hardly ever leaves too few.
+_CHARACTERS_PER_TOKEN = 12
+_WORD_MARKS = ("\u0120", "\u010a", "\u2581")  # blank and newline of byte-level BPE, blank of SentencePiece
+
+
+class Window(NamedTuple):
+    """One sequence for the network: ids with special tokens, segment ids, and per token the word (-1: none) it is of."""
+
+    ids: list[int]
+    type_ids: list[int]
+    words: list[int]
+    offsets: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """What a model directory says about its tokens.
+
+    `longest` is the longest sequence that the network reads, special tokens included; `segments` says whether it takes
+    segment ids; `mask_id` is -1 where there is no mask token.
+    """
+
+    tokenizer_json: str
+    pad_id: int
+    mask_id: int
+    cls_id: int
+    sep_id: int
+    special_ids: tuple[int, ...]
+    vocab_size: int
+    longest: int
+    segments: bool
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """SHA-256 of the tokenizer's content, lower-case hex."""
+        return hashlib.sha256(self.tokenizer_json.encode()).hexdigest()
+
+    @cached_property
+    def begins_word(self) -> npt.NDArray[np.bool_]:
+        """bool [vocab_size]: whether a token begins a word, by the marks of WordPiece, byte-level BPE or SentencePiece.
+
+        All true where the vocabulary marks neither: every token is then a word of its own.
+        """
+        vocabulary = parse(self.tokenizer_json).get_vocab(with_added_tokens=True)
+        begins = np.ones(max(self.vocab_size, max(vocabulary.values(), default=0) + 1), np.bool_)
+        if any(token.startswith("##") for token in vocabulary):
+            for token, number in vocabulary.items():
+                begins[number] = not token.startswith("##")
+        elif any(token.startswith(_WORD_MARKS) for token in vocabulary):
+            for token, number in vocabulary.items():
+                begins[number] = token.startswith(_WORD_MARKS)
+        begins[list(self.special_ids)] = True
+        return begins
+
+    def encoder(self) -> TextEncoder:
+        """A tokenizer of this process."""
+        return TextEncoder(self)
+
+    def to_payload(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**{name: getattr(self, name) for name in self.__dataclass_fields__}}
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any]) -> TextInputs:
+        """What `to_payload` gave."""
+        return cls(**{**payload, "special_ids": tuple(payload["special_ids"])})
+
+
+class TextEncoder:
+    """Texts to windows of token ids; what a text gives depends on that text alone."""
+
+    def __init__(self, inputs: TextInputs) -> None:
+        self.inputs = inputs
+        self._tokenizer = parse(inputs.tokenizer_json)
+        self._words = parse(inputs.tokenizer_json, words=True)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        seconds: Sequence[str] | None = None,
+        *,
+        max_length: int,
+        max_windows: int = 1,
+        overlap: int = 0,
+    ) -> list[list[Window]]:
+        """At most `max_windows` windows a text (or pair of texts), each at most `max_length` tokens long."""
+        limit = max_length * max_windows * _CHARACTERS_PER_TOKEN
+        cut = [text[:limit] for text in texts]
+        rows: list[Any] = cut if seconds is None else list(zip(cut, (s[:limit] for s in seconds), strict=True))
+        return self._windows(self._tokenizer, rows, max_length, max_windows, overlap)
+
+    def encode_words(
+        self, rows: Sequence[Sequence[str]], *, max_length: int, max_windows: int, overlap: int = 0
+    ) -> list[list[Window]]:
+        """As `encode`, from words: `Window.words` says which word a token is of."""
+        return self._windows(self._words, [list(row) for row in rows], max_length, max_windows, overlap, words=True)
+
+    def _windows(
+        self,
+        tokenizer: Tokenizer,
+        rows: list[Any],
+        max_length: int,
+        max_windows: int,
+        overlap: int,
+        *,
+        words: bool = False,
+    ) -> list[list[Window]]:
+        tokenizer.enable_truncation(min(max_length, self.inputs.longest), stride=overlap)
+        encodings = tokenizer.encode_batch(rows, is_pretokenized=words)
+        return [[_window(part) for part in [first, *first.overflowing][:max_windows]] for first in encodings]
+
+
+def _window(encoding: Any) -> Window:
+    words = [-1 if word is None else word for word in encoding.word_ids]
+    return Window(encoding.ids, encoding.type_ids, words, encoding.offsets)
+
+
+def parse(content: str, *, words: bool = False, where: str = TOKENIZER_FILE) -> Tokenizer:
+    """A tokenizer from the content of its file; text that spells a special token stays text.
+
+    `words`: for rows of words, each of which begins as it would after a blank.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        described = json.loads(content)
+        if words:
+            for part in _pre_tokenizers(described.get("pre_tokenizer")):
+                if "add_prefix_space" in part:
+                    part["add_prefix_space"] = True
+        tokenizer = Tokenizer.from_str(json.dumps(described))
+    except Exception as error:  # the Rust binding raises bare Exception
+        raise InputError("not a tokenizer.json", where=where, got=str(error)) from error
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _pre_tokenizers(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    if part is None:
+        return
+    yield part
+    for inner in part.get("pretokenizers", ()):
+        yield from _pre_tokenizers(inner)
+
+
+def read_text_inputs(folder: str | Path) -> TextInputs:
+    """What a model directory says about its tokens; InputError where it has no tokenizer that transformers knows."""
+    path = check_folder(folder, "config.json")
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise InputError(
+            "the model directory has no tokenizer that can be loaded",
+            where=str(path),
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            expected=f"{TOKENIZER_FILE}, or the files of a tokenizer that transformers knows",
+            next_action="save the tokenizer into the directory: tokenizer.save_pretrained(DIR)",
+        ) from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise InputError(
+            "the model's tokenizer has no fast form",
+            where=str(path),
+            got=type(tokenizer).__name__,
+            expected=f"a tokenizer that can be written as {TOKENIZER_FILE}",
+        )
+    config = read_json(path / "config.json")
+    return TextInputs(
+        tokenizer_json=backend.to_str(),
+        pad_id=_first(tokenizer.pad_token_id, tokenizer.eos_token_id, 0),
+        mask_id=_first(tokenizer.mask_token_id, -1),
+        cls_id=_first(tokenizer.cls_token_id, tokenizer.bos_token_id, -1),
+        sep_id=_first(tokenizer.sep_token_id, tokenizer.eos_token_id, -1),
+        special_ids=tuple(sorted(tokenizer.all_special_ids)),
+        vocab_size=len(tokenizer),
+        longest=_longest(config, tokenizer.model_max_length),
+        segments=int(config.get("type_vocab_size") or 0) > 1,
+    )
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def _longest(config: dict[str, Any], stated: int) -> int:
+    """The longest sequence: of the positions that the network has and what its tokenizer says."""
+    names = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
+    positions = next((int(config[name]) for name in names if config.get(name)), _NO_LIMIT)
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"):
+        positions -= 2  # these count positions from the padding id on
+    return min(positions, int(stated), _NO_LIMIT)

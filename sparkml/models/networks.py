@@ -1,0 +1,204 @@
+"""Networks from model directories: any architecture of transformers, from safetensors, never with code of theirs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparkml.errors import InputError
+from sparkml.models.folder import CONFIG_FILE, check_folder, read_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Head layers that transformers counts to the base network, and that a pretrained one may lack.
+_HEADS_IN_BASE = ("pooler.",)
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network, and the modules that its directory had no weights for: a head that is still to be learnt."""
+
+    network: nn.Module
+    new_modules: frozenset[str]
+
+
+def check_model(folder: str | Path) -> Path:
+    """The folder as a Path where it holds a model that can be loaded safely, else InputError.
+
+    Refused: no config.json, weights in a pickle format or none at all, code that would have to be trusted.
+    """
+    path = check_folder(folder, CONFIG_FILE)
+    config = read_json(path / CONFIG_FILE)
+    if config.get("auto_map"):
+        raise InputError(
+            "the model directory wants code of its own to be run",
+            where=str(path / CONFIG_FILE),
+            got=f"auto_map {config['auto_map']}",
+            expected="an architecture that transformers has",
+            next_action="code from model directories is never run: take a model of a built-in architecture",
+        )
+    if not any(path.glob("*.safetensors")) and not any(path.glob("*.gguf")):
+        raise InputError(
+            "the model directory has no weights",
+            where=str(path),
+            got=", ".join(sorted(entry.name for entry in path.iterdir())),
+            expected="model.safetensors",
+        )
+    return path
+
+
+def load_network(
+    folder: str | Path,
+    head: str,
+    *,
+    labels: tuple[str, ...] = (),
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    random: bool = False,
+) -> Loaded:
+    """The network of a model directory under transformers' Auto class `head`, in float32 and in training mode.
+
+    `labels` name the outputs of a new head; `settings` are further fields of the configuration. What the directory has
+    no weights for is drawn from `seed`; `random`: everything is. InputError where the architecture has no such head,
+    or where weights of the network itself are missing or of another shape. The global random state stays as it was.
+    """
+    import torch
+    import transformers
+
+    path = check_model(folder)
+    auto = getattr(transformers, head)
+    config = _config(path, labels, settings or {})
+    if type(config) not in auto._model_mapping:
+        raise InputError(
+            "this architecture has no network for the task",
+            where=str(path / CONFIG_FILE),
+            got=f"model_type {config.model_type!r}",
+            expected=f"one of the {len(auto._model_mapping)} that transformers' {head} knows",
+        )
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(seed)
+        if random:
+            network: nn.Module = auto.from_config(config, dtype=torch.float32)
+            return Loaded(network.train(), frozenset(name for name, _ in network.named_parameters()))
+        try:
+            network, info = auto.from_pretrained(
+                path,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **_gguf(path),
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise InputError(
+                "the model directory cannot be loaded",
+                where=str(path),
+                got=f"{type(error).__name__}: {error}",
+                next_action="load it with transformers by hand to see more",
+            ) from error
+    mismatched = {str(entry[0]) for entry in info["mismatched_keys"]}
+    new = frozenset(info["missing_keys"]) | mismatched
+    _check_base(path, network, new, mismatched)
+    return Loaded(network.train(), new)
+
+
+def fresh_network(
+    config: Mapping[str, Any], head: str, *, vocab_size: int, special: Mapping[str, int], seed: int
+) -> nn.Module:
+    """A network with random weights from a configuration (`model_type` and its fields), for a vocabulary."""
+    import torch
+    import transformers
+
+    fields = dict(config)
+    model_type = fields.pop("model_type", None)
+    if model_type not in transformers.CONFIG_MAPPING:
+        raise InputError(
+            "there is no such architecture",
+            got=repr(model_type),
+            expected="a model_type of transformers, such as bert, modernbert, gpt2, t5",
+        )
+    described = transformers.AutoConfig.for_model(model_type, **{**fields, **special, "vocab_size": vocab_size})
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(seed)
+        network: nn.Module = getattr(transformers, head).from_config(described, dtype=torch.float32)
+        return network.train()
+
+
+def _config(path: Path, labels: tuple[str, ...], settings: Mapping[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    fields: dict[str, Any] = dict(settings)
+    if labels:
+        fields["num_labels"] = len(labels)
+        fields["id2label"] = dict(enumerate(labels))
+        fields["label2id"] = {label: number for number, label in enumerate(labels)}
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False, **_gguf(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            "transformers does not know this architecture",
+            where=str(path / CONFIG_FILE),
+            got=str(error).splitlines()[0],
+        ) from error
+    for name, value in fields.items():
+        setattr(config, name, value)
+    return config
+
+
+def _gguf(path: Path) -> dict[str, str]:
+    found = sorted(path.glob("*.gguf"))
+    return {"gguf_file": found[0].name} if found and not any(path.glob("*.safetensors")) else {}
+
+
+def _check_base(path: Path, network: nn.Module, new: frozenset[str], mismatched: set[str]) -> None:
+    """InputError where more than a head is new: nothing of a pretrained network keeps random weights unseen."""
+    prefix = f"{getattr(network, 'base_model_prefix', '')}."
+    owned = {name for name, _ in network.named_parameters() if name.startswith(prefix)}
+    lost = sorted(
+        name for name in new if name in owned and not name.removeprefix(prefix).startswith(_HEADS_IN_BASE)
+    )
+    if not owned:  # the network itself is the base
+        lost = sorted(name for name in new if not name.startswith(_HEADS_IN_BASE))
+    if lost:
+        kind = "of another shape" if lost[0] in mismatched else "missing"
+        raise InputError(
+            "the weights do not fit the network of config.json",
+            where=str(path),
+            got=f"{kind}: {', '.join(lost[:_SHOWN])} ({len(lost)} in all)",
+            next_action="write the model directory again with the program that made it",
+        )
+
+
+def untied_state(network: nn.Module) -> dict[str, Tensor]:
+    """The weights by name, each storage once: safetensors refuses two names for one tensor."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in network.state_dict().items():
+        if tensor.data_ptr() not in seen or not tensor.numel():
+            seen.add(tensor.data_ptr())
+            state[name] = tensor.detach().cpu().contiguous()
+    return state
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and load reports of transformers: what is missing is said by our own errors."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,296 @@
+"""Classify texts by one label or several (`a|b`): a linear layer on the encoder's pooled vector."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from sparkml.errors import NotApplicableError
+from sparkml.tasks.hashing import unit_hash
+from sparkml.tasks.task import Answer, Batch, Encoded, Loss, NetworkSpec, Reject, Rows, Targets, Task
+from sparkml.tasks.texts import IDS, TYPES, Pooling, TextOptions, Texts, as_bytes, batch_of, missing_texts, sample_batch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sparkml.measures.evaluation import Evaluation
+
+SEVERAL = "|"
+_UNKNOWN = -1
+# Past this many labels a dense layer and its softmax are no classifier any more, but a retrieval.
+_MOST_LABELS = 100_000
+
+
+class ClassifyOptions(TextOptions):
+    """Settings of `task:` where its name is `classify`."""
+
+    several: bool = Field(False, description="A row has several labels, written a|b: each is answered on its own")
+    max_labels: int | None = Field(None, ge=2, description="The most frequent labels are learnt; null: all")
+    min_rows_per_label: int = Field(1, ge=1, description="A label with fewer training rows is left out")
+    max_rows_per_label: int | None = Field(
+        None, ge=1, description="Training rows of a label at most, about: chosen by a hash; null: all"
+    )
+    max_held_out_per_label: int | None = Field(
+        None, ge=1, description="Held-out rows of a label at most, about: chosen by a hash; null: all"
+    )
+    pooling: Pooling = Field(
+        "network", description="One vector of a text: as the network has it, or the mean over its tokens"
+    )
+    class_weights: bool = Field(False, description="Weigh a label's rows by the inverse of their frequency")
+    focal_gamma: float = Field(0.0, ge=0, description="Focal loss: how much less sure answers count; 0: cross-entropy")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all labels")
+    threshold: float = Field(0.5, gt=0, lt=1, description="With several labels: a label above it is answered")
+
+
+class Classify(Task[ClassifyOptions]):
+    """One label a text, or several."""
+
+    name = "classify"
+    summary = "texts by label: one, or several written a|b"
+    reads = ("text", "label")
+    target_columns = ("label",)
+    columns = (IDS, TYPES, ("target", pa.binary()))
+    Options = ClassifyOptions
+    text_columns: tuple[str, ...] = ("text",)
+
+    def __init__(self, options: ClassifyOptions, targets: Targets, inputs: Any) -> None:
+        super().__init__(options, targets, inputs)
+        self._texts = Texts(inputs, options)
+        self._index = {label: number for number, label in enumerate(targets.labels)}
+
+    @classmethod
+    def count(cls, options: ClassifyOptions, examples: pa.RecordBatch) -> Mapping[str, int]:
+        """Rows of each label."""
+        found: Counter[str] = Counter()
+        for label in examples.column("label").to_pylist():
+            found.update(labels_of(label, several=options.several))
+        return found
+
+    @classmethod
+    def fit(cls, options: ClassifyOptions, counts: Mapping[str, Mapping[str, int]]) -> Targets:
+        """The labels with enough training rows, at most `max_labels`, in alphabetical order."""
+        train = counts.get("train", {})
+        enough = [(label, n) for label, n in train.items() if n >= options.min_rows_per_label]
+        ranked = sorted(enough, key=lambda pair: (-pair[1], pair[0]))[: options.max_labels]
+        if len(ranked) < (1 if options.several else 2):
+            raise _too_few(train, options)
+        if len(ranked) > _MOST_LABELS:
+            raise NotApplicableError(
+                "there are too many labels to classify by",
+                got=f"{len(ranked)} labels",
+                expected=f"at most {_MOST_LABELS}",
+                next_action="set task.max_labels or task.min_rows_per_label, or learn by retrieval",
+            )
+        labels = sorted(label for label, _ in ranked)
+        kept: dict[str, float] = {}
+        for split, limit in (("train", options.max_rows_per_label), ("held_out", options.max_held_out_per_label)):
+            rows = train if split == "train" else _held_out(counts)
+            for label in labels:
+                if limit is not None and rows.get(label, 0) > limit:
+                    kept[f"{split}:{label}"] = limit / rows[label]
+        return Targets(labels=tuple(labels), counts={label: train[label] for label in labels}, numbers=kept)
+
+    def encode(self, examples: pa.RecordBatch, *, labelled: bool) -> Encoded:
+        """One sample a window; examples without text, or without a label that is learnt, are left out."""
+        texts = [examples.column(name).to_pylist() for name in self.text_columns]
+        rejects = missing_texts(texts, self.text_columns)
+        targets: list[bytes | None] = [None] * examples.num_rows
+        if labelled:
+            self._label(examples, rejects, targets)
+        used = [place for place in range(examples.num_rows) if place not in rejects]
+        first, *rest = [[column[place] for place in used] for column in texts]
+        samples: dict[str, list[Any]] = {name: [] for name in ("example", "window", "n_tokens", *dict(self.columns))}
+        for place, windows in zip(used, self._texts.windows(first, rest[0] if rest else None), strict=True):
+            for number, window in enumerate(windows):
+                row = (place, number, len(window.ids), as_bytes(window.ids), as_bytes(window.type_ids))
+                for column, value in zip(samples.values(), (*row, targets[place]), strict=True):
+                    column.append(value)
+        return Encoded(sample_batch(samples, self.columns), list(rejects.values()))
+
+    def _label(
+        self, examples: pa.RecordBatch, rejects: dict[int, Reject], targets: list[bytes | None]
+    ) -> None:
+        ids, splits = examples.column("doc_id").to_pylist(), examples.column("split").to_pylist()
+        for place, label in enumerate(examples.column("label").to_pylist()):
+            if place in rejects:
+                continue
+            names = labels_of(label, several=self.options.several)
+            known = [self._index[name] for name in names if name in self._index]
+            if not names and not self.options.several:
+                rejects[place] = Reject(place, "label_missing")
+            elif not known and names:
+                rejects[place] = Reject(place, "label_not_learnt", names[0])
+            elif (reject := self._over_cap(place, ids[place], splits[place], known)) is not None:
+                rejects[place] = reject
+            else:
+                targets[place] = as_bytes(known)
+
+    def _over_cap(self, place: int, doc_id: str, split: str, known: Sequence[int]) -> Reject | None:
+        part = "train" if split == "train" else "held_out"
+        shares = [self.targets.numbers.get(f"{part}:{self.targets.labels[number]}", 1.0) for number in known]
+        if not shares or max(shares) >= 1:
+            return None
+        drawn = unit_hash(doc_id)
+        if drawn < max(shares):
+            return None
+        return Reject(place, "over_label_cap", self.targets.labels[known[0]], drawn, max(shares))
+
+    def network(self) -> NetworkSpec:
+        """transformers' sequence classifier, or the mean of the encoder's vectors with a layer of ours."""
+        kind = "multi_label_classification" if self.options.several else "single_label_classification"
+        head = "AutoModel" if self.options.pooling == "mean" else "AutoModelForSequenceClassification"
+        return NetworkSpec(head, self.targets.labels, {"problem_type": kind}, self.options.pooling)
+
+    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+        """Padded ids; `target` int64 [rows], or float32 [rows, labels] for several labels."""
+        tensors, tokens = self._texts.tensors(rows)
+        known = [np.frombuffer(row or b"", "<i4") for row in rows["target"]] if "target" in rows else []
+        targets: dict[str, Any] = {}
+        if known and self.options.several:
+            matrix = np.zeros((len(known), len(self.targets.labels)), np.float32)
+            for number, labels in enumerate(known):
+                matrix[number, labels] = 1.0
+            targets["target"] = matrix
+        elif known:
+            targets["target"] = np.fromiter((labels[0] if len(labels) else _UNKNOWN for labels in known), np.int64)
+        return batch_of(tensors, targets, len(rows["input_ids"]), tokens)
+
+    def loss(self, network: nn.Module, batch: Batch) -> Loss:
+        """Cross-entropy (binary with several labels), summed over rows; weighted or focal where asked for."""
+        logits = network(**batch.inputs).logits.float()
+        return Loss(self._row_losses(logits, batch.targets["target"]).sum(), float(batch.rows))
+
+    def _row_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        from torch.nn import functional as F
+
+        options, weights = self.options, self._weights(logits)
+        if options.several:
+            losses = F.binary_cross_entropy_with_logits(logits, target, pos_weight=weights, reduction="none")
+            if options.focal_gamma:
+                sure = (logits.sigmoid() - (1 - target)).abs()
+                losses = losses * (1 - sure) ** options.focal_gamma
+            return losses.mean(dim=1)
+        losses = F.cross_entropy(
+            logits, target, weight=weights, reduction="none", label_smoothing=options.label_smoothing
+        )
+        if options.focal_gamma:
+            sure = logits.softmax(dim=1).gather(1, target[:, None]).squeeze(1)
+            losses = losses * (1 - sure) ** options.focal_gamma
+        return losses
+
+    def _weights(self, like: Tensor) -> Tensor | None:
+        if not self.options.class_weights:
+            return None
+        counts = np.array([self.targets.counts[label] for label in self.targets.labels], np.float64)
+        return like.new_tensor(counts.sum() / (len(counts) * counts))
+
+    @property
+    def n_sums(self) -> int:
+        """Three numbers, and three a label."""
+        return 3 + 3 * len(self.targets.labels)
+
+    def sums(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Loss, rows, rows that are right, and per label hits, predicted, gold."""
+        import torch
+
+        target = batch.targets["target"]
+        logits = network(**batch.inputs).logits.float()
+        gold, guess = self._marks(target), self._marks_of(logits)
+        right = (gold == guess).all(dim=1).sum()
+        head = torch.stack([self._row_losses(logits, target).sum(), logits.new_tensor(batch.rows), right.float()])
+        per_label = torch.cat([(gold & guess).sum(0), guess.sum(0), gold.sum(0)])
+        return torch.cat([head.double(), per_label.double()])
+
+    def _marks(self, target: Tensor) -> Tensor:
+        from torch.nn import functional as F
+
+        return target.bool() if self.options.several else F.one_hot(target, len(self.targets.labels)).bool()
+
+    def _marks_of(self, logits: Tensor) -> Tensor:
+        from torch.nn import functional as F
+
+        if self.options.several:
+            return logits.sigmoid() > self.options.threshold
+        return F.one_hot(logits.argmax(dim=1), len(self.targets.labels)).bool()
+
+    def values(self, sums: npt.NDArray[np.float64]) -> dict[str, float]:
+        """Loss, accuracy (of the whole set of labels) and macro F1."""
+        loss, rows, right = sums[:3]
+        hits, guessed, gold = sums[3:].reshape(3, -1)
+        both = guessed + gold
+        f1 = np.divide(2 * hits, both, out=np.zeros_like(both), where=both > 0)
+        present = gold > 0
+        return {
+            "loss": float(loss / max(rows, 1)),
+            "accuracy": float(right / max(rows, 1)),
+            "macro_f1": float(f1[present].mean()) if present.any() else 0.0,
+        }
+
+    def outputs(self, network: nn.Module, batch: Batch) -> list[npt.NDArray[Any]]:
+        """Probabilities, float32 [labels] a sample."""
+        logits = network(**batch.inputs).logits.float()
+        probabilities = logits.sigmoid() if self.options.several else logits.softmax(dim=1)
+        return list(probabilities.cpu().numpy())
+
+    def answer(self, example: Mapping[str, Any], windows: Rows, outputs: Sequence[npt.NDArray[Any]]) -> Answer:
+        """The mean over the windows, weighted by their tokens; labels by falling probability."""
+        tokens = np.asarray(windows["n_tokens"], np.float64)
+        probabilities = np.average(np.stack(outputs), axis=0, weights=tokens)
+        if not np.isfinite(probabilities).all():
+            return Answer(error="the model's scores are not finite", n_tokens=int(tokens.sum()))
+        order = np.argsort(-probabilities, kind="stable")  # of equal scores the first label comes first
+        ranked = [(self.targets.labels[number], float(probabilities[number])) for number in order]
+        named = [label for label, score in ranked if score > self.options.threshold] if self.options.several else []
+        prediction = SEVERAL.join(sorted(named)) if self.options.several else ranked[0][0]
+        return Answer(prediction, ranked[0][1], ranked, n_tokens=int(tokens.sum()))
+
+    def evaluate(self, examples: pa.Table, answers: Sequence[Answer], seed: int) -> Evaluation | None:
+        """Precision, recall and F1 by label, averages, confusion, calibration, intervals, worst mistakes."""
+        from sparkml.tasks.evaluating import evaluate_classes
+
+        return evaluate_classes(self.targets.labels, examples, answers, seed, several=self.options.several)
+
+    def baseline(self, train: pa.Table, held_out: pa.Table, seed: int) -> Evaluation | None:
+        """TF-IDF of words and pairs of words with logistic regression."""
+        from sparkml.tasks.baselines import text_baseline
+
+        answers = text_baseline(
+            self.targets.labels, train, held_out, self.text_columns, several=self.options.several, seed=seed
+        )
+        return self.evaluate(held_out, answers, seed)
+
+
+def labels_of(label: str | None, *, several: bool) -> list[str]:
+    """The labels that a value of column `label` names, without blanks and repetitions."""
+    if label is None:
+        return []
+    names = label.split(SEVERAL) if several else [label]
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+def _held_out(counts: Mapping[str, Mapping[str, int]]) -> Mapping[str, int]:
+    found: Counter[str] = Counter()
+    for split, rows in counts.items():
+        if split != "train":
+            found.update(rows)
+    return found
+
+
+def _too_few(train: Mapping[str, int], options: ClassifyOptions) -> NotApplicableError:
+    shown = ", ".join(f"{label!r} ({n})" for label, n in sorted(train.items())[:5])
+    return NotApplicableError(
+        "there are too few labels to learn" if train else "there are no labels to learn",
+        where="column `label` of the training rows",
+        got=shown or "no row with a label",
+        expected=f"two labels with {options.min_rows_per_label} rows each",
+        next_action="name the label's field: ingest.source.label_field=FIELD, or columns.label=COLUMN",
+    )
+
+
+TASK = Classify

@@ -1,0 +1,265 @@
+"""The base of every task, and the plain data that goes through it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from sparkml.errors import ConfigError
+from sparkml.frame.config_layers import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sparkml.measures.evaluation import Evaluation
+
+_PACKAGE = "sparkml.tasks"
+
+Rows = Mapping[str, npt.NDArray[Any]]
+Float32 = npt.NDArray[np.float32]
+# What every encoded sample has beside the columns of its task: which example it is of, and how long it is.
+SAMPLE_FIELDS = [("example", pa.int32()), ("window", pa.int32()), ("n_tokens", pa.int32())]
+# What a row of `examples` has beside the columns that a task reads.
+EXAMPLE_FIELDS = [("doc_id", pa.string()), ("split", pa.string())]
+
+
+class TaskOptions(BaseModel):
+    """Base of a task's settings: `task.*` of a step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+OptionsT = TypeVar("OptionsT", bound=TaskOptions)
+
+
+class Targets(BaseModel):
+    """What the training rows say of what is to be learnt; kept with the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[str, ...] = ()
+    counts: dict[str, int] = {}
+    numbers: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An example that cannot be used, by its place in the batch, and why."""
+
+    example: int
+    reason: str
+    detail: str = ""
+    value: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Samples of a batch of examples (`SAMPLE_FIELDS` and the task's own columns), and the examples left out."""
+
+    samples: pa.RecordBatch
+    rejects: Sequence[Reject] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of one micro batch: keyword arguments of the network, what the loss compares, rows and tokens."""
+
+    inputs: dict[str, Tensor]
+    targets: dict[str, Tensor]
+    rows: int
+    tokens: int
+
+    def to(self, device: Any) -> Batch:
+        """The same on another device."""
+        if str(device) == "cpu":
+            return self
+
+        def moved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+
+        return Batch(moved(self.inputs), moved(self.targets), self.rows, self.tokens)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss summed over `units` (rows, tokens): the mean is over the units of all micro batches and ranks."""
+
+    total: Tensor
+    units: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one example, in the columns of `scores`; what a task does not answer stays None."""
+
+    prediction: str | None = None
+    score: float | None = None
+    scores: list[tuple[str, float]] | None = None
+    spans: list[dict[str, Any]] | None = None
+    embedding: list[float] | None = None
+    output: str | None = None
+    error: str | None = None
+    n_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Which network a task wants: transformers' Auto class, and what its configuration must say."""
+
+    head: str
+    labels: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    pooling: str = ""
+
+
+class Task(ABC, Generic[OptionsT]):
+    """One task with its options, what it learns, and what its model's files say of inputs.
+
+    `reads` names the columns that examples must have and `may_read` those that they may have; `is_media` says that
+    `inputs` come from an image or audio processor.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]]
+    may_read: ClassVar[tuple[str, ...]] = ()
+    # The columns of `reads` that only training and measuring need: a scorer does without.
+    target_columns: ClassVar[tuple[str, ...]] = ()
+    # The task's own columns of a sample; those of them that only a labelled sample has.
+    columns: ClassVar[tuple[tuple[str, pa.DataType], ...]]
+    Options: ClassVar[type[TaskOptions]]
+
+    def __init__(self, options: OptionsT, targets: Targets, inputs: Any) -> None:
+        self.options = options
+        self.targets = targets
+        self.inputs = inputs
+
+    # What there is to learn.
+
+    @classmethod
+    def count(cls, options: OptionsT, examples: pa.RecordBatch) -> Mapping[str, int]:
+        """How often each label stands in a batch of examples; summed over the table and given to `fit`."""
+        return {}
+
+    @classmethod
+    def fit(cls, options: OptionsT, counts: Mapping[str, Mapping[str, int]]) -> Targets:
+        """What is to be learnt, from the counts by split; NotApplicableError where there is nothing."""
+        return Targets()
+
+    @classmethod
+    def read_inputs(cls, folder: str) -> Any:
+        """What a model directory says of its inputs."""
+        from sparkml.models.inputs import read_text_inputs
+
+        return read_text_inputs(folder)
+
+    # Examples to samples, on Spark's workers: no torch, no transformers.
+
+    @abstractmethod
+    def encode(self, examples: pa.RecordBatch, *, labelled: bool) -> Encoded:
+        """Samples of a batch of examples: `SAMPLE_FIELDS`, then `columns` (targets are null where not `labelled`)."""
+
+    # Samples to a loss, on ranks.
+
+    @abstractmethod
+    def network(self) -> NetworkSpec:
+        """The network that is trained."""
+
+    @abstractmethod
+    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+        """A micro batch of samples as tensors; `rng` draws what training draws (masks, flips), None: measuring."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Batch) -> Loss:
+        """The loss to descend."""
+
+    def start(self, network: nn.Module, rows: Rows, seed: int) -> None:
+        """Better weights than random ones, from `rows` of the training samples, for a network that begins anew."""
+
+    @property
+    @abstractmethod
+    def n_sums(self) -> int:
+        """How many numbers `sums` gives."""
+
+    @abstractmethod
+    def sums(self, network: nn.Module, batch: Batch) -> Tensor:
+        """What `values` needs, as float64 sums that are added up over batches and ranks."""
+
+    @abstractmethod
+    def values(self, sums: npt.NDArray[np.float64]) -> dict[str, float]:
+        """Metrics for the curve; `loss` is among them."""
+
+    # Samples to answers.
+
+    def outputs(self, network: nn.Module, batch: Batch) -> list[npt.NDArray[Any]]:
+        """What the network says of each sample of a batch, as one array a sample."""
+        raise ConfigError(f"task {self.name} has no answers: its model is something to start from")
+
+    def answer(self, example: Mapping[str, Any], windows: Rows, outputs: Sequence[npt.NDArray[Any]]) -> Answer:
+        """The answer to one example from the outputs of its windows."""
+        raise ConfigError(f"task {self.name} has no answers: its model is something to start from")
+
+    # Answers to figures.
+
+    def evaluate(self, examples: pa.Table, answers: Sequence[Answer], seed: int) -> Evaluation | None:
+        """Figures over labelled examples; None where only the loss is a figure."""
+        return None
+
+    def baseline(self, train: pa.Table, held_out: pa.Table, seed: int) -> Evaluation | None:
+        """The simple model to beat, trained and measured on the same examples."""
+        return None
+
+
+def task_names() -> list[str]:
+    """Every task that is installed."""
+    package = importlib.import_module(_PACKAGE)
+    found = {name for _, name, _ in pkgutil.iter_modules(package.__path__) if _holds_task(name)}
+    return sorted(found | {entry.name for entry in importlib.metadata.entry_points(group=_PACKAGE)})
+
+
+def _holds_task(module: str) -> bool:
+    return hasattr(importlib.import_module(f"{_PACKAGE}.{module}"), "TASK")
+
+
+def task_class(name: str) -> type[Task[Any]]:
+    """The task of that name; ConfigError lists those there are."""
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=_PACKAGE)}
+    if name in entries:
+        found: type[Task[Any]] = entries[name].load()
+        return found
+    module = f"{_PACKAGE}.{name}"
+    if name.isidentifier() and importlib.util.find_spec(module) is not None:
+        task: type[Task[Any]] | None = getattr(importlib.import_module(module), "TASK", None)
+        if task is not None:
+            return task
+    names = task_names()
+    raise ConfigError(
+        "there is no such task", got=name, expected=", ".join(names), next_action=did_you_mean(name, names)
+    )
+
+
+def make_task(spec: Mapping[str, Any], inputs: Any) -> Task[Any]:
+    """A task from its plain data: `name`, `options`, `targets`."""
+    task = task_class(spec["name"])
+    return task(task.Options(**spec["options"]), Targets(**spec["targets"]), inputs)
+
+
+def task_spec(task: Task[Any]) -> dict[str, Any]:
+    """What `make_task` takes: JSON values, kept with the model."""
+    return {
+        "name": task.name,
+        "options": task.options.model_dump(mode="json"),
+        "targets": task.targets.model_dump(mode="json"),
+    }

@@ -1,0 +1,131 @@
+"""A training from its job to the trained network, on one rank of many or in one process alone.
+
+    <run folder>/result/     config.json, model.safetensors (or the adapter), curve.jsonl, training.json
+    <run folder>/answers/    rank-00000.arrow ...: what the trained network says of the held-out samples
+
+Who started the training makes the model directory of it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from sparkml.distributed.collective import Collective
+from sparkml.distributed.reporter import Reporter
+from sparkml.feed.batches import micro_batches
+from sparkml.feed.plan import epoch_plan, steps_per_epoch
+from sparkml.feed.reader import open_reader
+from sparkml.frame import artifacts, storage
+from sparkml.models.adapt import Adapted, adapt
+from sparkml.models.folder import write_json
+from sparkml.models.heads import build_network, save_network
+from sparkml.tasks.task import Task, make_task, task_class
+from sparkml.training.curves import CURVE_FILE
+from sparkml.training.parts import SAMPLE_ID, parts_of, widths_of
+from sparkml.training.settings import TrainingJob
+from sparkml.training.trainer import Trainer, device_of
+
+TRAINING_FILE = "training.json"
+RESULT, ANSWERS = "result", "answers"
+ANSWER_SCHEMA = pa.schema([(SAMPLE_ID, pa.int64()), ("output", pa.binary()), ("dtype", pa.string())])
+# Samples that are counted for the weights of a new network to start from: seconds of work.
+_COUNTED_TOKENS = 1 << 21
+_ANSWERED_ROWS = 256
+
+
+def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[str, float]:
+    """Train to the end, answer the held-out samples; rank 0 writes the network. Returns losses and rates."""
+    make_deterministic()
+    folder = artifacts.localise(job.start.folder)
+    task = make_task(job.task, task_class(job.task["name"]).read_inputs(str(folder)))
+    network, new_modules = build_network(task.network(), folder, seed=job.seed, random=job.start.random)
+    train_manifest = job.train_manifest.read()
+    rows = -(-job.loop.batch_size // collective.size)
+    epoch_steps = steps_per_epoch(train_manifest, collective.size, rows)
+    if job.start.random:
+        _start(job, task, network)
+    adapted = adapt(
+        network,
+        job.adapt,
+        new_modules=new_modules,
+        total_steps=job.loop.steps(epoch_steps),
+        epoch_steps=epoch_steps,
+        seed=job.seed,
+    )
+    trainer = Trainer(job, task, adapted, collective, reporter)
+    measured = trainer.run()
+    _answer(job, task, trainer.network, collective)
+    if collective.rank == 0:
+        _write(job, task, adapted, measured, collective.size)
+    collective.barrier()
+    return measured
+
+
+def _start(job: TrainingJob, task: Task[Any], network: torch.nn.Module) -> None:
+    """Every rank computes the same; what rank 0 has is broadcast anyway."""
+    manifest = job.train_manifest.read()
+    length = manifest.sequence_length or _ANSWERED_ROWS
+    n_rows = max(1, min(_COUNTED_TOKENS // length, manifest.rows))
+    plan = epoch_plan(manifest, epoch=0, seed=job.seed, world_size=1, micro_batch=n_rows)
+    reader = open_reader(job.reader, widths_of(task, manifest))
+    (batch,) = micro_batches(reader, plan, rank=0, stop_step=1)
+    task.start(network, batch.columns, job.seed)
+
+
+def _answer(job: TrainingJob, task: Task[Any], network: torch.nn.Module, collective: Collective) -> None:
+    """This rank's part of the held-out samples, answered into a file of its own."""
+    manifest = job.validation_manifest.read()
+    if not task.has_answers or manifest.rows < collective.size:
+        return
+    device = device_of(collective.local_rank)
+    plan = epoch_plan(
+        manifest, epoch=0, seed=job.seed, world_size=collective.size, micro_batch=_ANSWERED_ROWS
+    )
+    reader = open_reader(job.reader, widths_of(task, manifest))
+    found: dict[str, list[Any]] = {name: [] for name in ANSWER_SCHEMA.names}
+    network.eval()
+    with torch.inference_mode():
+        for batch in micro_batches(reader, plan, rank=collective.rank, pool_steps=16):
+            for part in parts_of(batch.columns, job.loop.micro_batch_tokens):
+                outputs = task.outputs(network, task.collate(part, None).to(device))
+                found[SAMPLE_ID] += part[SAMPLE_ID].tolist()
+                found["output"] += [np.ascontiguousarray(output).tobytes() for output in outputs]
+                found["dtype"] += [output.dtype.str for output in outputs]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, ANSWER_SCHEMA) as writer:
+        writer.write_table(pa.table(found, ANSWER_SCHEMA))
+    name = f"rank-{collective.rank:05d}.arrow"
+    storage.write_bytes(storage.join(job.run_folder, ANSWERS, name), bytes(sink.getvalue()))
+
+
+def read_answers(run_folder: str) -> pa.Table:
+    """The answers of all ranks by `sample_id`; `output` holds an array's bytes and `dtype` what they are."""
+    folder = storage.join(run_folder, ANSWERS)
+    parts = [
+        pa.ipc.open_stream(storage.read_bytes(storage.join(folder, name))).read_all()
+        for name in sorted(storage.names(folder))
+    ]
+    return pa.concat_tables(parts).sort_by(SAMPLE_ID) if parts else ANSWER_SCHEMA.empty_table()
+
+
+def _write(
+    job: TrainingJob, task: Task[Any], adapted: Adapted, measured: dict[str, float], ranks: int
+) -> None:
+    location = storage.join(job.run_folder, RESULT)
+    with artifacts.new_artifact(location) as folder:
+        save_network(adapted, task.network(), folder, merge=job.adapt.merge, base=job.start.folder)
+        (folder / CURVE_FILE).write_bytes(storage.read_bytes(storage.join(job.run_folder, CURVE_FILE)))
+        facts = {"loop": job.loop.model_dump(mode="json"), "adapt": job.adapt.model_dump(mode="json")}
+        write_json(folder / TRAINING_FILE, {**facts, "measured": measured, "ranks": ranks, "seed": job.seed})
+
+
+def make_deterministic() -> None:
+    """Only algorithms that give the same bits every time; for a process that does nothing else."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -1,0 +1,356 @@
+"""The training loop of every task: plain torch, one process or many, CPU or GPU.
+
+Equal settings, data and number of ranks give equal weights, bit for bit on one machine: masks and dropout are
+drawn from (seed, step, rank), so a run that went on from a checkpoint ends where an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparkml.distributed.collective import Collective
+from sparkml.distributed.reporter import Reporter
+from sparkml.errors import TrainingError
+from sparkml.feed.batches import MicroBatch, micro_batches
+from sparkml.feed.manifest import Manifest
+from sparkml.feed.plan import epoch_plan, steps_per_epoch
+from sparkml.feed.reader import Rows, open_reader
+from sparkml.log import get_logger
+from sparkml.models.adapt import Adapted
+from sparkml.tasks.task import Task
+from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint
+from sparkml.training.curves import Curves
+from sparkml.training.gradients import FlatGradients
+from sparkml.training.parts import parts_of, widths_of
+from sparkml.training.schedule import learning_rate
+from sparkml.training.settings import TrainingJob
+from sparkml.training.state import TrainingState
+
+_log = get_logger(__name__)
+
+_DRAWS, _DROPOUT = 11, 12
+# The first steps warm caches and allocators up; they are not measured.
+_UNMEASURED_STEPS = 5
+_SMOOTHED_STEPS = 20
+# Metrics of which less is better; of all others more is.
+_LOWER_IS_BETTER = ("loss", "perplexity", "rmse", "mae")
+
+
+@dataclass
+class Measured:
+    """Sums over the measured steps of this process; tokens are those of all ranks."""
+
+    steps: int = 0
+    tokens: float = 0.0
+    seconds: float = 0.0
+    feed_seconds: float = 0.0
+
+    def add(self, tokens: float, seconds: float, feed_seconds: float) -> None:
+        """One more step."""
+        self.steps += 1
+        self.tokens += tokens
+        self.seconds += seconds
+        self.feed_seconds += feed_seconds
+
+    def summary(self) -> dict[str, float]:
+        """Rates and means; nothing where no step was measured."""
+        if not self.steps:
+            return {}
+        return {
+            "tokens_per_second": self.tokens / self.seconds,
+            "step_ms": 1000 * self.seconds / self.steps,
+            "feed_wait_ms": 1000 * self.feed_seconds / self.steps,
+        }
+
+
+class Trainer:
+    """One rank of a training."""
+
+    def __init__(
+        self, job: TrainingJob, task: Task[Any], adapted: Adapted, collective: Collective, reporter: Reporter
+    ) -> None:
+        self._job, self._settings = job, job.loop
+        self._task = task
+        self._adapted = adapted
+        self._collective = collective
+        self._reporter = reporter
+        self._train = job.train_manifest.read()
+        self._validation = job.validation_manifest.read()
+        self._rows = -(-job.loop.batch_size // collective.size)  # of this rank and step
+        self.total_steps = job.loop.steps(steps_per_epoch(self._train, collective.size, self._rows))
+        self._device = device_of(collective.local_rank)
+        self.network: nn.Module = adapted.network.to(self._device)
+        self._forward: Any = torch.compile(self.network) if job.loop.compile else self.network
+        groups = adapted.parameter_groups(job.loop.learning_rate, job.loop.weight_decay)
+        self._optimizer = torch.optim.AdamW(
+            groups, lr=job.loop.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
+        )
+        self._gradients = FlatGradients(self.network, n_sums=3)
+        self.state = TrainingState(
+            adapted,
+            self._optimizer,
+            with_ema=job.loop.ema_decay > 0,
+            with_best=bool(job.loop.best_metric),
+        )
+        self._checkpoints = Checkpoints(job.run_folder, job.keep_checkpoints)
+        self._held_out = self._validation_batches()
+
+    def run(self) -> dict[str, float]:
+        """Train from the last checkpoint to the end; returns what was measured. The network is then in eval mode."""
+        first_step = self._resume()
+        measured, recent = Measured(), deque[float](maxlen=_SMOOTHED_STEPS)
+        done = first_step
+        values: dict[str, float] = {}
+        with self._curves(first_step) as curves:
+            if first_step >= self.total_steps:
+                values = self._validate()
+            for step, batch, feed_seconds in self._steps(first_step):
+                started = time.monotonic()
+                loss, tokens, rate = self._step(step, batch)
+                seconds = time.monotonic() - started + feed_seconds
+                recent.append(loss)
+                if step - first_step >= _UNMEASURED_STEPS:
+                    measured.add(tokens, seconds, feed_seconds)
+                done = step + 1
+                values = {"train_loss": loss, "learning_rate": rate, "tokens_per_second": tokens / seconds}
+                ends = False
+                if self._is_due(step, self._settings.validation_every_steps):
+                    values |= self._validate()
+                    ends = self._judged(values)
+                self._tell(curves, done, values)
+                if ends or self._is_due(step, self._job.checkpoint_every_steps):
+                    self._checkpoint(curves, done)
+                if ends:
+                    _log.info("step %d: no better %s since long; ends", done, self._settings.best_metric)
+                    break
+        self._finish()
+        held_out = {name: value for name, value in values.items() if name.startswith("validation_")}
+        train_loss = {"train_loss": sum(recent) / len(recent)} if recent else {}
+        summary = {"steps": float(done), "resumed_from_step": float(first_step)}
+        return {**summary, **train_loss, **held_out, **measured.summary(), **self._adapted.facts()}
+
+    def _finish(self) -> None:
+        """The weights that are kept: the best, else the averaged, else the last ones."""
+        kept = self.state.best if self.state.best_value is not None else self.state.ema
+        self.state.take(kept or {})
+        self.network.eval()
+
+    def _steps(self, first_step: int) -> Iterator[tuple[int, MicroBatch, float]]:
+        """The steps that are left, each with its batch and the seconds that were waited for it."""
+        batches = self._batches(first_step)
+        with closing(batches):
+            for step in range(first_step, self.total_steps):
+                started = time.monotonic()
+                batch = next(batches)
+                yield step, batch, time.monotonic() - started
+
+    def _batches(self, first_step: int) -> Generator[MicroBatch, None, None]:
+        """Batches of this rank for ever, epoch after epoch, from a step on."""
+        reader = open_reader(self._job.reader, widths_of(self._task, self._train))
+        epoch, skipped = divmod(first_step, steps_per_epoch(self._train, self._collective.size, self._rows))
+        while True:
+            yield from micro_batches(
+                reader,
+                self._plan(self._train, epoch),
+                rank=self._collective.rank,
+                first_step=skipped,
+                pool_steps=self._pool(self._train),
+            )
+            epoch, skipped = epoch + 1, 0
+
+    def _plan(self, manifest: Manifest, epoch: int) -> Any:
+        return epoch_plan(
+            manifest,
+            epoch=epoch,
+            seed=self._job.seed,
+            world_size=self._collective.size,
+            micro_batch=self._rows,
+        )
+
+    def _pool(self, manifest: Manifest) -> int:
+        return 1 if manifest.is_packed else self._settings.pool_steps
+
+    def _step(self, step: int, batch: MicroBatch) -> tuple[float, float, float]:
+        """One optimiser step on all ranks; returns mean loss, tokens of all ranks, learning rate."""
+        self._adapted.before_step(step)
+        rate = self._set_rates(step)
+        torch.manual_seed(_draw(_DROPOUT, self._job.seed, step, self._collective.rank))
+        rng = np.random.default_rng([_DRAWS, self._job.seed, step, self._collective.rank])
+        self._gradients.zero()
+        self.network.train()
+        sums = torch.zeros(3, dtype=torch.float64)
+        for part in parts_of(batch.columns, self._settings.micro_batch_tokens):
+            sums += self._backward(part, rng)
+        loss_sum, units, tokens = self._gradients.sum_over_ranks(self._collective, sums.tolist())
+        # The mean over all units of all ranks, however unevenly a short last batch spread them.
+        self._freeze(step)
+        norm = self._gradients.scale_and_clip(1 / max(units, 1.0), self._settings.gradient_clip)
+        if not math.isfinite(norm):
+            raise self._diverged(step, batch, loss_sum / max(units, 1.0))
+        self._optimizer.step()
+        self._adapted.after_step(step)
+        self.state.average(self._settings.ema_decay)
+        return loss_sum / max(units, 1.0), tokens, rate
+
+    def _backward(self, part: Rows, rng: np.random.Generator) -> Tensor:
+        """Gradients of one forward pass; returns loss, units and tokens."""
+        batch = self._task.collate(part, rng).to(self._device)
+        with self._autocast():
+            loss = self._task.loss(self._forward, batch)
+            extra = self._adapted.extra_loss()
+        total = loss.total if extra is None else loss.total + extra * loss.units
+        if loss.units:
+            total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return torch.tensor([float(loss.total.detach()), loss.units, batch.tokens], dtype=torch.float64)
+
+    def _set_rates(self, step: int) -> float:
+        settings = self._settings
+        rate = learning_rate(
+            step,
+            peak=settings.learning_rate,
+            warmup_steps=round(settings.warmup_fraction * self.total_steps),
+            max_steps=self.total_steps,
+            decay=settings.decay,
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        return rate
+
+    def _freeze(self, step: int) -> None:
+        """Gradual unfreezing: blocks that are still frozen learn nothing from the step."""
+        epoch = step / steps_per_epoch(self._train, self._collective.size, self._rows)
+        frozen = self._adapted.frozen_at(epoch)
+        for number in frozen:
+            for parameter in self._optimizer.param_groups[number]["params"]:
+                parameter.grad.zero_()
+        for number, group in enumerate(self._optimizer.param_groups):
+            group["lr"] = 0.0 if number in frozen else group["lr"]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        wanted = self._settings.precision
+        lower = wanted == "bfloat16" or (wanted == "auto" and self._device.type == "cuda")
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=lower)
+
+    def _validation_batches(self) -> list[MicroBatch]:
+        """This rank's part of the held-out rows, at most `validation_rows` of all ranks; kept in memory."""
+        size, manifest = self._collective.size, self._validation
+        if manifest.rows < size or not self._settings.validation_rows:
+            return []
+        steps = -(-self._settings.validation_rows // (size * self._rows))
+        reader = open_reader(self._job.reader, widths_of(self._task, manifest))
+        plan = self._plan(manifest, 0)
+        pool = min(steps, plan.steps) if not manifest.is_packed else 1
+        return list(micro_batches(reader, plan, rank=self._collective.rank, stop_step=steps, pool_steps=pool))
+
+    def _validate(self) -> dict[str, float]:
+        """Means over the held-out rows of all ranks, of the averaged weights where there are some."""
+        if not self._held_out:
+            return {}
+        self.state.swap(self.state.ema)
+        self.network.eval()
+        sums: Tensor | None = None
+        with torch.no_grad(), self._autocast():
+            for batch in self._held_out:
+                for number, part in enumerate(parts_of(batch.columns, self._settings.micro_batch_tokens)):
+                    rng = np.random.default_rng([self._job.seed, batch.step, self._collective.rank, number])
+                    found = self._task.sums(self._forward, self._task.collate(part, rng).to(self._device)).cpu()
+                    sums = found if sums is None else sums + found
+        self.state.swap(self.state.ema)
+        sums = torch.zeros(self._task.n_sums, dtype=torch.float64) if sums is None else sums
+        self._collective.allreduce_(sums)
+        return {f"validation_{name}": value for name, value in self._task.values(sums.numpy()).items()}
+
+    def _judged(self, values: dict[str, float]) -> bool:
+        """Keep the best weights; True where it is time to end."""
+        metric = self._settings.best_metric
+        if not metric or not self._held_out:
+            return False
+        value = values.get(f"validation_{metric}")
+        if value is None:
+            names = sorted(name.removeprefix("validation_") for name in values if name.startswith("validation_"))
+            raise TrainingError("there is no such metric", got=f"best_metric {metric}", expected=", ".join(names))
+        self.state.judge(value, higher_is_better=metric not in _LOWER_IS_BETTER)
+        return 0 < self._settings.patience <= self.state.since_best
+
+    def _resume(self) -> int:
+        """Rank 0 reads the last checkpoint; the others get its state from it. Returns the steps done."""
+        step = torch.zeros(1, dtype=torch.int64)
+        if self._collective.rank == 0:
+            latest = self._checkpoints.latest()
+            if latest is not None:
+                found = load_checkpoint(latest, self.state.weights(), self.state.others(), self._position(0))
+                self.state.restored()
+                step[0] = found
+                _log.info("going on from %s", latest)
+        self._collective.broadcast_(step, 0)
+        self.state.receive(self._collective)
+        return int(step)
+
+    def _position(self, step: int) -> Position:
+        return Position(
+            step=step,
+            world_size=self._collective.size,
+            batch_size=self._settings.batch_size,
+            seed=self._job.seed,
+            manifest_id=self._train.manifest_id,
+        )
+
+    def _checkpoint(self, curves: Curves | None, step: int) -> None:
+        if curves is not None:
+            curves.flush()
+            self._checkpoints.save(self.state.weights(), self.state.others(), self._position(step))
+
+    def _curves(self, first_step: int) -> AbstractContextManager[Curves | None]:
+        if self._collective.rank != 0:
+            return nullcontext()
+        return Curves(
+            run_folder=self._job.run_folder,
+            tensorboard_folder=self._job.tensorboard_folder,
+            mlflow_uri=self._job.mlflow_uri,
+            mlflow_store=self._job.mlflow_store,
+            run_name=self._job.run_name,
+            parameters=self._settings.model_dump(mode="json")
+            | {"task": self._task.name, "adapt": self._job.adapt.method}
+            | {"ranks": self._collective.size, "manifest_id": self._train.manifest_id},
+            first_step=first_step,
+        )
+
+    def _tell(self, curves: Curves | None, step: int, values: dict[str, float]) -> None:
+        self._reporter.progress(step, self.total_steps, **values)
+        if curves is not None:
+            curves.add(step, values)
+
+    def _is_due(self, step: int, every_steps: int) -> bool:
+        return (step + 1) % every_steps == 0 or step + 1 == self.total_steps
+
+    def _diverged(self, step: int, batch: MicroBatch, loss: float) -> TrainingError:
+        samples = [int(number) for number in batch.columns.get("sample_id", ())]
+        return TrainingError(
+            "the training diverged: gradients are not finite",
+            where=f"step {step}, samples {', '.join(map(str, samples[:20]))} of rank {self._collective.rank}",
+            got=f"loss {loss:g}",
+            next_action="lower learning_rate or raise warmup_fraction",
+        )
+
+
+def device_of(local_rank: int) -> torch.device:
+    """The GPU of a rank among those that this process sees, else the CPU.
+
+    Where Spark gave GPUs to the task, it sees those alone; else all of its host, which the host's ranks share out.
+    """
+    n_gpus = torch.cuda.device_count()
+    return torch.device("cuda", local_rank % n_gpus) if n_gpus else torch.device("cpu")
+
+
+def _draw(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
