@@ -123,6 +123,11 @@ class Manifest:
                 next_action="write the manifest again: sparkml run shard",
             )
 
+    @property
+    def is_packed(self) -> bool:
+        """True for packed samples, `sequence_length` tokens each; else a sample is as long as its text."""
+        return self.sequence_length > 0
+
     def facts(self) -> dict[str, Any]:
         """Everything but the files, as JSON values."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "files"}

@@ -94,8 +94,10 @@ def _step(name: str, layers: Layers) -> Step:
     stage = load_stage(layers.stage_of(name))
     values = dict(layers.steps[name])
     for field in stage.fields("makes"):
-        if not values.get(field):
-            values[field] = name
+        values[field] = values.get(field) or name
+    for field in stage.fields("writes"):
+        if not values.get(field) and stage.config.model_fields[field].default == "":
+            values[field] = f"{name}_{field}"
     return Step(name, stage, _build(stage, name, values, layers.origins))
 
 

@@ -17,8 +17,12 @@ def split_of(cluster_id: Column, validation_fraction: float, seed: int) -> Colum
     return F.when(bucket < limit, F.lit(VALIDATION)).otherwise(F.lit(TRAIN))
 
 
-def with_split(kept: DataFrame, duplicates: DataFrame, validation_fraction: float, seed: int) -> DataFrame:
+def with_split(
+    kept: DataFrame, duplicates: DataFrame | None, validation_fraction: float, seed: int
+) -> DataFrame:
     """`kept` with a column `split`; a document without duplicates is its own cluster."""
+    if duplicates is None:
+        return kept.withColumn("split", split_of(F.col("doc_id"), validation_fraction, seed))
     clusters = duplicates.select(
         F.col("kept_id").alias("doc_id"), F.col("cluster_id").alias("_cluster_id")
     ).dropDuplicates(["doc_id"])  # every duplicate of one kept document names the same cluster

@@ -56,6 +56,8 @@ LooksUp = Annotated[
     str, _TABLE
 ]  # what is looked up there follows from another input: its version does not count
 Writes = Annotated[str, _TABLE, Port("writes")]
+# A table of the step's own whose name follows from the step's, where it is not given: `<step>_<field>`.
+WritesOwn = Annotated[str, Port("writes")]
 Shares = Annotated[str, _TABLE, Port("shares")]
 Uses = Annotated[str, _MODEL, Port("uses")]
 # The name of the model that a step makes; empty or null: the step's own name.

@@ -62,7 +62,7 @@ class TextInputs:
     segments: bool
 
     @cached_property
-    def tokenizer_hash(self) -> str:
+    def identity(self) -> str:
         """SHA-256 of the tokenizer's content, lower-case hex."""
         return hashlib.sha256(self.tokenizer_json.encode()).hexdigest()
 
@@ -178,7 +178,7 @@ def _pre_tokenizers(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
 
 def read_text_inputs(folder: str | Path) -> TextInputs:
     """What a model directory says about its tokens; InputError where it has no tokenizer that transformers knows."""
-    path = check_folder(folder, "config.json")
+    path = check_folder(folder)
     from transformers import AutoTokenizer
 
     try:
@@ -199,18 +199,37 @@ def read_text_inputs(folder: str | Path) -> TextInputs:
             got=type(tokenizer).__name__,
             expected=f"a tokenizer that can be written as {TOKENIZER_FILE}",
         )
-    config = read_json(path / "config.json")
+    config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
     return TextInputs(
         tokenizer_json=backend.to_str(),
         pad_id=_first(tokenizer.pad_token_id, tokenizer.eos_token_id, 0),
         mask_id=_first(tokenizer.mask_token_id, -1),
-        cls_id=_first(tokenizer.cls_token_id, tokenizer.bos_token_id, -1),
+        cls_id=_first(tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, -1),
         sep_id=_first(tokenizer.sep_token_id, tokenizer.eos_token_id, -1),
         special_ids=tuple(sorted(tokenizer.all_special_ids)),
         vocab_size=len(tokenizer),
         longest=_longest(config, tokenizer.model_max_length),
         segments=int(config.get("type_vocab_size") or 0) > 1,
     )
+
+
+def filled(rows: npt.NDArray[Any], inputs: TextInputs) -> npt.NDArray[np.bool_]:
+    """bool, as `rows` [rows, time] of token ids: true up to the padding at the end of a row.
+
+    Where a model pads with the token that ends documents, the first one of the end is no padding.
+    """
+    other = rows != inputs.pad_id
+    last = rows.shape[1] - np.argmax(other[:, ::-1], axis=1)
+    length = np.where(other.any(axis=1), last, 0) + (inputs.pad_id == inputs.sep_id)
+    found: npt.NDArray[np.bool_] = np.arange(rows.shape[1]) < length[:, None]
+    return found
+
+
+def special_fields(inputs: TextInputs) -> dict[str, int]:
+    """The token ids that a configuration names."""
+    found = {"pad_token_id": inputs.pad_id, "cls_token_id": inputs.cls_id, "sep_token_id": inputs.sep_id}
+    found |= {"bos_token_id": inputs.cls_id, "eos_token_id": inputs.sep_id}
+    return {name: number for name, number in found.items() if number >= 0}
 
 
 def _first(*values: int | None) -> int:

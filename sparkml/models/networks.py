@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkml.errors import InputError
-from sparkml.models.folder import CONFIG_FILE, check_folder, read_json
+from sparkml.models.folder import CONFIG_FILE, check_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 # Head layers that transformers counts to the base network, and that a pretrained one may lack.
 _HEADS_IN_BASE = ("pooler.",)
 _SHOWN = 3
+_NOT_KEPT = ("_name_or_path", "transformers_version")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Which network a task wants: transformers' Auto class, and what its configuration must say."""
+
+    head: str
+    labels: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    pooling: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ def load_network(
     import torch
     import transformers
 
-    path = check_model(folder)
+    path = check_folder(folder, CONFIG_FILE) if random else check_model(folder)
     auto = getattr(transformers, head)
     config = _config(path, labels, settings or {})
     if type(config) not in auto._model_mapping:
@@ -110,11 +121,8 @@ def load_network(
     return Loaded(network.train(), new)
 
 
-def fresh_network(
-    config: Mapping[str, Any], head: str, *, vocab_size: int, special: Mapping[str, int], seed: int
-) -> nn.Module:
-    """A network with random weights from a configuration (`model_type` and its fields), for a vocabulary."""
-    import torch
+def write_config(config: Mapping[str, Any], folder: Path, *, vocab_size: int, special: Mapping[str, int]) -> None:
+    """Write config.json of a new network (`model_type` and its fields) for a vocabulary; InputError where it is none."""
     import transformers
 
     fields = dict(config)
@@ -125,11 +133,18 @@ def fresh_network(
             got=repr(model_type),
             expected="a model_type of transformers, such as bert, modernbert, gpt2, t5",
         )
-    described = transformers.AutoConfig.for_model(model_type, **{**fields, **special, "vocab_size": vocab_size})
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
-        network: nn.Module = getattr(transformers, head).from_config(described, dtype=torch.float32)
-        return network.train()
+    try:
+        described = transformers.AutoConfig.for_model(
+            model_type, **{**special, "vocab_size": vocab_size, **fields}
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError("not a configuration of that architecture", got=str(error)) from error
+    write_json(folder / CONFIG_FILE, kept_config(described.to_dict()))
+
+
+def kept_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what transformers notes about the machine that wrote it."""
+    return {key: value for key, value in config.items() if key not in _NOT_KEPT}
 
 
 def _config(path: Path, labels: tuple[str, ...], settings: Mapping[str, Any]) -> Any:

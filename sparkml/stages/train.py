@@ -1,119 +1,74 @@
-"""Train: the pinned samples -> a pretrained encoder, on Horovod ranks in a Spark barrier stage.
-
-The run folder is named by the model version and the fingerprint of the work: a run that was killed goes on
-from its last checkpoint when the same command is repeated; a forced repeat of finished work starts anew.
-"""
+"""Train: the pinned packed samples -> a pretrained model, on Horovod ranks in a Spark barrier stage."""
 
 from __future__ import annotations
 
-import pyarrow.compute as pc
-from pydantic import Field
-from pydantic.config import JsonDict
+from pathlib import Path
+from typing import Any
 
-from sparkml.distributed.collective import CollectiveName
-from sparkml.distributed.hub import StepDone
-from sparkml.distributed.launcher import LaunchOptions, launch
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
 from sparkml.errors import ConfigError, InputError
 from sparkml.feed.manifest import Manifest
-from sparkml.feed.manifest_file import write_manifest
-from sparkml.feed.plan import epoch_plan
-from sparkml.feed.reader import ReaderName
-from sparkml.frame import storage
-from sparkml.frame.registry import TrainedOn, model_location
+from sparkml.frame import artifacts, storage
+from sparkml.frame.registry import TrainedOn
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
-from sparkml.frame.stage import LooksUp, Makes, Reads, RunReport, Stage, StageConfig
-from sparkml.log import get_logger
-from sparkml.models.encoder import EncoderShape
-from sparkml.models.folder import TOKENIZER_FILE
-from sparkml.training.curves import own_store
-from sparkml.training.rank import train_rank
-from sparkml.training.schedule import Decay
-from sparkml.training.settings import EmbeddingStart, LoopSettings, TrainingJob
-
-_log = get_logger(__name__)
-_RUNTIME: JsonDict = {"semantic": False}  # where and how closely watched the work runs: not what comes out
+from sparkml.frame.stage import LooksUp, Makes, Reads, RunReport, Stage, Uses
+from sparkml.tasks.task import TaskChoice, task_spec
+from sparkml.training.hosted import TrainingConfig, run_training
+from sparkml.training.settings import Start
 
 
-class TrainConfig(StageConfig):
+class TrainConfig(TrainingConfig):
     """What `conf/base/train.yaml` holds."""
 
     source: Reads = Field("samples", description="Packed samples, pinned by their manifests")
     manifests: LooksUp = Field("manifests", description="One manifest a split and version of the samples")
+    model: Uses | None = Field(
+        None, description="The model to go on from, whose tokenizer packed the samples; null: a new network"
+    )
     model_id: Makes = Field("", description="Name of the model; empty: the step's name")
-    shape: EncoderShape = Field(
-        EncoderShape(layers=2, heads=2, dropout=0.0), description="Size of the encoder"
+    network: dict[str, Any] = Field(
+        default_factory=dict, description="A new network: model_type and further fields of its config.json"
     )
-    embedding_start: EmbeddingStart = Field(
-        "spectral", description="Token embeddings before the first step: spectral or random"
-    )
-    max_steps: int = Field(800, ge=1, description="Optimiser steps")
-    micro_batch: int = Field(8, ge=1, description="Samples a rank and step")
-    learning_rate: float = Field(2e-3, gt=0, description="Highest learning rate")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Part of the steps in which the rate rises")
-    decay: Decay = Field("linear", description="How the rate falls after that")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's, on matrices only")
-    gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradients; 0: any")
-    mask_fraction: float = Field(0.3, gt=0, lt=1, description="Part of the tokens to predict")
-    validation_every_steps: int = Field(100, ge=1, description="Steps between two validations")
-    validation_rows: int = Field(512, ge=1, description="Held-out samples that a validation looks at")
-    checkpoint_every_steps: int = Field(
-        200, ge=1, description="Steps between two checkpoints", json_schema_extra=_RUNTIME
-    )
-    keep_checkpoints: int = Field(2, ge=1, description="Checkpoints to keep", json_schema_extra=_RUNTIME)
-    ranks: int = Field(2, ge=1, description="Processes that train together, one Spark task each")
-    collective: CollectiveName = Field("horovod", description="What joins the ranks: horovod or torch")
-    threads_per_rank: int = Field(1, ge=1, description="Torch threads of a rank")
-    reader: ReaderName = Field(
-        "petastorm", description="What reads: petastorm or arrow", json_schema_extra=_RUNTIME
-    )
-    max_attempts: int = Field(
-        3,
-        ge=1,
-        description="Failed attempts in a row without progress, each from the last checkpoint",
-        json_schema_extra=_RUNTIME,
-    )
-    heartbeat_seconds: float = Field(
-        30.0, gt=0, description="Longest silence of a rank", json_schema_extra=_RUNTIME
-    )
-    step_seconds: float = Field(
-        300.0, gt=0, description="Longest work on one step or validation", json_schema_extra=_RUNTIME
-    )
-    start_seconds: float = Field(
-        180.0, gt=0, description="Longest start of a rank", json_schema_extra=_RUNTIME
-    )
-    slots_seconds: float = Field(
-        300.0, ge=0, description="Longest wait for lost executors to be replaced", json_schema_extra=_RUNTIME
-    )
-    mlflow_uri: str = Field("", description="MLflow store; empty: a local one", json_schema_extra=_RUNTIME)
+    task: TaskChoice = Field(TaskChoice(name="masked_lm"), description="What is learnt: its name and settings")
+
+    @model_validator(mode="after")
+    def _has_a_start(self) -> TrainConfig:
+        if (self.model is None) == (not self.network):
+            raise ValueError("name either the model to go on from, or network: model_type and its sizes")
+        return self
 
 
 def run(job: StageRun, config: TrainConfig) -> RunReport:
-    """Train to the last step and register the model folder."""
+    """Train to the end and register the model directory."""
     train, validation = read_manifests(job, config)
-    # A plan that cannot be made is an error here, before any rank has started.
-    epoch_plan(train, epoch=0, seed=job.seed, world_size=config.ranks, micro_batch=config.micro_batch)
-    version = job.next_version(config.model_id)
-    training = training_job(job, config, train, validation, version)
-    with job.progress.task("train", total=config.max_steps, unit="steps") as task:
-
-        def show(step: StepDone) -> None:
-            loss, rate = step.values["train_loss"], step.values["tokens_per_second"]
-            task.update(step.step, note=f"loss {loss:.3f}, {rate:,.0f} tokens/s")
-
-        done = launch(job.spark, train_rank, training.to_payload(), _options(config), on_progress=show)
-    metrics = {**done.results[0], "ranks": float(config.ranks), "attempts": float(done.attempts)}
+    parent = job.model(config.model) if config.model else None
+    tokenizer = storage.join(job.artifacts, "tokenizers", train.tokenizer_hash)
+    start = Start(folder=parent.path) if parent else _new_network(job, config, tokenizer)
+    folder = artifacts.localise(start.folder)
+    inputs = config.task.task.read_inputs(str(folder))
+    _check(train, inputs, config, str(folder))
+    task = config.task.task(config.task.options, config.task.task.fit(config.task.options, {}), inputs)
+    trained = run_training(
+        job,
+        config,
+        model_id=config.model_id,
+        task=task_spec(task),
+        start=start,
+        train=train,
+        validation=validation,
+    )
+    _publish(job, config, trained.result, folder, task_spec(task), trained.metrics, train)
     job.register(
         config.model_id,
         kind="pretrained",
-        parent=None,
+        parent=parent.name if parent else None,
         trained_on=TrainedOn(manifest_id=train.manifest_id, table=train.table, version=train.version),
-        metrics=metrics,
+        metrics=trained.metrics,
     )
-    return RunReport(
-        bytes_in=train.files.bytes + validation.files.bytes,
-        metrics=metrics,
-    )
+    return RunReport(bytes_in=train.files.bytes + validation.files.bytes, metrics=trained.metrics)
 
 
 def read_manifests(job: StageRun, config: TrainConfig) -> tuple[Manifest, Manifest]:
@@ -134,76 +89,70 @@ def read_manifests(job: StageRun, config: TrainConfig) -> tuple[Manifest, Manife
     return found[TRAIN], found[VALIDATION]
 
 
-def training_job(
-    job: StageRun, config: TrainConfig, train: Manifest, validation: Manifest, version: int
-) -> TrainingJob:
-    """What the ranks are told."""
-    if train.sequence_length > config.shape.max_length:
+def _new_network(job: StageRun, config: TrainConfig, tokenizer: str) -> Start:
+    """A directory with the configuration and the tokenizer of a network that has no weights yet."""
+    from sparkml.models.directory import copy_inputs
+    from sparkml.models.inputs import read_text_inputs, special_fields
+    from sparkml.models.networks import write_config
+
+    files = artifacts.localise(tokenizer)
+    location = storage.join(job.artifacts, "checkpoints", f"{config.model_id}-start-{job.fingerprint}")
+    with artifacts.new_artifact(location) as staging:
+        copy_inputs(files, staging)
+        inputs = read_text_inputs(staging)
+        write_config(
+            config.network, staging, vocab_size=inputs.vocab_size, special=special_fields(inputs)
+        )
+    return Start(folder=location, random=True)
+
+
+def _check(train: Manifest, inputs: Any, config: TrainConfig, folder: str) -> None:
+    if inputs.identity != train.tokenizer_hash:
+        raise InputError(
+            "the samples were packed with another tokenizer than the model's",
+            where=folder,
+            got=f"sha256 {inputs.identity}",
+            expected=f"sha256 {train.tokenizer_hash} of the samples' manifest",
+            next_action="pack them with the model's tokenizer: shard.tokenizer=MODEL",
+        )
+    if train.sequence_length > inputs.longest:
         raise ConfigError(
-            "the samples are longer than the encoder can see",
-            got=f"shard.sequence_length={train.sequence_length}",
-            expected=f"at most train.shape.max_length={config.shape.max_length}",
+            "the samples are longer than the network reads",
+            got=f"samples of {train.sequence_length} tokens",
+            expected=f"at most {inputs.longest}",
+            next_action="pack shorter ones (shard.sequence_length), or take a network with more positions",
         )
-    name = f"{config.model_id}-v{version}"
-    manifests = storage.join(job.artifacts, "manifests")
-    return TrainingJob(
-        settings=loop_settings(config, job.seed),
-        train_manifest=write_manifest(train, manifests),
-        validation_manifest=write_manifest(validation, manifests),
-        tokenizer_file=storage.join(job.artifacts, "tokenizers", train.tokenizer_hash, TOKENIZER_FILE),
-        reader=config.reader,
-        run_folder=storage.join(job.artifacts, "checkpoints", f"{name}-{job.fingerprint}"),
-        model_folder=model_location(job.artifacts, config.model_id, version),
-        run_name=name,
-        tensorboard_folder=storage.join(job.artifacts, "tensorboard", name),
-        mlflow_uri=config.mlflow_uri,
-        mlflow_store="" if config.mlflow_uri else _mlflow_store(job),
-    )
 
 
-def _mlflow_store(job: StageRun) -> str:
-    store = own_store(job.artifacts)
-    if not store:
-        _log.warning(
-            "no MLflow curves: MLflow cannot use a store below a folder named `artifacts` (%s); "
-            "choose another artifacts= or give train.mlflow_uri",
-            job.artifacts,
+def _publish(
+    job: StageRun,
+    config: TrainConfig,
+    result: str,
+    start: Path,
+    task: dict[str, Any],
+    metrics: dict[str, float],
+    train: Manifest,
+) -> None:
+    from sparkml.models.directory import publish
+
+    lineage = {
+        "model": config.model_id,
+        "step": job.step,
+        "parent": config.model,
+        "table": train.table,
+        "version": train.version,
+        "manifest_id": train.manifest_id,
+    }
+    held_out = {name: value for name, value in metrics.items() if name.startswith("validation_")}
+    with job.new_model(config.model_id) as staging:
+        publish(
+            staging,
+            result=artifacts.localise(result),
+            inputs=start,
+            task=task,
+            lineage=lineage,
+            metrics=held_out,
         )
-    return store
-
-
-def loop_settings(config: TrainConfig, seed: int) -> LoopSettings:
-    """The part of the configuration that the loop needs."""
-    return LoopSettings(
-        shape=config.shape,
-        embedding_start=config.embedding_start,
-        seed=seed,
-        max_steps=config.max_steps,
-        micro_batch=config.micro_batch,
-        learning_rate=config.learning_rate,
-        warmup_steps=round(config.warmup_fraction * config.max_steps),
-        decay=config.decay,
-        weight_decay=config.weight_decay,
-        gradient_clip=config.gradient_clip,
-        mask_fraction=config.mask_fraction,
-        validation_every_steps=config.validation_every_steps,
-        validation_rows=config.validation_rows,
-        checkpoint_every_steps=config.checkpoint_every_steps,
-        keep_checkpoints=config.keep_checkpoints,
-    )
-
-
-def _options(config: TrainConfig) -> LaunchOptions:
-    return LaunchOptions(
-        ranks=config.ranks,
-        collective=config.collective,
-        max_attempts=config.max_attempts,
-        threads_per_rank=config.threads_per_rank,
-        heartbeat_seconds=config.heartbeat_seconds,
-        step_seconds=config.step_seconds,
-        start_seconds=config.start_seconds,
-        slots_seconds=config.slots_seconds,
-    )
 
 
 def sections() -> tuple[object, ...]:
@@ -214,5 +163,5 @@ def sections() -> tuple[object, ...]:
 
 
 STAGE = Stage(
-    TrainConfig, run, "masked-LM pretraining: Horovod ranks in a barrier stage -> a model", sections=sections
+    TrainConfig, run, "pretrain on packed samples: Horovod ranks in a barrier stage -> a model", sections=sections
 )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
+from sparkml.models.inputs import filled
 from sparkml.tasks.task import Batch, Encoded, Loss, OptionsT, Rows, Targets, Task
 from sparkml.tasks.texts import IDS, TextOptions, Texts, as_bytes, missing_texts, padded, sample_batch
 
@@ -33,6 +34,7 @@ class Language(Task[OptionsT]):
     """Base of the pretraining tasks."""
 
     reads = ("text",)
+    has_answers = False
     columns: ClassVar[tuple[tuple[str, pa.DataType], ...]] = (IDS,)
 
     def __init__(self, options: OptionsT, targets: Targets, inputs: Any) -> None:
@@ -59,7 +61,7 @@ class Language(Task[OptionsT]):
         ids = rows["input_ids"]
         if ids.ndim == 2:
             matrix = ids.astype(np.int64)
-            return matrix, (matrix != self.inputs.pad_id).astype(np.int64)
+            return matrix, filled(matrix, self.inputs).astype(np.int64)
         return padded([np.frombuffer(row, "<i4") for row in ids], self.inputs.pad_id)
 
     def attention(self, ids: Int64, mask: Int64, *, causal: bool) -> dict[str, Tensor]:

@@ -8,16 +8,17 @@ import importlib.util
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sparkml.errors import ConfigError
 from sparkml.frame.config_layers import did_you_mean
+from sparkml.models.networks import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,16 +115,6 @@ class Answer:
     n_tokens: int = 0
 
 
-@dataclass(frozen=True)
-class NetworkSpec:
-    """Which network a task wants: transformers' Auto class, and what its configuration must say."""
-
-    head: str
-    labels: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    pooling: str = ""
-
-
 class Task(ABC, Generic[OptionsT]):
     """One task with its options, what it learns, and what its model's files say of inputs.
 
@@ -139,6 +130,8 @@ class Task(ABC, Generic[OptionsT]):
     target_columns: ClassVar[tuple[str, ...]] = ()
     # The task's own columns of a sample; those of them that only a labelled sample has.
     columns: ClassVar[tuple[tuple[str, pa.DataType], ...]]
+    # False where a model is something to start from: it is measured by its loss alone.
+    has_answers: ClassVar[bool] = True
     Options: ClassVar[type[TaskOptions]]
 
     def __init__(self, options: OptionsT, targets: Targets, inputs: Any) -> None:
@@ -248,6 +241,41 @@ def task_class(name: str) -> type[Task[Any]]:
     raise ConfigError(
         "there is no such task", got=name, expected=", ".join(names), next_action=did_you_mean(name, names)
     )
+
+
+class TaskChoice(BaseModel):
+    """`task:` of a step: its name, and whatever settings that task has."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @model_validator(mode="after")
+    def _known(self) -> TaskChoice:
+        _ = self.options
+        return self
+
+    @property
+    def task(self) -> type[Task[Any]]:
+        """The task."""
+        return task_class(self.name)
+
+    @property
+    def options(self) -> Any:
+        """Its settings; ConfigError names the one that is wrong."""
+        try:
+            return self.task.Options(**(self.model_extra or {}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            known = list(self.task.Options.model_fields)
+            raise ConfigError(
+                f"task {self.name}: {first['msg']}",
+                where=f"task.{field}",
+                got=repr(first["input"]),
+                expected=f"settings of {self.name}: {', '.join(known)}",
+                next_action=did_you_mean(field, known) if first["type"] == "extra_forbidden" else "",
+            ) from error
 
 
 def make_task(spec: Mapping[str, Any], inputs: Any) -> Task[Any]:

@@ -27,11 +27,10 @@ from sparkml.models.heads import build_network, save_network
 from sparkml.tasks.task import Task, make_task, task_class
 from sparkml.training.curves import CURVE_FILE
 from sparkml.training.parts import SAMPLE_ID, parts_of, widths_of
-from sparkml.training.settings import TrainingJob
+from sparkml.training.settings import ANSWERS, RESULT, TrainingJob
 from sparkml.training.trainer import Trainer, device_of
 
 TRAINING_FILE = "training.json"
-RESULT, ANSWERS = "result", "answers"
 ANSWER_SCHEMA = pa.schema([(SAMPLE_ID, pa.int64()), ("output", pa.binary()), ("dtype", pa.string())])
 # Samples that are counted for the weights of a new network to start from: seconds of work.
 _COUNTED_TOKENS = 1 << 21

@@ -15,6 +15,8 @@ from sparkml.feed.reader import ReaderName
 from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.training.schedule import Decay
 
+# Below a run folder: the trained network, and what it says of the held-out samples.
+RESULT, ANSWERS = "result", "answers"
 Precision = Literal["auto", "float32", "bfloat16"]
 _RUNTIME: JsonDict = {"semantic": False}  # where and how closely watched the work runs: not what comes out
 

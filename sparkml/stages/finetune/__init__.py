@@ -1,1 +1,1 @@
-"""The stage `finetune`: documents with labels and a pretrained encoder -> a classifier."""
+"""The stage `finetune`: a labelled table and a model to start from -> a model that answers."""

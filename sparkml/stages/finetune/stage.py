@@ -1,211 +1,209 @@
-"""The stage `finetune`: documents with labels and a pretrained encoder -> model `classifier`."""
+"""The stage `finetune`: examples are encoded on Spark, a task is learnt on ranks, the held-out ones are measured."""
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-from sparkml.errors import NotApplicableError
-from sparkml.frame import artifacts, storage
-from sparkml.frame.registry import TrainedOn
+from sparkml.encoding.encode import encode_examples
+from sparkml.encoding.examples import Columns, count_labels, examples_of, split_as_given
+from sparkml.encoding.samples import SampleSpec, WrittenSamples, bytes_of, kept_on_disk, write_samples
+from sparkml.encoding.sizes import FileShape, file_shape
+from sparkml.errors import InputError
+from sparkml.frame import artifacts
+from sparkml.frame.registry import ModelRecord, TrainedOn
 from sparkml.frame.run import StageRun
-from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, StageConfig, Uses
+from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
+from sparkml.frame.splits import TRAIN, VALIDATION
+from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, Uses, WritesOwn
 from sparkml.log import get_logger
-from sparkml.models.encoder import check_bert_folder, encoder_shape
-from sparkml.models.folder import TOKENIZER_FILE, write_json
-from sparkml.stages.finetune.documents import (
-    LabelCounts,
-    Selection,
-    count_labels,
-    rejected,
-    tokens,
-    with_reason,
-)
-
-if TYPE_CHECKING:
-    from sparkml.stages.finetune.comparison import Comparison
+from sparkml.models.adapt.settings import AdaptSettings
+from sparkml.stages.finetune.measuring import Figures, measure
+from sparkml.tasks.task import Task, TaskChoice, task_spec
+from sparkml.training.hosted import Trained, TrainingConfig, run_training
+from sparkml.training.settings import Start
 
 _log = get_logger(__name__)
+TEST = "test"
+_SPLITS = (TRAIN, VALIDATION)
+# Encoding a text takes about a second a megabyte; an image or sound of the same size takes less.
+_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 4_000_000, 128_000_000
 
 
-class FinetuneConfig(StageConfig):
+class FinetuneConfig(TrainingConfig):
     """Fields of `conf/base/finetune.yaml`."""
 
-    source: Reads = "kept"
-    duplicates: Reads = "duplicates"
-    rejects: Shares = "rejects"
-    model: Uses = Field("encoder", description="The pretrained model to start from")
+    source: Reads = Field("kept", description="Table with the examples")
+    duplicates: Reads | None = Field(
+        "duplicates", description="Their duplicates: a cluster stays in one split; null: there are none"
+    )
+    rejects: Shares = Field("rejects", description="Examples that cannot be used")
+    samples: WritesOwn = Field("", description="The encoded examples; empty: `<step>_samples`")
+    manifests: Shares = Field("manifests", description="One row a split: files, row groups, version")
+    evaluations: Shares = Field("evaluations", description="Figures on the held-out examples, by slice")
+    model: Uses = Field("encoder", description="The model to start from")
     model_id: Makes = Field("", description="The model to make; empty: the step's name")
-    n_labels: int = Field(10, ge=2, description="The most frequent labels are learnt")
-    min_documents_per_label: int = Field(10, ge=2, description="A label with fewer documents is left out")
-    max_documents_per_label: int = Field(900, ge=1, description="Documents of a label in training at most")
-    max_held_out_per_label: int = Field(200, ge=1, description="Held-out documents of a label at most")
-    validation_fraction: float = Field(0.1, gt=0, lt=1, description="Part of the clusters that is held out")
-    max_length: int = Field(512, ge=8, description="Tokens of a document that are read")
-    pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one vector")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped in training")
-    max_steps: int = Field(300, ge=1, description="Optimiser steps of each training")
-    max_epochs: int = Field(10, ge=1, description="Passes over the training documents at most")
-    batch_size: int = Field(32, ge=1, description="Documents a step")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Part of the steps that warm up")
-    weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW")
-    compare_with_random: bool = Field(True, description="Train the same network from random weights too")
-    threads: int = Field(0, ge=0, description="Threads; 0: all cores", json_schema_extra={"semantic": False})
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="random: the model's architecture and tokenizer, with weights drawn anew"
+    )
+    task: TaskChoice = Field(TaskChoice(name="classify"), description="What is learnt: its name and settings")
+    columns: Columns = Field(Columns(), description="Which columns of the table the task reads")
+    adapt: AdaptSettings = Field(AdaptSettings(), description="What of the model is trained, and how")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Part of the clusters that is held out, where the table names no split"
+    )
+    baseline: bool = Field(True, description="Measure the simple model to beat beside it")
+    baseline_rows: int = Field(20_000, ge=1, description="Training examples that the simple model sees at most")
+    measured_rows: int = Field(100_000, ge=1, description="Held-out examples that are measured at most")
+    n_buckets: int | None = Field(
+        None, ge=1, le=MOST_BUCKETS, description="Groups that are encoded on their own; null: by bytes"
+    )
 
 
 def run(job: StageRun, config: FinetuneConfig) -> RunReport:
-    """Choose and tokenise on Spark, train twice on the driver, write the better-founded one as a model."""
-    documents = job.read(config.source)
-    counts = count_labels(documents)
-    labels = learnable_labels(counts, config)
-    encoder = job.model(config.model)
-    encoder_folder = check_bert_folder(artifacts.localise(encoder.path))
-    _remove_what_dead_runs_left(job)
-    selection = Selection(
-        tuple(labels),
-        config.validation_fraction,
-        job.seed,
-        config.max_documents_per_label,
-        config.max_held_out_per_label,
+    """Encode, train, measure; the model directory is written when all three are done."""
+    record = job.model(config.model)
+    folder = artifacts.localise(record.path)
+    examples = _examples(job, config)
+    learnt = config.task.task.fit(
+        config.task.options, counts := count_labels(examples, config.task.task, config.task.options)
     )
-    chosen = with_reason(documents, job.read(config.duplicates), selection)
-    reasons = job.write_rejects(rejected(chosen), config.rejects)
-    folder = _token_files(job, job.run_id)
-    content = (encoder_folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-    max_length = config.max_length
-    if config.pooling == "cls":  # a vector of the first window knows nothing of the others
-        max_length = min(max_length, encoder_shape(encoder_folder).max_length)
-    tokens(chosen, labels, content, max_length).write.mode("overwrite").parquet(storage.spark_uri(folder))
+    task = config.task.task(config.task.options, learnt, config.task.task.read_inputs(str(folder)))
+    encoded = kept_on_disk(_encoded(job, config, examples, task))
     try:
-        comparison = _train(job, config, encoder_folder, labels, folder)
+        bad = F.col("drop_reason").isNotNull()
+        reasons = job.write_rejects(encoded.where(bad), config.rejects)
+        samples = _write_samples(job, config, encoded.where(~bad), task)
+        _check(samples)
+        trained = run_training(
+            job,
+            config,
+            model_id=config.model_id,
+            task=task_spec(task),
+            start=Start(folder=record.path, random=config.weights == "random"),
+            train=samples.manifests[TRAIN],
+            validation=samples.manifests[VALIDATION],
+            adapt=config.adapt,
+        )
+        figures = measure(job, config, task, examples, trained)
     finally:
-        storage.remove(folder)
-    metrics = comparison.metrics()
-    with job.new_model(config.model_id) as staging:
-        _write(staging, encoder_folder, encoder.name, config, labels, max_length, comparison)
-    trained_on = TrainedOn(table=config.source, version=job.input_version(config.source))
-    made = job.register(
-        config.model_id,
-        kind="finetuned",
-        parent=encoder.name,
-        trained_on=trained_on,
-        metrics=metrics,
-    )
-    _log.info("%s: %s", made.name, _shown(metrics))
+        encoded.unpersist()
+    metrics = {**trained.metrics, **figures.metrics, "train_rows": float(_rows(samples, TRAIN))}
+    _publish(job, config, task, record, folder, trained, figures, metrics)
+    _log.info("%s: %s", config.model_id, figures.line())
+    set_aside = counts.get(TEST, {}).get("", 0)
+    used = samples.layout.documents
     return RunReport(
         rows_in=job.input_rows(config.source),
-        rows_kept=comparison.documents,
+        rows_kept=used + set_aside,
         rows_rejected=sum(reasons.values()),
         reasons=reasons,
-        bytes_in=counts.text_bytes,
-        metrics=metrics,
+        bytes_in=job.input_bytes(config.source),
+        metrics={**metrics, "set_aside_for_test": float(set_aside)},
     )
 
 
-def _token_files(job: StageRun, run_id: str) -> str:
-    """Where the token files of a run lie while it trains."""
-    return storage.join(job.artifacts, "finetune", run_id)
+def _examples(job: StageRun, config: FinetuneConfig) -> DataFrame:
+    table = job.read(config.source)
+    examples = examples_of(table, config.task.task, config.columns, where=f"table `{config.source}`")
+    duplicates = job.read(config.duplicates) if config.duplicates else None
+    return split_as_given(examples, duplicates, config.validation_fraction, job.seed)
 
 
-def _remove_what_dead_runs_left(job: StageRun) -> None:
-    dead = job.ledger.unfinished() - {job.run_id}
-    for run_id in dead & set(storage.names(storage.join(job.artifacts, "finetune"))):
-        storage.remove(_token_files(job, run_id))
+def _encoded(job: StageRun, config: FinetuneConfig, examples: DataFrame, task: Task[Any]) -> DataFrame:
+    used = examples.where(F.col("split") != TEST)
+    n_buckets = config.n_buckets or bucket_count(
+        job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES
+    )
+    return encode_examples(used, task, n_buckets=n_buckets, seed=job.seed)
 
 
-def learnable_labels(counts: LabelCounts, config: FinetuneConfig) -> list[str]:
-    """The labels to learn; `NotApplicableError` when there are not two of them."""
-    labels = counts.most_frequent(config.n_labels, config.min_documents_per_label)
-    if len(labels) >= 2:
-        return labels
-    found = ", ".join(f"{label!r} ({number})" for label, number in sorted(counts.by_label.items())[:5])
-    raise NotApplicableError(
-        "there are no labels to learn" if not counts.by_label else "there are too few labels to learn",
-        where=f"column `label` of table `{config.source}`",
-        got=found or f"{counts.documents} documents, none with a label",
-        expected=f"two labels with {config.min_documents_per_label} documents each",
-        next_action="set ingest.source.label_field=FIELD",
+def _write_samples(
+    job: StageRun, config: FinetuneConfig, encoded: DataFrame, task: Task[Any]
+) -> WrittenSamples:
+    own = tuple(name for name, _ in task.columns)
+    columns = ("doc_id", "window", "n_tokens", *own)
+    spec = SampleSpec(
+        target=config.samples,
+        manifests=config.manifests,
+        splits=_SPLITS,
+        columns=columns,
+        content=columns,
+        documents="n_documents",
+        tokens="n_tokens",
+        tokenizer_hash=task.inputs.identity,
+        sequence_length=0,
     )
 
+    def shape_of(samples: int, row_bytes: float) -> FileShape:
+        return file_shape(samples, row_bytes, rows_per_row_group=None, file_bytes=128 << 20)
 
-def _train(
-    job: StageRun, config: FinetuneConfig, encoder_folder: Path, labels: list[str], folder: str
-) -> Comparison:
-    # torch takes seconds to import: `sparkml plan` reads this module for its configuration only.
-    from sparkml.stages.finetune.comparison import TrainingPlan, compare, read_tokens
-    from sparkml.stages.finetune.training import Budget
-
-    plan = TrainingPlan(
-        encoder_folder=str(encoder_folder),
-        labels=tuple(labels),
-        pooling=config.pooling,
-        dropout=config.dropout,
-        budget=Budget(
-            max_steps=config.max_steps,
-            max_epochs=config.max_epochs,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            warmup_fraction=config.warmup_fraction,
-            weight_decay=config.weight_decay,
-            seed=job.seed,
-        ),
-        with_random=config.compare_with_random,
-        threads=config.threads or os.cpu_count() or 1,
-    )
-    return compare(plan, *read_tokens(folder), job.progress)
+    return write_samples(job, encoded, spec, shape_of, lambda rows: bytes_of(rows, own))
 
 
-def _write(
-    staging: Path,
-    encoder_folder: Path,
-    parent: str,
+def _rows(samples: WrittenSamples, split: str) -> int:
+    return sum(bucket.documents for bucket in samples.layout.buckets if bucket.split == split)
+
+
+def _check(samples: WrittenSamples) -> None:
+    train, held_out = _rows(samples, TRAIN), _rows(samples, VALIDATION)
+    if not train or not held_out:
+        raise InputError(
+            "too few examples to train and to measure",
+            got=f"{train} training and {held_out} held-out examples",
+            expected="at least one of each",
+            next_action="give more examples, or raise validation_fraction",
+        )
+
+
+def _publish(
+    job: StageRun,
     config: FinetuneConfig,
-    labels: list[str],
-    max_length: int,
-    comparison: Comparison,
+    task: Task[Any],
+    record: ModelRecord,
+    start: Path,
+    trained: Trained,
+    figures: Figures,
+    metrics: dict[str, float],
 ) -> None:
-    from sparkml.models.classifier import FLOAT32, write_classifier
-    from sparkml.models.evaluation import write_held_out
-    from sparkml.models.folder import CONFIG_FILE, read_json
+    from sparkml.models.directory import publish
 
-    described = {
-        **read_json(encoder_folder / CONFIG_FILE),
-        "pooling": config.pooling,
-        "precision": FLOAT32,
-        "max_length": max_length,
+    trained_on = TrainedOn(table=config.source, version=job.input_version(config.source))
+    lineage = {
+        "model": config.model_id,
+        "step": job.step,
+        "parent": record.name,
+        "table": config.source,
+        "version": trained_on.version,
+        "adapt": config.adapt.method,
+        "weights": config.weights,
     }
-    write_classifier(staging, comparison.model, labels, described, encoder_folder / TOKENIZER_FILE)
-    write_held_out(staging, comparison.held_out)
-    report: dict[str, Any] = {
-        "labels": labels,
-        "parent": parent,
-        "budget": asdict(comparison.budget),
-        "train_documents": comparison.train_documents,
-        "held_out_documents": len(comparison.held_out.labels),
-        **comparison.reports,
-    }
-    write_json(staging / "report.json", report)
-    lines = [json.dumps(line, sort_keys=True) for line in comparison.curve_rows()]
-    (staging / "curve.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _shown(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    with job.new_model(config.model_id) as staging:
+        publish(
+            staging,
+            result=artifacts.localise(trained.result),
+            inputs=start,
+            task=task_spec(task),
+            lineage=lineage,
+            metrics=figures.metrics,
+        )
+        figures.write(staging)
+    job.register(
+        config.model_id, kind="finetuned", parent=record.name, trained_on=trained_on, metrics=metrics
+    )
 
 
 def sections() -> tuple[object, ...]:
     """What the report says of a fine-tuning."""
-    from sparkml.report.finetuning import FINETUNING
+    from sparkml.report.evaluations import EVALUATION
 
-    return (FINETUNING,)
+    return (EVALUATION,)
 
 
 STAGE = Stage(
-    FinetuneConfig, run, "classify documents by label, from an encoder -> a model", sections=sections
+    FinetuneConfig, run, "learn a task from a labelled table, starting from a model -> a model", sections=sections
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparkml.kernels.packing import Int32, Int64, Packed, Packer
-from sparkml.models.tokenizer import CLS_ID, PAD_ID, SEP_ID, parse_tokenizer
+from sparkml.models.inputs import TextInputs, filled, parse
 from sparkml.stages.shard.vocabulary import one_thread
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Group:
 
 
 def packing(
-    tokenizer_json: str, sequence_length: int
+    inputs: TextInputs, sequence_length: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function for `mapInArrow`: columns `split`, `bucket`, `doc_id`, `text`, each group in one piece.
 
@@ -60,14 +60,14 @@ def packing(
 
     def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         one_thread()
-        tokenizer = parse_tokenizer(tokenizer_json)
+        tokenizer = parse(inputs.tokenizer_json)
         current: GroupPacker | None = None
         for batch in batches:
             for group, part in groups_of(batch):
                 if current is None or current.group != group:
                     if current is not None:
                         yield from current.finish()
-                    current = GroupPacker(group, tokenizer, sequence_length)
+                    current = GroupPacker(group, tokenizer, inputs, sequence_length)
                 yield from current.add(part)
         if current is not None:
             yield from current.finish()
@@ -88,10 +88,15 @@ def groups_of(batch: pa.RecordBatch) -> Iterator[tuple[Group, pa.RecordBatch]]:
 class GroupPacker:
     """Tokenises and packs the documents of one group, which arrive in order, batch by batch."""
 
-    def __init__(self, group: Group, tokenizer: Tokenizer, sequence_length: int) -> None:
+    def __init__(
+        self, group: Group, tokenizer: Tokenizer, inputs: TextInputs, sequence_length: int
+    ) -> None:
         self.group = group
         self._tokenizer = tokenizer
-        self._packer = Packer(sequence_length, cls_id=CLS_ID, sep_id=SEP_ID, pad_id=PAD_ID)
+        self._inputs = inputs
+        self._packer = Packer(
+            sequence_length, cls_id=inputs.cls_id, sep_id=inputs.sep_id, pad_id=inputs.pad_id
+        )
         self._n_samples = 0
 
     def add(self, documents: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -110,6 +115,8 @@ class GroupPacker:
         n_samples, sequence_length = packed.input_ids.shape
         if not n_samples:
             return
+        tokens = filled(packed.input_ids, self._inputs)
+        ends = packed.input_ids == self._inputs.sep_id
         flat = pa.array(packed.input_ids.reshape(-1))
         edges = pa.array(np.arange(n_samples + 1, dtype=np.int32) * sequence_length)
         offsets = pa.array(packed.offsets.astype(np.int32))
@@ -122,8 +129,8 @@ class GroupPacker:
                 pa.ListArray.from_arrays(edges, flat),
                 pa.ListArray.from_arrays(offsets, pa.array(packed.starts)),
                 pa.ListArray.from_arrays(offsets, parts),
-                pa.array((packed.input_ids == SEP_ID).sum(axis=1, dtype=np.int32)),
-                pa.array((packed.input_ids != PAD_ID).sum(axis=1, dtype=np.int32)),
+                pa.array((ends & tokens)[:, 1:].sum(axis=1, dtype=np.int32)),
+                pa.array(tokens.sum(axis=1, dtype=np.int32)),
             ],
             schema=SAMPLE_SCHEMA,
         )

@@ -12,23 +12,24 @@ from dataclasses import dataclass
 from pydantic import Field
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.storagelevel import StorageLevel
 
+from sparkml.encoding.layout import Layout
+from sparkml.encoding.manifests import FileFacts
+from sparkml.encoding.samples import SampleSpec, WrittenSamples, kept_on_disk, write_samples
+from sparkml.encoding.sizes import ID_BYTES, FileShape, file_shape
+from sparkml.frame import artifacts, storage
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import MANIFESTS
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
-from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Writes
-from sparkml.frame.tables import Written
+from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses, Writes
 from sparkml.log import get_logger
-from sparkml.models.tokenizer import SPECIAL_TOKENS
-from sparkml.stages.shard.layout import Bucket, Layout, numbered, row_groups_of
-from sparkml.stages.shard.manifests import FileFacts, check_equal_groups, manifest_of, read_facts
+from sparkml.models.inputs import TextInputs, read_text_inputs
 from sparkml.stages.shard.pack import SAMPLE_DDL, packing
-from sparkml.stages.shard.sizes import file_shape
 from sparkml.stages.shard.vocabulary import (
     SAMPLE_CHARACTERS_PER_DOCUMENT,
+    SPECIAL_TOKENS,
+    keep_tokenizer,
     sample_texts,
     save_tokenizer,
     train_in_one_task,
@@ -36,6 +37,7 @@ from sparkml.stages.shard.vocabulary import (
 
 _log = get_logger(__name__)
 _SPLITS = (TRAIN, VALIDATION)
+_COLUMNS = ("input_ids", "doc_starts", "doc_ids")
 _BYTE_TOKENS = 256
 # A bucket of 4 MB is packed in a second or two; its last sample is padded, one of thousands.
 _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 4_000_000, 128_000_000
@@ -49,6 +51,9 @@ class ShardConfig(StageConfig):
     target: Writes = Field("samples", description="Packed samples")
     manifests: Shares = Field("manifests", description="One row a split: files, row groups, version")
     rejects: Shares = Field("rejects", description="Documents without a token")
+    tokenizer: Uses | None = Field(
+        None, description="The model whose tokenizer packs, to go on training it; null: one is trained"
+    )
     vocabulary_size: int = Field(
         8192, ge=len(SPECIAL_TOKENS) + _BYTE_TOKENS, le=1 << 20, description="Tokens of the tokenizer at most"
     )
@@ -76,7 +81,7 @@ class SourceSize:
 
 
 def transform(
-    documents: DataFrame, tokenizer_json: str, *, n_buckets: int, sequence_length: int, seed: int
+    documents: DataFrame, inputs: TextInputs, *, n_buckets: int, sequence_length: int, seed: int
 ) -> DataFrame:
     """Documents with `split` -> packed samples, numbered within their bucket (`SAMPLE_DDL`)."""
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
@@ -90,7 +95,7 @@ def transform(
     # A bucket is a task; hashing the bucket number again would leave some tasks empty and double others.
     grouped = keyed.repartitionById(n_buckets, F.col("bucket"))
     ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
-    return ordered.mapInArrow(packing(tokenizer_json, sequence_length), SAMPLE_DDL)
+    return ordered.mapInArrow(packing(inputs, sequence_length), SAMPLE_DDL)
 
 
 def is_empty() -> Column:
@@ -105,29 +110,17 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
     reasons = job.write_rejects(rejects_of(kept), config.rejects)
     documents = documents.where(~is_empty())
     size = source_size(documents)
-    content = train_in_one_task(
-        sample_texts(
-            documents.where(F.col("split") == TRAIN),
-            size.train_sample_bytes,
-            config.tokenizer_sample_bytes,
-            job.seed,
-        ),
-        config.vocabulary_size,
-    )
-    tokenizer_hash = save_tokenizer(content, job.artifacts)
+    inputs = _tokenizer(job, config, documents, size)
     started = time.monotonic()
     packed = transform(
         documents,
-        content,
+        inputs,
         n_buckets=config.n_buckets or suitable_buckets(size),
         sequence_length=config.sequence_length,
         seed=job.seed,
     )
-    layout, written = _write_samples(job, config, packed)
-    seconds = time.monotonic() - started
-    facts = read_facts(job.spark, job.tables.data_files(config.target, written.version))
-    check_equal_groups(facts, layout.shape)
-    _write_manifests(job, config, facts, written, tokenizer_hash)
+    written = _write(job, config, packed, inputs)
+    seconds, layout = time.monotonic() - started, written.layout
     rejected = sum(reasons.values())
     return RunReport(
         rows_in=job.input_rows(config.source),
@@ -135,8 +128,19 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
         rows_rejected=rejected,
         reasons=reasons,
         bytes_in=size.bytes,
-        metrics=_metrics(layout, config, facts, size, seconds),
+        metrics=_metrics(layout, config, written.facts, size, seconds),
     )
+
+
+def _tokenizer(job: StageRun, config: ShardConfig, documents: DataFrame, size: SourceSize) -> TextInputs:
+    """That of the model, or one trained on a sample of the training split; kept below the artifacts."""
+    if config.tokenizer is not None:
+        model = artifacts.localise(job.model(config.tokenizer).path)
+        return keep_tokenizer(model, read_text_inputs(model), job.artifacts)
+    training = documents.where(F.col("split") == TRAIN)
+    sample = sample_texts(training, size.train_sample_bytes, config.tokenizer_sample_bytes, job.seed)
+    digest = save_tokenizer(train_in_one_task(sample, config.vocabulary_size), job.artifacts)
+    return read_text_inputs(artifacts.localise(storage.join(job.artifacts, "tokenizers", digest)))
 
 
 def rejects_of(kept: DataFrame) -> DataFrame:
@@ -166,47 +170,31 @@ def suitable_buckets(size: SourceSize) -> int:
     return bucket_count(size.bytes, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
 
 
-def _write_samples(job: StageRun, config: ShardConfig, packed: DataFrame) -> tuple[Layout, Written]:
-    # Numbering needs the size of every bucket before a sample is written: tokenised once, kept on disk.
-    packed = packed.persist(StorageLevel.DISK_ONLY)
+def _write(
+    job: StageRun, config: ShardConfig, packed: DataFrame, inputs: TextInputs
+) -> WrittenSamples:
+    spec = SampleSpec(
+        target=config.target,
+        manifests=config.manifests,
+        splits=_SPLITS,
+        columns=_COLUMNS,
+        content=_COLUMNS,
+        documents="n_documents",
+        tokens="n_tokens",
+        tokenizer_hash=inputs.identity,
+        sequence_length=config.sequence_length,
+    )
+
+    def shape_of(samples: int, row_bytes: float) -> FileShape:
+        return file_shape(
+            samples, row_bytes, rows_per_row_group=config.rows_per_row_group, file_bytes=config.file_bytes
+        )
+
+    packed = kept_on_disk(packed)
     try:
-        counts = packed.groupBy("split", "bucket").agg(
-            F.count(F.lit(1)).alias("samples"),
-            F.sum("n_documents").alias("documents"),
-            F.sum("n_tokens").alias("tokens"),
-        )
-        buckets = [Bucket(**row.asDict()) for row in counts.collect()]  # at most two rows a bucket
-        shape = file_shape(
-            sum(bucket.samples for bucket in buckets),
-            config.sequence_length,
-            rows_per_row_group=config.rows_per_row_group,
-            file_bytes=config.file_bytes,
-        )
-        layout = Layout.of(buckets, _SPLITS, shape)
-        with row_groups_of(job.spark, shape.rows_per_row_group, config.sequence_length):
-            samples = numbered(packed, layout, job.spark)
-            return layout, job.overwrite(samples, config.target, options={"compression": "zstd"})
+        return write_samples(job, packed, spec, shape_of, float(ID_BYTES * config.sequence_length))
     finally:
         packed.unpersist()
-
-
-def _write_manifests(
-    job: StageRun, config: ShardConfig, facts: list[FileFacts], written: Written, tokenizer_hash: str
-) -> None:
-    manifests = [
-        manifest_of(
-            split,
-            facts,
-            table=config.target,
-            version=written.version,
-            tokenizer_hash=tokenizer_hash,
-            sequence_length=config.sequence_length,
-            seed=job.seed,
-        )
-        for split in _SPLITS
-    ]
-    # Equal samples have equal ids: their row then names the files that hold them now.
-    job.put_rows(config.manifests, [manifest.to_record() for manifest in manifests], "manifest_id", MANIFESTS)
 
 
 def _metrics(

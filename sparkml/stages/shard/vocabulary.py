@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -15,12 +16,16 @@ from pyspark.sql import functions as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from sparkml.frame import storage
-from sparkml.frame.effects import effect
+from sparkml.frame.artifacts import identity, new_artifact
 from sparkml.log import get_logger
-from sparkml.models.folder import TOKENIZER_FILE
-from sparkml.models.tokenizer import CLS_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID
+from sparkml.models.directory import copy_inputs
+from sparkml.models.folder import TOKENIZER_FILE, write_json
+from sparkml.models.inputs import TextInputs
 
 _log = get_logger(__name__)
+# The order is the id: every tokenizer that is trained here starts with these five.
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_UNK_ID, _CLS_ID, _SEP_ID = 1, 2, 3
 # Longer merges are rulers ("======"), base64 and minified code: they would use up the vocabulary.
 _MAX_TOKEN_BYTES = 32
 # A pair seen once is no pattern.
@@ -28,6 +33,8 @@ _MIN_FREQUENCY = 2
 # One enormous document must not be the whole sample.
 SAMPLE_CHARACTERS_PER_DOCUMENT = 65_536
 _HASH_RANGE = 1 << 31
+# What transformers calls the special tokens, in their order.
+_ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 
 def train_bpe(texts: Iterable[str], vocabulary_size: int) -> str:
@@ -35,8 +42,8 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int) -> str:
 
     The vocabulary is smaller than asked for when the texts are too few.
     """
-    cls, sep = SPECIAL_TOKENS[CLS_ID], SPECIAL_TOKENS[SEP_ID]
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[UNK_ID]))
+    cls, sep = SPECIAL_TOKENS[_CLS_ID], SPECIAL_TOKENS[_SEP_ID]
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[_UNK_ID]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -51,7 +58,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int) -> str:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(cls, CLS_ID), (sep, SEP_ID)],
+        special_tokens=[(cls, _CLS_ID), (sep, _SEP_ID)],
     )
     return str(tokenizer.to_str())
 
@@ -87,14 +94,28 @@ def one_thread() -> None:
 
 
 def save_tokenizer(content: str, artifacts: str) -> str:
-    """Keep a tokenizer at `<artifacts>/tokenizers/<sha256>/tokenizer.json`; returns its SHA-256.
+    """Keep a tokenizer of ours as `<artifacts>/tokenizers/<sha256>/`, as transformers loads it; returns the SHA-256.
 
-    The file is there whole or not at all; one that is there already is the same one.
+    The folder is there whole or not at all; one that is there already is the same one.
     """
     digest = hashlib.sha256(content.encode()).hexdigest()
-    target = storage.join(artifacts, "tokenizers", digest, TOKENIZER_FILE)
-    if not storage.exists(target) or storage.read_bytes(target) != content.encode():
-        storage.write_bytes(target, content.encode())
-        effect(f"tokenizer written: {digest}")
+    target = storage.join(artifacts, "tokenizers", digest)
+    described = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{f"{name}_token": token for name, token in zip(_ROLES, SPECIAL_TOKENS, strict=True)},
+    }
+    if identity(target) == "missing":
+        with new_artifact(target) as staging:
+            (staging / TOKENIZER_FILE).write_text(content, encoding="utf-8")
+            write_json(staging / "tokenizer_config.json", described)
     _log.info("tokenizer %s", target)
     return digest
+
+
+def keep_tokenizer(model: Path, inputs: TextInputs, artifacts: str) -> TextInputs:
+    """Keep the tokenizer of a model beside those that are trained here, under the hash that manifests name."""
+    target = storage.join(artifacts, "tokenizers", inputs.identity)
+    if identity(target) == "missing":
+        with new_artifact(target) as staging:
+            copy_inputs(model, staging)
+    return inputs

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkml.stages.shard.sizes import FileShape
+from sparkml.encoding.sizes import FileShape
 
 # Parquet closes a row group at this many rows. Delta drops unknown write options but hands the session's
 # Hadoop settings to the Parquet writer, so it has to be a setting of the session.
@@ -22,7 +22,7 @@ _OFFSETS_DDL = "split string, bucket int, first_id long, first_of_split long, fi
 
 @dataclass(frozen=True)
 class Bucket:
-    """One bucket of one split, packed."""
+    """The samples of one bucket of one split."""
 
     split: str
     bucket: int
@@ -55,7 +55,7 @@ class Layout:
 
     @property
     def documents(self) -> int:
-        """How many documents were packed."""
+        """How many documents they are of."""
         return sum(bucket.documents for bucket in self.buckets)
 
     @property
@@ -87,18 +87,18 @@ class Layout:
         return -(-samples // self.shape.rows_per_file)
 
 
-def numbered(packed: DataFrame, layout: Layout, spark: SparkSession) -> DataFrame:
-    """Packed samples with `sample_id`, one partition a file, in the order of the ids."""
+def numbered(
+    samples: DataFrame, layout: Layout, columns: Sequence[str], spark: SparkSession
+) -> DataFrame:
+    """`sample_id`, `split` and `columns` of samples, one partition a file, in the order of the ids."""
     offsets = spark.createDataFrame(layout.offsets(), _OFFSETS_DDL)
-    joined = packed.join(F.broadcast(offsets), ["split", "bucket"])
+    joined = samples.join(F.broadcast(offsets), ["split", "bucket"])
     sample_id = F.col("first_id") + F.col("nth")
     place = F.floor((sample_id - F.col("first_of_split")) / F.lit(layout.shape.rows_per_file)).cast("int")
     placed = joined.select(
         sample_id.alias("sample_id"),
         "split",
-        "input_ids",
-        "doc_starts",
-        "doc_ids",
+        *columns,
         (F.col("first_file") + place).alias("_file"),
     )
     # A hash of the file number could put two files into one partition; the number itself cannot.
@@ -107,11 +107,10 @@ def numbered(packed: DataFrame, layout: Layout, spark: SparkSession) -> DataFram
 
 
 @contextmanager
-def row_groups_of(spark: SparkSession, rows: int, sequence_length: int) -> Iterator[None]:
+def row_groups_of(spark: SparkSession, rows: int, row_bytes: float) -> Iterator[None]:
     """Parquet files written inside the block close a row group after every `rows` rows."""
-    # int32 ids twice over: plain and dictionary-encoded pages are in memory at the same time. As much again for the
-    # ids of very short documents.
-    bytes_needed = 2 * 2 * 4 * rows * sequence_length + (16 << 20)
+    # Twice over: plain and dictionary-encoded pages are in memory at the same time. As much again for what varies.
+    bytes_needed = int(2 * 2 * rows * row_bytes) + (16 << 20)
     wanted = {_ROWS_SETTING: str(rows), _BYTES_SETTING: str(max(bytes_needed, _DEFAULT_BLOCK_BYTES))}
     with _settings(spark, wanted):
         yield

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -17,7 +18,7 @@ from sparkml.errors import TableError
 from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 from sparkml.frame.storage import filesystem_of, normalise
 from sparkml.frame.tables import DataFile
-from sparkml.stages.shard.sizes import FileShape
+from sparkml.encoding.sizes import FileShape
 
 _FACTS_DDL = (
     "path string, split string, first_id long, row_groups array<long>, bytes long, "
@@ -36,7 +37,6 @@ _FACTS_SCHEMA = pa.schema(
 )
 _READ_BYTES = 1 << 20
 _MOST_TASKS = 1 << 14  # a task a file, until starting tasks costs more than reading files
-_CONTENT_COLUMNS = ["sample_id", "input_ids", "doc_starts", "doc_ids"]
 
 
 @dataclass(frozen=True)
@@ -52,25 +52,30 @@ class FileFacts:
     content: str
 
 
-def read_facts(spark: SparkSession, files: Sequence[DataFile]) -> list[FileFacts]:
-    """Open every file in a Spark task; returns the facts in the order of the samples."""
+def read_facts(
+    spark: SparkSession, files: Sequence[DataFile], columns: Sequence[str]
+) -> list[FileFacts]:
+    """Open every file in a Spark task; returns the facts in the order of the samples. `columns` are their content."""
     if not files:
         return []
     n_tasks = min(len(files), _MOST_TASKS)
     paths = [(number % n_tasks, normalise(file.path)) for number, file in enumerate(files)]
     tasks = spark.createDataFrame(paths, "task int, path string").repartitionById(n_tasks, F.col("task"))
-    rows = tasks.mapInArrow(_open_files, _FACTS_DDL).collect()
+    rows = tasks.mapInArrow(_opening(tuple(columns)), _FACTS_DDL).collect()
     facts = [FileFacts(**{**row.asDict(), "row_groups": tuple(row["row_groups"])}) for row in rows]
     return sorted(facts, key=lambda file: file.first_id)
 
 
-def _open_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        facts = [file_facts(path) for path in batch.column("path").to_pylist()]
-        yield pa.RecordBatch.from_pylist([vars(fact) for fact in facts], schema=_FACTS_SCHEMA)
+def _opening(columns: tuple[str, ...]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def open_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            facts = [file_facts(path, columns) for path in batch.column("path").to_pylist()]
+            yield pa.RecordBatch.from_pylist([vars(fact) for fact in facts], schema=_FACTS_SCHEMA)
+
+    return open_files
 
 
-def file_facts(path: str) -> FileFacts:
+def file_facts(path: str, columns: Sequence[str]) -> FileFacts:
     """Footer, SHA-256 of the bytes, and SHA-256 of the samples of one Parquet file of one split."""
     filesystem, inner = filesystem_of(path)
     with filesystem.open_input_file(inner) as stream:
@@ -85,10 +90,10 @@ def file_facts(path: str) -> FileFacts:
         ids: list[int] = []
         splits: set[str] = set()
         for number in range(file.metadata.num_row_groups):
-            table = file.read_row_group(number, columns=["split", *_CONTENT_COLUMNS]).combine_chunks()
+            table = file.read_row_group(number, columns=["split", "sample_id", *columns]).combine_chunks()
             splits.update(table.column("split").unique().to_pylist())
             ids.append(table.column("sample_id")[0].as_py())
-            _update(content, table)
+            _update(content, table, ["sample_id", *columns])
     if len(splits) != 1:
         raise TableError(
             "a shard file must hold samples of one split",
@@ -100,16 +105,19 @@ def file_facts(path: str) -> FileFacts:
     )
 
 
-def _update(content: hashlib._Hash, table: pa.Table) -> None:
-    for name in _CONTENT_COLUMNS:
+def _update(content: hashlib._Hash, table: pa.Table, columns: Sequence[str]) -> None:
+    for name in columns:
         for chunk in table.column(name).chunks:
             values = chunk
             if isinstance(chunk, pa.ListArray):
-                lengths = chunk.value_lengths()
-                content.update(lengths.to_numpy().tobytes())
+                content.update(chunk.value_lengths().to_numpy().tobytes())
                 values = chunk.flatten()
             if pa.types.is_string(values.type):
                 content.update("\0".join(values.to_pylist()).encode())
+            elif pa.types.is_binary(values.type):
+                filled = values.fill_null(b"")
+                content.update(pc.binary_length(filled).to_numpy().tobytes())
+                content.update(b"".join(filled.to_pylist()))
             else:
                 content.update(values.to_numpy().tobytes())
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_ID_BYTES = 4  # a token id in memory, int32
+ID_BYTES = 4  # a token id in memory, int32
 # On disk (dictionary, zstd) a token takes 1.3 to 1.5 bytes of Parquet, the ids of its documents included: measured on
 # docstrings, vocabularies of 8,192 and 50,000, samples of 128 and 2,048 tokens.
-_DISK_BYTES = 1.5
+IDS_ON_DISK = 0.375  # of the bytes in memory
 # A row group is what a rank reads at once. Many for small data, so that every rank has several; a few megabytes for
 # large data, so that an object store is asked rarely; at most about a million, so that a manifest stays small.
 _SMALLEST_GROUP_BYTES = 64 << 10
@@ -30,19 +30,27 @@ class FileShape:
 
 
 def file_shape(
-    samples: int, sequence_length: int, *, rows_per_row_group: int | None, file_bytes: int
+    samples: int,
+    row_bytes: float,
+    *,
+    rows_per_row_group: int | None,
+    file_bytes: int,
+    on_disk: float = IDS_ON_DISK,
 ) -> FileShape:
-    """The shape for so many samples: row groups as asked for or as they suit, files of about `file_bytes` on disk."""
-    rows = rows_per_row_group or suitable_row_group(samples, sequence_length)
-    row_bytes = _DISK_BYTES * sequence_length
-    rows_per_file = max(file_bytes, samples * row_bytes / _MOST_FILES) / row_bytes
+    """The shape for so many samples: row groups as asked for or as they suit, files of about `file_bytes` on disk.
+
+    `row_bytes` is what a sample takes in memory, `on_disk` the part of it that is left on disk.
+    """
+    rows = rows_per_row_group or suitable_row_group(samples, row_bytes)
+    stored = max(on_disk * row_bytes, 1.0)
+    rows_per_file = max(file_bytes, samples * stored / _MOST_FILES) / stored
     return FileShape(rows, rows * min(max(int(rows_per_file / rows), 1), _MOST_GROUPS_PER_FILE))
 
 
-def suitable_row_group(samples: int, sequence_length: int) -> int:
+def suitable_row_group(samples: int, row_bytes: float) -> int:
     """Rows of a row group, a power of two: a few more documents leave it as it is."""
-    row_bytes = _ID_BYTES * sequence_length
-    total = samples * row_bytes
+    row = max(int(row_bytes), 1)
+    total = samples * row
     size = min(max(total // _USUAL_GROUPS, _SMALLEST_GROUP_BYTES), _USUAL_GROUP_BYTES)
-    rows = max(size, total // _MOST_GROUPS) // row_bytes
+    rows = max(size, total // _MOST_GROUPS) // row
     return 1 << max(rows.bit_length() - 1, 0)

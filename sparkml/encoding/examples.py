@@ -1,0 +1,105 @@
+"""Examples: the rows of a table with the columns that a task reads, under the task's names, and their split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkml.errors import InputError
+from sparkml.frame.splits import with_split
+from sparkml.tasks.task import Task
+
+_COUNTED_SCHEMA = "split string, label string, n long"
+
+
+class Columns(BaseModel):
+    """Which columns of a table a task's columns are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str = Field("text", description="The text, or the first of a pair")
+    text_b: str = Field("text_b", description="The second text of a pair, or the target text")
+    label: str = Field("label", description="The label; a|b for several; a number for regression")
+    tokens: str = Field("tokens", description="The words of a text")
+    tags: str = Field("tags", description="A tag a word")
+    media: str = Field("media", description="The bytes of an image or sound")
+
+
+def examples_of(
+    table: DataFrame,
+    task: type[Task[Any]],
+    columns: Columns,
+    *,
+    where: str,
+    labelled: bool = True,
+) -> DataFrame:
+    """`doc_id` and the columns that the task reads, under its names; InputError names a column that is missing."""
+    wanted = [name for name in task.reads if labelled or name not in task.target_columns]
+    named = {name: str(getattr(columns, name)) for name in wanted}
+    missing = sorted(column for column in ("doc_id", *named.values()) if column not in table.columns)
+    if missing:
+        raise InputError(
+            "the table lacks columns that the task reads",
+            where=where,
+            got=f"columns {', '.join(table.columns)}",
+            expected=", ".join(missing),
+            next_action="name them: columns.text=COLUMN, columns.label=COLUMN and so on",
+        )
+    optional = {
+        name: str(getattr(columns, name))
+        for name in task.may_read
+        if str(getattr(columns, name)) in table.columns
+    }
+    given = ["split"] if "split" in table.columns else []
+    chosen = [F.col(column).alias(name) for name, column in {**named, **optional}.items()]
+    return table.select("doc_id", *given, *chosen)
+
+
+def split_as_given(
+    examples: DataFrame, duplicates: DataFrame | None, validation_fraction: float, seed: int
+) -> DataFrame:
+    """`split` of every example: as the table says, else by a hash of its duplicate cluster."""
+    kept = examples.withColumnRenamed("split", "_given") if "split" in examples.columns else examples
+    hashed = with_split(kept, duplicates, validation_fraction, seed)
+    if "_given" not in kept.columns:
+        return hashed
+    return hashed.withColumn("split", F.coalesce("_given", "split")).drop("_given")
+
+
+def count_labels(
+    examples: DataFrame, task: type[Task[Any]], options: Any
+) -> dict[str, dict[str, int]]:
+    """How often each label stands in each split; the rows of a split under the empty name."""
+    rows = examples.mapInArrow(_counting(task.name, options), _COUNTED_SCHEMA)
+    counts: dict[str, dict[str, int]] = {}
+    for row in rows.groupBy("split", "label").agg(F.sum("n").alias("n")).collect():
+        counts.setdefault(row["split"], {})[row["label"]] = int(row["n"])
+    return counts
+
+
+def _counting(
+    name: str, options: Any
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    values: Mapping[str, Any] = options.model_dump(mode="json")
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from sparkml.tasks.task import task_class
+
+        task = task_class(name)
+        chosen = task.Options(**values)
+        found: dict[tuple[str, str], int] = {}
+        for batch in batches:
+            for split in batch.column("split").unique().to_pylist():
+                part = batch.filter(pa.compute.equal(batch.column("split"), split))
+                for label, n in {"": part.num_rows, **task.count(chosen, part)}.items():
+                    found[split, label] = found.get((split, label), 0) + n
+        rows = [{"split": split, "label": label, "n": n} for (split, label), n in found.items()]
+        schema = pa.schema([("split", pa.string()), ("label", pa.string()), ("n", pa.int64())])
+        yield pa.RecordBatch.from_pylist(rows, schema=schema)
+
+    return count

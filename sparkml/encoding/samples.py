@@ -1,0 +1,103 @@
+"""Writes samples, packed or encoded, and the manifests that pin them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+from sparkml.encoding.layout import Bucket, Layout, numbered, row_groups_of
+from sparkml.encoding.manifests import FileFacts, check_equal_groups, manifest_of, read_facts
+from sparkml.encoding.sizes import FileShape
+from sparkml.feed.manifest import Manifest
+from sparkml.frame.run import StageRun
+from sparkml.frame.schemas import MANIFESTS
+
+# What the rows carry beside the columns of the samples: their place, and the documents and tokens that they count.
+PLACE_COLUMNS = ("split", "bucket", "nth")
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """What is written where.
+
+    `columns` of the samples beside `sample_id` and `split`; `content` are those that make their identity. `bucket` and
+    `documents` are expressions that count a bucket's rows: documents (each once) and tokens.
+    """
+
+    target: str
+    manifests: str
+    splits: tuple[str, ...]
+    columns: tuple[str, ...]
+    content: tuple[str, ...]
+    documents: str
+    tokens: str
+    tokenizer_hash: str
+    sequence_length: int
+
+
+@dataclass(frozen=True)
+class WrittenSamples:
+    """Where every sample lies, the facts of the files, and the manifests by split."""
+
+    layout: Layout
+    facts: list[FileFacts]
+    manifests: Mapping[str, Manifest]
+
+
+def write_samples(
+    job: StageRun,
+    rows: DataFrame,
+    spec: SampleSpec,
+    shape_of: Callable[[int, float], FileShape],
+    row_bytes: Callable[[DataFrame], float] | float,
+) -> WrittenSamples:
+    """Number the rows (`split`, `bucket`, `nth` and the spec's columns) and write table and manifests.
+
+    `shape_of` says from the number of samples and their bytes in memory how large row groups and files are.
+    """
+    counts = rows.groupBy("split", "bucket").agg(
+        F.count(F.lit(1)).alias("samples"),
+        F.sum(spec.documents).alias("documents"),
+        F.sum(spec.tokens).alias("tokens"),
+    )
+    buckets = [Bucket(**row.asDict()) for row in counts.collect()]  # at most a row a bucket and split
+    width = row_bytes if isinstance(row_bytes, float) else row_bytes(rows)
+    shape = shape_of(sum(bucket.samples for bucket in buckets), width)
+    layout = Layout.of(buckets, spec.splits, shape)
+    with row_groups_of(job.spark, shape.rows_per_row_group, width):
+        samples = numbered(rows, layout, spec.columns, job.spark)
+        written = job.overwrite(samples, spec.target, options={"compression": "zstd"})
+    facts = read_facts(job.spark, job.tables.data_files(spec.target, written.version), spec.content)
+    check_equal_groups(facts, shape)
+    manifests = {
+        split: manifest_of(
+            split,
+            facts,
+            table=spec.target,
+            version=written.version,
+            tokenizer_hash=spec.tokenizer_hash,
+            sequence_length=spec.sequence_length,
+            seed=job.seed,
+        )
+        for split in spec.splits
+    }
+    # Equal samples have equal ids: their row then names the files that hold them now.
+    records = [manifest.to_record() for manifest in manifests.values()]
+    job.put_rows(spec.manifests, records, "manifest_id", MANIFESTS)
+    return WrittenSamples(layout, facts, manifests)
+
+
+def kept_on_disk(rows: DataFrame) -> DataFrame:
+    """Rows that are computed once: numbering needs the size of every bucket before a sample is written."""
+    return rows.persist(StorageLevel.DISK_ONLY)
+
+
+def bytes_of(rows: DataFrame, columns: Sequence[str]) -> float:
+    """The mean bytes of binary columns of a row, and at least one."""
+    total = sum((F.coalesce(F.octet_length(name), F.lit(0)) for name in columns), F.lit(0))
+    row = rows.agg(F.avg(total).alias("mean")).collect()[0]
+    return max(float(row["mean"] or 0.0), 1.0)

@@ -1,0 +1,109 @@
+"""The network of a task: transformers' own head, or the mean over the tokens with a layer of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sparkml.errors import InputError
+from sparkml.models.adapt import Adapted, load_adapter, read_base, save_adapter
+from sparkml.models.folder import CONFIG_FILE, read_json, write_json
+from sparkml.models.networks import NetworkSpec, check_model, kept_config, load_network, quiet
+
+HEAD_FILE = "head.safetensors"
+ADAPTER_FILE = "adapter_config.json"
+
+
+class MeanPooled(nn.Module):
+    """A linear layer on the mean of an encoder's token vectors: many encoders never learnt a vector for a text.
+
+    `backbone` is what AutoModel loads; the layer lies beside it in `head.safetensors`.
+    """
+
+    base_model_prefix = "backbone"
+
+    def __init__(self, backbone: nn.Module, n_outputs: int, seed: int) -> None:
+        super().__init__()
+        config: Any = backbone.config
+        self.backbone = backbone
+        self.config = config
+        self.dropout = nn.Dropout(float(getattr(config, "hidden_dropout_prob", None) or 0.0))
+        self.classifier = nn.Linear(config.hidden_size, n_outputs)
+        generator = torch.Generator().manual_seed(seed)
+        deviation = float(getattr(config, "initializer_range", 0.02))
+        with torch.no_grad():
+            self.classifier.weight.normal_(0.0, deviation, generator=generator)
+            self.classifier.bias.zero_()
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The encoder, by transformers' name."""
+        return self.backbone
+
+    def forward(self, **inputs: Tensor) -> SimpleNamespace:
+        """As transformers' classifiers: `logits` [rows, outputs] from `input_ids`, `attention_mask` and the rest."""
+        hidden: Tensor = self.backbone(**inputs)[0]
+        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return SimpleNamespace(logits=self.classifier(self.dropout(pooled)))
+
+
+def build_network(
+    spec: NetworkSpec, folder: str | Path, *, seed: int, random: bool = False
+) -> tuple[nn.Module, frozenset[str]]:
+    """The network of a task from a model directory, and the names of the parameters that are new in it."""
+    loaded = load_network(
+        folder, spec.head, labels=spec.labels, settings=spec.settings, seed=seed, random=random
+    )
+    if spec.pooling != "mean":
+        return loaded.network, loaded.new_modules
+    network = MeanPooled(loaded.network, max(len(spec.labels), 1), seed)
+    head = Path(folder) / HEAD_FILE
+    ours = {f"classifier.{name}" for name in ("weight", "bias")}
+    if head.is_file() and not random and _fits(network, state := load_file(head)):
+        network.classifier.load_state_dict(state)
+        ours = set()
+    return network.train(), frozenset(f"backbone.{name}" for name in loaded.new_modules) | ours
+
+
+def load_trained(spec: NetworkSpec, folder: str | Path) -> nn.Module:
+    """The network of a model directory that a training has written, in eval mode; InputError where a part is missing."""
+    path = Path(folder)
+    if (path / ADAPTER_FILE).is_file():
+        base, _ = read_base(path)
+        network, _ = build_network(spec, base, seed=0)
+        return load_adapter(network, path).eval()
+    network, new = build_network(spec, check_model(path), seed=0)
+    if new:
+        raise InputError(
+            "the model directory lacks weights of its task's network",
+            where=str(path),
+            got=f"missing: {', '.join(sorted(new)[:3])} ({len(new)} in all)",
+            next_action="write the model again by the step that made it",
+        )
+    return network.eval()
+
+
+def save_network(adapted: Adapted, spec: NetworkSpec, folder: Path, *, merge: bool, base: str) -> None:
+    """Write config.json and the weights; where they are not merged, the adaptation with the name of its base."""
+    if not merge:
+        save_adapter(adapted, folder, base=base)
+        return
+    network: Any = adapted.merged()
+    if isinstance(network, MeanPooled):
+        state = network.classifier.state_dict()
+        save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / HEAD_FILE)
+        network = network.backbone
+    with quiet():
+        network.save_pretrained(folder)
+    write_json(folder / CONFIG_FILE, kept_config(read_json(folder / CONFIG_FILE)))
+
+
+def _fits(network: MeanPooled, state: dict[str, Tensor]) -> bool:
+    wanted = network.classifier.state_dict()
+    return state.keys() == wanted.keys() and all(state[name].shape == wanted[name].shape for name in wanted)

@@ -1,0 +1,96 @@
+"""A training that Spark hosts: ranks in a barrier stage, progress on the terminal, the network below the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sparkml.distributed.hub import StepDone
+from sparkml.distributed.launcher import launch
+from sparkml.feed.manifest import Manifest
+from sparkml.feed.manifest_file import write_manifest
+from sparkml.feed.plan import epoch_plan
+from sparkml.frame import storage
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import StageConfig
+from sparkml.log import get_logger
+from sparkml.models.adapt.settings import AdaptSettings
+from sparkml.training.curves import own_store
+from sparkml.training.rank import train_rank
+from sparkml.training.settings import RESULT, LoopSettings, RankSettings, Start, TrainingJob
+
+_log = get_logger(__name__)
+
+
+class TrainingConfig(LoopSettings, RankSettings, StageConfig):
+    """The settings that every stage which trains has."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it: the folder with the network, where the answers lie, and what was measured."""
+
+    result: str
+    run_folder: str
+    metrics: dict[str, float]
+
+
+def run_training(
+    job: StageRun,
+    config: TrainingConfig,
+    *,
+    model_id: str,
+    task: Mapping[str, Any],
+    start: Start,
+    train: Manifest,
+    validation: Manifest,
+    adapt: AdaptSettings | None = None,
+) -> Trained:
+    """Train on ranks to the end.
+
+    The run folder is named by the model's version and the fingerprint of the work: a run that was killed goes on from
+    its last checkpoint when the same command is repeated; a forced repeat of finished work starts anew.
+    """
+    rows = -(-config.batch_size // config.ranks)
+    # A plan that cannot be made is an error here, before any rank has started.
+    epoch_plan(train, epoch=0, seed=job.seed, world_size=config.ranks, micro_batch=rows)
+    name = f"{model_id}-v{job.next_version(model_id)}"
+    manifests = storage.join(job.artifacts, "manifests")
+    training = TrainingJob(
+        task=dict(task),
+        start=start,
+        adapt=adapt or AdaptSettings(),
+        loop=LoopSettings(**config.model_dump(include=set(LoopSettings.model_fields))),
+        seed=job.seed,
+        train_manifest=write_manifest(train, manifests),
+        validation_manifest=write_manifest(validation, manifests),
+        reader=config.reader,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        keep_checkpoints=config.keep_checkpoints,
+        run_folder=storage.join(job.artifacts, "checkpoints", f"{name}-{job.fingerprint}"),
+        run_name=name,
+        tensorboard_folder=storage.join(job.artifacts, "tensorboard", name),
+        mlflow_uri=config.mlflow_uri,
+        mlflow_store="" if config.mlflow_uri else _mlflow_store(job),
+    )
+    with job.progress.task(job.step, total=None, unit="steps") as shown:
+
+        def show(step: StepDone) -> None:
+            loss, rate = step.values["train_loss"], step.values["tokens_per_second"]
+            shown.update(step.step, total=step.total, note=f"loss {loss:.3f}, {rate:,.0f} tokens/s")
+
+        done = launch(job.spark, train_rank, training.to_payload(), config.launch_options(), on_progress=show)
+    metrics = {**done.results[0], "ranks": float(config.ranks), "attempts": float(done.attempts)}
+    return Trained(storage.join(training.run_folder, RESULT), training.run_folder, metrics)
+
+
+def _mlflow_store(job: StageRun) -> str:
+    store = own_store(job.artifacts)
+    if not store:
+        _log.warning(
+            "no MLflow curves: MLflow cannot use a store below a folder named `artifacts` (%s); "
+            "choose another artifacts= or give mlflow_uri",
+            job.artifacts,
+        )
+    return store
