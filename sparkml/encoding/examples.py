@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
 from sparkml.frame.splits import with_split
+from sparkml.tasks.evaluating import SLICE_COLUMNS
 from sparkml.tasks.task import Task
 
 _COUNTED_SCHEMA = "split string, label string, n long"
@@ -55,7 +56,7 @@ def examples_of(
         for name in task.may_read
         if str(getattr(columns, name)) in table.columns
     }
-    given = ["split"] if "split" in table.columns else []
+    given = [name for name in ("split", *SLICE_COLUMNS) if name in table.columns and name not in named]
     chosen = [F.col(column).alias(name) for name, column in {**named, **optional}.items()]
     return table.select("doc_id", *given, *chosen)
 

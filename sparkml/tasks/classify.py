@@ -216,7 +216,7 @@ class Classify(Task[ClassifyOptions]):
         from torch.nn import functional as F
 
         if self.options.several:
-            return logits.sigmoid() > self.options.threshold
+            return logits.sigmoid() >= self.options.threshold
         return F.one_hot(logits.argmax(dim=1), len(self.targets.labels)).bool()
 
     def values(self, sums: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -238,32 +238,74 @@ class Classify(Task[ClassifyOptions]):
         probabilities = logits.sigmoid() if self.options.several else logits.softmax(dim=1)
         return list(probabilities.cpu().numpy())
 
-    def answer(self, example: Mapping[str, Any], windows: Rows, outputs: Sequence[npt.NDArray[Any]]) -> Answer:
-        """The mean over the windows, weighted by their tokens; labels by falling probability."""
-        tokens = np.asarray(windows["n_tokens"], np.float64)
-        probabilities = np.average(np.stack(outputs), axis=0, weights=tokens)
-        if not np.isfinite(probabilities).all():
-            return Answer(error="the model's scores are not finite", n_tokens=int(tokens.sum()))
-        order = np.argsort(-probabilities, kind="stable")  # of equal scores the first label comes first
-        ranked = [(self.targets.labels[number], float(probabilities[number])) for number in order]
-        named = [label for label, score in ranked if score > self.options.threshold] if self.options.several else []
-        prediction = SEVERAL.join(sorted(named)) if self.options.several else ranked[0][0]
-        return Answer(prediction, ranked[0][1], ranked, n_tokens=int(tokens.sum()))
+    def combine(self, windows: Rows, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """The mean over the windows, weighted by their tokens."""
+        if len(outputs) == 1:
+            return outputs[0]
+        return np.average(np.stack(outputs), axis=0, weights=windows["n_tokens"]).astype(np.float32)
 
-    def evaluate(self, examples: pa.Table, answers: Sequence[Answer], seed: int) -> Evaluation | None:
+    def answer(self, example: Mapping[str, Any], output: npt.NDArray[Any]) -> Answer:
+        """Labels by falling probability."""
+        if not np.isfinite(output).all():
+            return Answer(error="the model's scores are not finite")
+        order = np.argsort(-output, kind="stable")  # of equal scores the first label comes first
+        ranked = [(self.targets.labels[number], float(output[number])) for number in order]
+        if not self.options.several:
+            return Answer(ranked[0][0], ranked[0][1], ranked)
+        named = sorted(label for label, score in ranked if score >= self.options.threshold)
+        return Answer(SEVERAL.join(named), ranked[0][1], ranked)
+
+    def evaluate(
+        self, examples: pa.Table, outputs: Sequence[npt.NDArray[Any]], seed: int
+    ) -> Evaluation | None:
         """Precision, recall and F1 by label, averages, confusion, calibration, intervals, worst mistakes."""
-        from sparkml.tasks.evaluating import evaluate_classes
+        from sparkml.measures.label_evaluation import evaluate_labels
+        from sparkml.measures.multilabel_evaluation import evaluate_multilabel
+        from sparkml.tasks.evaluating import settings_of, slices_of
 
-        return evaluate_classes(self.targets.labels, examples, answers, seed, several=self.options.several)
+        ids = examples.column("doc_id").to_pylist()
+        shared: dict[str, Any] = {"slices": slices_of(examples), "settings": settings_of(seed)}
+        probabilities = np.stack(outputs)
+        if self.options.several:
+            gold = self._gold_sets(examples)
+            return evaluate_multilabel(
+                gold, probabilities, self.targets.labels, ids, threshold=self.options.threshold, **shared
+            )
+        return evaluate_labels(self._gold(examples), probabilities, self.targets.labels, ids, **shared)
 
     def baseline(self, train: pa.Table, held_out: pa.Table, seed: int) -> Evaluation | None:
         """TF-IDF of words and pairs of words with logistic regression."""
-        from sparkml.tasks.baselines import text_baseline
+        from sparkml.tasks.baselines import joined_texts, linear_classes, linear_sets, text_features
 
-        answers = text_baseline(
-            self.targets.labels, train, held_out, self.text_columns, several=self.options.several, seed=seed
-        )
-        return self.evaluate(held_out, answers, seed)
+        train = self._known(train)
+        texts = (joined_texts(train, self.text_columns), joined_texts(held_out, self.text_columns))
+        if not texts[0]:
+            return None
+        train_x, held_x = text_features(*texts)
+        if self.options.several:
+            found = linear_sets(train_x, self._gold_sets(train), held_x, seed)
+        else:
+            found = linear_classes(train_x, self._gold(train), held_x, len(self.targets.labels), seed)
+        return self.evaluate(held_out, list(found), seed)
+
+    def _known(self, examples: pa.Table) -> pa.Table:
+        """The examples whose label is learnt."""
+        several = self.options.several
+        names = [labels_of(label, several=several) for label in examples.column("label").to_pylist()]
+        known = [any(name in self._index for name in row) or (several and not row) for row in names]
+        return examples.filter(pa.array(known))
+
+    def _gold(self, examples: pa.Table) -> npt.NDArray[np.int64]:
+        labels = examples.column("label").to_pylist()
+        return np.fromiter((self._index[label.strip()] for label in labels), np.int64, len(labels))
+
+    def _gold_sets(self, examples: pa.Table) -> npt.NDArray[np.bool_]:
+        gold = np.zeros((examples.num_rows, len(self.targets.labels)), np.bool_)
+        for row, label in enumerate(examples.column("label").to_pylist()):
+            for name in labels_of(label, several=True):
+                if name in self._index:
+                    gold[row, self._index[name]] = True
+        return gold
 
 
 def labels_of(label: str | None, *, several: bool) -> list[str]:

@@ -200,18 +200,24 @@ class Task(ABC, Generic[OptionsT]):
         """What the network says of each sample of a batch, as one array a sample."""
         raise ConfigError(f"task {self.name} has no answers: its model is something to start from")
 
-    def answer(self, example: Mapping[str, Any], windows: Rows, outputs: Sequence[npt.NDArray[Any]]) -> Answer:
-        """The answer to one example from the outputs of its windows."""
+    def combine(self, windows: Rows, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """What the network says of one example, from the outputs of its windows (`window` and `n_tokens`)."""
+        return outputs[0]
+
+    def answer(self, example: Mapping[str, Any], output: npt.NDArray[Any]) -> Answer:
+        """The answer to an example, in the columns of `scores`."""
         raise ConfigError(f"task {self.name} has no answers: its model is something to start from")
 
-    # Answers to figures.
+    # Outputs to figures.
 
-    def evaluate(self, examples: pa.Table, answers: Sequence[Answer], seed: int) -> Evaluation | None:
-        """Figures over labelled examples; None where only the loss is a figure."""
+    def evaluate(
+        self, examples: pa.Table, outputs: Sequence[npt.NDArray[Any]], seed: int
+    ) -> Evaluation | None:
+        """Figures over labelled examples and what the network says of each; None where only the loss is a figure."""
         return None
 
     def baseline(self, train: pa.Table, held_out: pa.Table, seed: int) -> Evaluation | None:
-        """The simple model to beat, trained and measured on the same examples."""
+        """The simple model to beat, trained and measured on the same examples; None where there is none."""
         return None
 
 

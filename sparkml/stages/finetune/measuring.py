@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
@@ -18,7 +20,7 @@ from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.measures.evaluation import Evaluation
 from sparkml.models.folder import write_json
-from sparkml.tasks.task import Answer, Task
+from sparkml.tasks.task import Task
 from sparkml.training.hosted import Trained
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Figures:
         from sparkml.models.directory import EVALUATION_FILE
 
         if self.evaluations:
-            found = {name: evaluation.to_json() for name, evaluation in self.evaluations.items()}
+            found = {name: json.loads(evaluation.to_json()) for name, evaluation in self.evaluations.items()}
             write_json(folder / EVALUATION_FILE, found)
 
 
@@ -62,10 +64,10 @@ def measure(
     """Evaluate on the held-out examples and write `evaluations`; nothing where the task has no answers."""
     if not task.has_answers:
         return Figures({})
-    ids, answers = _answers(job, config.samples, task, trained, config.measured_rows)
+    ids, outputs = _outputs(job, config.samples, task, trained, config.measured_rows)
     held_out = _judged(job, examples, config, ids)
     place = pc.index_in(held_out.column("doc_id"), pa.array(ids, pa.string())).to_pylist()
-    found = task.evaluate(held_out, [answers[number] for number in place], job.seed)
+    found = task.evaluate(held_out, [outputs[number] for number in place], job.seed)
     evaluations = {} if found is None else {MODEL: found}
     if config.baseline and found is not None:
         simple = task.baseline(_training(examples, config), held_out, job.seed)
@@ -74,24 +76,24 @@ def measure(
     return Figures(evaluations)
 
 
-def _answers(
+def _outputs(
     job: StageRun, samples: str, task: Task[Any], trained: Trained, limit: int
-) -> tuple[list[str], list[Answer]]:
-    """The held-out documents in order of their first sample, and the answer to each from all of its windows."""
+) -> tuple[list[str], list[npt.NDArray[Any]]]:
+    """The held-out documents in order of their first sample, and what the network says of each."""
     from sparkml.training.run import read_answers
 
-    outputs = read_answers(trained.run_folder)
+    answered = read_answers(trained.run_folder)
     table = job.tables.log(samples).read(job.outputs[samples])
     table = table.select(["sample_id", "split", "doc_id", "window", "n_tokens"])
     table = table.filter(pc.equal(table.column("split"), VALIDATION)).sort_by("sample_id")
-    if table.num_rows != outputs.num_rows:
+    if table.num_rows != answered.num_rows:
         raise AccountingError(
             "the ranks did not answer every held-out sample once",
-            got=f"{outputs.num_rows} answers",
+            got=f"{answered.num_rows} answers",
             expected=f"{table.num_rows}",
         )
     ids: list[str] = []
-    answers: list[Answer] = []
+    outputs: list[npt.NDArray[Any]] = []
     for doc_id, start, stop in _runs(table.column("doc_id").to_pylist()):
         if len(ids) == limit:
             break
@@ -100,14 +102,14 @@ def _answers(
         arrays = [
             np.frombuffer(output, dtype)
             for output, dtype in zip(
-                outputs.column("output").slice(start, stop - start).to_pylist(),
-                outputs.column("dtype").slice(start, stop - start).to_pylist(),
+                answered.column("output").slice(start, stop - start).to_pylist(),
+                answered.column("dtype").slice(start, stop - start).to_pylist(),
                 strict=True,
             )
         ]
         ids.append(doc_id)
-        answers.append(task.answer({"doc_id": doc_id}, windows, arrays))
-    return ids, answers
+        outputs.append(task.combine(windows, arrays))
+    return ids, outputs
 
 
 def _runs(values: list[str]) -> Iterator[tuple[str, int, int]]:

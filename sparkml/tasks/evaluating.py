@@ -1,0 +1,33 @@
+"""From a task's outputs to figures: which columns of the examples are slices, and how an evaluation is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sparkml.measures.evaluation import Settings
+from sparkml.measures.slices import Columns, length_buckets
+
+# Columns that an examples table may have for this alone.
+SLICE_COLUMNS = ("lang", "source", "dataset")
+_RESAMPLES = 1000
+
+
+def settings_of(seed: int) -> Settings:
+    """Intervals from 1,000 resamples, drawn from the seed."""
+    return Settings(resamples=_RESAMPLES, seed=seed)
+
+
+def slices_of(examples: pa.Table, text: str = "text") -> Columns:
+    """Slices by length of the text, and by the language and source where the table has them."""
+    found: dict[str, Sequence[object]] = {}
+    if text in examples.column_names:
+        lengths = pc.fill_null(pc.utf8_length(examples.column(text)), 0).to_numpy()
+        found["length"] = length_buckets(lengths.astype(np.int64))
+    for name in SLICE_COLUMNS:
+        if name in examples.column_names:
+            found[name] = examples.column(name).to_pylist()
+    return found  # type: ignore[return-value]  # strings and nulls, as the slices take them
