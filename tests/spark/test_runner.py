@@ -182,7 +182,7 @@ def test_lost_rows_fail_the_run_and_nobody_reads_what_it_wrote(spark: SparkSessi
         run(spark, lake, step(lose=1))
     ledger = runner(spark, lake, step()).ledger
     assert ledger.runs()[-1].status == "failed"
-    with pytest.raises(TableError, match="no table `doubled`"):
+    with pytest.raises(TableError, match="no successful run has left a table `doubled`"):
         run(spark, lake, step("again", source="doubled", target="next"))
 
 

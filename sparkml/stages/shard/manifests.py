@@ -114,7 +114,8 @@ def _update(content: hashlib._Hash, table: pa.Table) -> None:
 def check_equal_groups(facts: Sequence[FileFacts], shape: FileShape) -> None:
     """Raise TableError unless only the last file of each split, and its last row group, are short.
 
-    Ranks read whole row groups: unequal ones give ranks unequal steps, and an allreduce then waits forever.
+    Readers that deal out whole row groups, as Petastorm's own sharding does, give ranks unequal steps where groups are
+    unequal, and an allreduce then waits forever.
     """
     rows_per_row_group, rows_per_file = shape.rows_per_row_group, shape.rows_per_file
     for split in dict.fromkeys(file.split for file in facts):
