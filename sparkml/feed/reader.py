@@ -28,7 +28,7 @@ class Reader(Protocol):
     def read(self, groups: Iterable[RowGroup]) -> Iterator[TokenIds]:
         """The rows of each group, int32 [rows, sequence_length], in the order of `groups`.
 
-        Raises InputError where a file is missing or holds something else than the manifest says.
+        Raises InputError where a file is missing or holds something other than the manifest says.
         """
         ...
 

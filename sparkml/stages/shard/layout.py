@@ -14,7 +14,7 @@ from sparkml.stages.shard.sizes import FileShape
 # Parquet closes a row group at this many rows. Delta drops unknown write options but hands the session's
 # Hadoop settings to the Parquet writer, so it has to be a setting of the session.
 _ROWS_SETTING = "parquet.block.row.count.limit"
-# Parquet also closes a row group at this many bytes, wherever that is: it must never come first.
+# Parquet also closes a row group at this many bytes: this limit must never be reached first.
 _BYTES_SETTING = "parquet.block.size"
 _DEFAULT_BLOCK_BYTES = 128 << 20
 _OFFSETS_DDL = "split string, bucket int, first_id long, first_of_split long, first_file int"
@@ -88,7 +88,7 @@ class Layout:
 
 
 def numbered(packed: DataFrame, layout: Layout, spark: SparkSession) -> DataFrame:
-    """Packed samples with `sample_id`, one partition a file, in the order of the ids."""
+    """Packed samples with `sample_id`, one partition per file, in the order of the ids."""
     offsets = spark.createDataFrame(layout.offsets(), _OFFSETS_DDL)
     joined = packed.join(F.broadcast(offsets), ["split", "bucket"])
     sample_id = F.col("first_id") + F.col("nth")
@@ -109,8 +109,8 @@ def numbered(packed: DataFrame, layout: Layout, spark: SparkSession) -> DataFram
 @contextmanager
 def row_groups_of(spark: SparkSession, rows: int, sequence_length: int) -> Iterator[None]:
     """Parquet files written inside the block close a row group after every `rows` rows."""
-    # int32 ids twice over: plain and dictionary-encoded pages are in memory at the same time. As much again for the
-    # ids of very short documents.
+    # int32 ids twice: plain and dictionary-encoded pages are in memory at the same time. As much again for the ids of
+    # very short documents.
     bytes_needed = 2 * 2 * 4 * rows * sequence_length + (16 << 20)
     wanted = {_ROWS_SETTING: str(rows), _BYTES_SETTING: str(max(bytes_needed, _DEFAULT_BLOCK_BYTES))}
     with _settings(spark, wanted):

@@ -35,10 +35,6 @@ SAMPLE_SCHEMA = pa.schema(
         ("n_tokens", pa.int32()),
     ]
 )
-SAMPLE_DDL = (
-    "split string, bucket int, nth int, input_ids array<int>, doc_starts array<int>, doc_ids array<string>, "
-    "n_documents int, n_tokens int"
-)
 
 
 @dataclass(frozen=True)

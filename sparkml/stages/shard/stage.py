@@ -1,6 +1,6 @@
-"""Shard: kept documents -> tokenizer, packed samples in equal row groups, one manifest a split.
+"""Shard: kept documents -> tokenizer, packed samples in equal row groups, one manifest per split.
 
-A document's bucket and its place in it are hashes of its id, and each bucket of a split is packed on its own:
+A document's bucket and its place in the bucket are hashes of its id, and each bucket of a split is packed on its own:
 the samples depend on neither the order nor the partitions of the rows.
 """
 
@@ -16,7 +16,7 @@ from pyspark.storagelevel import StorageLevel
 
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import MANIFESTS
+from sparkml.frame.schemas import MANIFESTS, spark_schema
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Writes
@@ -25,7 +25,7 @@ from sparkml.log import get_logger
 from sparkml.models.tokenizer import SPECIAL_TOKENS
 from sparkml.stages.shard.layout import Bucket, Layout, numbered, row_groups_of
 from sparkml.stages.shard.manifests import FileFacts, check_equal_groups, manifest_of, read_facts
-from sparkml.stages.shard.pack import SAMPLE_DDL, packing
+from sparkml.stages.shard.pack import SAMPLE_SCHEMA, packing
 from sparkml.stages.shard.sizes import file_shape
 from sparkml.stages.shard.vocabulary import (
     SAMPLE_CHARACTERS_PER_DOCUMENT,
@@ -47,7 +47,7 @@ class ShardConfig(StageConfig):
     source: Reads = Field("kept", description="Documents to pack")
     duplicates: Reads = Field("duplicates", description="Their duplicates: a cluster stays in one split")
     target: Writes = Field("samples", description="Packed samples")
-    manifests: Shares = Field("manifests", description="One row a split: files, row groups, version")
+    manifests: Shares = Field("manifests", description="One row per split: files, row groups, version")
     rejects: Shares = Field("rejects", description="Documents without a token")
     vocabulary_size: int = Field(
         8192, ge=len(SPECIAL_TOKENS) + _BYTE_TOKENS, le=1 << 20, description="Tokens of the tokenizer at most"
@@ -70,15 +70,14 @@ class ShardConfig(StageConfig):
 class SourceSize:
     """What there is to pack."""
 
-    documents: int
     bytes: int
-    train_sample_bytes: int  # of the train split, each document cut as for the tokenizer's sample
+    train_sample_bytes: int  # of the train split, with each document cut as for the tokenizer's sample
 
 
 def transform(
     documents: DataFrame, tokenizer_json: str, *, n_buckets: int, sequence_length: int, seed: int
 ) -> DataFrame:
-    """Documents with `split` -> packed samples, numbered within their bucket (`SAMPLE_DDL`)."""
+    """Documents with `split` -> packed samples, numbered within their bucket (`SAMPLE_SCHEMA`)."""
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = documents.select(
         "split",
@@ -90,7 +89,7 @@ def transform(
     # A bucket is a task; hashing the bucket number again would leave some tasks empty and double others.
     grouped = keyed.repartitionById(n_buckets, F.col("bucket"))
     ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
-    return ordered.mapInArrow(packing(tokenizer_json, sequence_length), SAMPLE_DDL)
+    return ordered.mapInArrow(packing(tokenizer_json, sequence_length), spark_schema(SAMPLE_SCHEMA))
 
 
 def is_empty() -> Column:
@@ -154,11 +153,10 @@ def source_size(documents: DataFrame) -> SourceSize:
     """One pass that also says how large a part the tokenizer's sample is."""
     head = F.octet_length(F.substring("text", 1, SAMPLE_CHARACTERS_PER_DOCUMENT))
     row = documents.agg(
-        F.count(F.lit(1)).alias("documents"),
         F.coalesce(F.sum(F.octet_length("text")), F.lit(0)).alias("bytes"),
         F.coalesce(F.sum(F.when(F.col("split") == TRAIN, head)), F.lit(0)).alias("train"),
     ).collect()[0]
-    return SourceSize(row["documents"], row["bytes"], row["train"])
+    return SourceSize(row["bytes"], row["train"])
 
 
 def suitable_buckets(size: SourceSize) -> int:
@@ -248,7 +246,7 @@ def trace(traced: TracedRun) -> list[Station]:
 
 
 def sections() -> tuple[object, ...]:
-    """What the report says of packed samples."""
+    """What the report says about packed samples."""
     from sparkml.report.samples import SAMPLES
 
     return (SAMPLES,)

@@ -23,7 +23,7 @@ from sparkml.models.tokenizer import CLS_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID
 _log = get_logger(__name__)
 # Longer merges are rulers ("======"), base64 and minified code: they would use up the vocabulary.
 _MAX_TOKEN_BYTES = 32
-# A pair seen once is no pattern.
+# A pair seen once is not a pattern.
 _MIN_FREQUENCY = 2
 # One enormous document must not be the whole sample.
 SAMPLE_CHARACTERS_PER_DOCUMENT = 65_536
