@@ -4,7 +4,7 @@
 
     lake = sparkml.open_lake("lake")                     # a folder, a URI or catalog.schema; needs no JVM
     lake.tables()                                        # ["bronze", "clean", ...]
-    lake.read("scores").num_rows                         # an Arrow table, as succeeded runs left it
+    lake.read("scores").num_rows                         # an Arrow table, as successful runs left it
     lake.runs(), lake.models()                           # the ledger and the registry
     lake.trace("scores", doc_id)                         # back to the source
     lake.spark("kept")                                   # the same as a Spark DataFrame

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Lake:
-    """The tables, runs and models of a lake, as succeeded runs have left them."""
+    """The tables, runs and models of a lake, as successful runs have left them."""
 
     def __init__(self, location: str, spark: SparkSession | None = None) -> None:
         self.location = location if storage.is_catalog(location) else storage.normalise(location)
@@ -42,7 +42,7 @@ class Lake:
         return [name for name in names if storage.exists(storage.join(self.location, name, "_delta_log"))]
 
     def read(self, table: str, version: int | None = None) -> pa.Table:
-        """A table in Arrow: for tables that fit this process. TableError where no succeeded run has left it."""
+        """A table in Arrow: for tables that fit this process. TableError where no successful run has left it."""
         return self._tables.log(table).read(self._version(table) if version is None else version)
 
     def spark(self, table: str, version: int | None = None) -> DataFrame:
@@ -54,7 +54,7 @@ class Lake:
         return self._ledger.runs()
 
     def models(self) -> list[ModelRecord]:
-        """Every model version that a succeeded run made."""
+        """Every model version that a successful run made."""
         return Registry(self._tables, self._ledger).models()
 
     def model(self, model: str) -> ModelRecord:
@@ -62,14 +62,14 @@ class Lake:
         return Registry(self._tables, self._ledger).require(model)
 
     def trace(self, table: str, doc_id: str) -> list[Station]:
-        """From a row back over models, decisions and versions to its source."""
+        """From a row back over models, decisions and versions to the source of its document."""
         return trace(self._tables, self._ledger, table, doc_id)
 
     def _version(self, table: str) -> int:
         version = self._tables.published(table, self._ledger.unfinished())
         if version is None:
             raise TableError(
-                f"there is no table `{table}` that a run which succeeded has left",
+                f"no successful run has left a table `{table}`",
                 where=storage.redacted(self.location),
                 expected=", ".join(self.tables()),
             )
@@ -97,7 +97,7 @@ def run_pipeline(
 ) -> list[StepOutcome]:
     """Run a pipeline (a name, or a YAML file) as `sparkml run-all` does; `overrides` are its `key=value` words.
 
-    A session that runs already is used and left running. Errors are raised as they are.
+    A session that is already running is used and left running. Errors are not caught.
     """
     from sparkml.frame.session import Session
 

@@ -1,4 +1,4 @@
-"""The Databricks job of a pipeline: one task a step, derived from what the steps read and write."""
+"""The Databricks job of a pipeline: one task per step, derived from what the steps read and write."""
 
 from __future__ import annotations
 

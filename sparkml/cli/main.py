@@ -183,7 +183,7 @@ def report(
 
 @app.command(epilog=EPILOG)
 def bundle(pipeline: PipelineName = DEFAULT_PIPELINE, conf_dir: ConfDir = None) -> None:
-    """Print the Databricks job of a pipeline: a task a step, each after those whose outputs it takes."""
+    """Print the Databricks job of a pipeline: one task per step, each after those whose outputs it takes."""
     print(job_yaml(Asked("databricks", pipeline, (), conf_dir).load(known=everything_is_there)), end="")
 
 
@@ -198,7 +198,7 @@ def _root(
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says of the configuration."""
+    """What the command line says about the configuration."""
 
     env: str
     pipeline: str
@@ -206,7 +206,7 @@ class Asked:
     conf_dir: str | None
 
     def load(self, known: Callable[[str], Callable[[str], bool]] | None = None) -> ProjectConfig:
-        """The resolved configuration; a pipeline may read what the lake has already."""
+        """The resolved configuration; a pipeline may read what the lake already has."""
         return load_config(
             self.env,
             self.overrides,
@@ -242,7 +242,7 @@ def _execute(
     *,
     whole: bool = False,
 ) -> None:
-    # What cannot work is refused, and the lake taken, before the seconds that a session takes.
+    # Refuse what cannot work, and lock the lake, before waiting for a session.
     check_storage(config)
     command = "sparkml " + " ".join(step.name for step in steps)
     with lake_lock(config.lake, command) as locked, _opened(asked, log_level, config) as opened:
@@ -279,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _unexpected(error: Exception) -> int:
-    """Wrong use as click tells it is 2; anything else is failed work: a line, and its trace in the log."""
+    """Wrong use, as click reports it, gives 2; anything else is failed work: one line, and the traceback in the log."""
     stderr = Console(stderr=True)
     shown = getattr(error, "format_message", None)
     if shown is not None:

@@ -15,9 +15,9 @@ from sparkml.frame.config import ProjectConfig, model_keys
 from sparkml.frame.ledger import Run
 from sparkml.frame.lineage import Station
 from sparkml.frame.pipeline import MODEL_MARK, Step
-from sparkml.frame.runner import StepOutcome, StepState, told
+from sparkml.frame.runner import StepOutcome, StepState, in_words
 
-# Where no terminal tells its width (a log file, a CI page), tables are not folded to 80 columns.
+# Where there is no terminal (a log file, a CI page), tables are not folded to 80 columns.
 _LOG_COLUMNS = 140
 _STATUS_STYLE = {"succeeded": "green", "failed": "red", "started": "yellow"}
 
@@ -66,7 +66,7 @@ def show_step(console: Console, config: ProjectConfig, step: Step) -> None:
 
 
 def show_plan(console: Console, states: Sequence[StepState], config: ProjectConfig) -> None:
-    """What would run and why; a step after one that runs will run too."""
+    """What would run and why; a step runs too where a step before it runs."""
     table = Table(title="plan", title_justify="left", box=None)
     for column in ("step", "would", "because", "last run", "what it does"):
         table.add_column(column, overflow="fold")
@@ -96,7 +96,7 @@ def show_outcome(console: Console, outcome: StepOutcome) -> None:
         f", {report.bytes_in / 1e6 / outcome.seconds:.1f} MB/s" if report.bytes_in and outcome.seconds else ""
     )
     console.print(
-        f"[green]✓[/] {name:<9} {outcome.seconds:6.1f} s  {escape(told(report))}{rate}", highlight=False
+        f"[green]✓[/] {name:<9} {outcome.seconds:6.1f} s  {escape(in_words(report))}{rate}", highlight=False
     )
 
 
@@ -176,7 +176,7 @@ def _number(value: int | None) -> str:
 
 
 def show_trace(console: Console, table: str, doc_id: str, stations: Sequence[Station]) -> None:
-    """The way of one document, newest fact first."""
+    """The stations of one document, from the row back to its source."""
     tree = Tree(f"[bold]{escape(table)}[/] {escape(doc_id)}")
     for station in stations:
         branch = tree.add(f"[bold]{escape(station.title)}[/]")

@@ -25,7 +25,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 class ProtocolError(ConnectionError):
-    """The other end sent what no end of ours sends, or not in time."""
+    """The other end sent something that is not in our protocol, or did not send in time."""
 
 
 class Connection:
@@ -49,7 +49,7 @@ class Connection:
     def receive(
         self, *, max_bytes: int = MAX_MESSAGE_BYTES, seconds: float | None = None
     ) -> dict[str, Any] | None:
-        """The next message; None where the other end has closed, if in the middle of a line.
+        """The next message; None where the other end has closed, even in the middle of a line.
 
         ProtocolError where it takes more than `max_bytes` or longer than `seconds` in all, or is not a JSON
         object; OSError where the connection broke.

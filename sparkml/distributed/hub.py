@@ -67,7 +67,7 @@ class RankState:
 
     @property
     def has_failed(self) -> bool:
-        """It is gone, and not by finishing."""
+        """It ended without finishing its work."""
         return self.lost or self.exit_code not in (None, 0)
 
     @property
@@ -246,7 +246,7 @@ def _how_it_ended(state: RankState) -> str:
 
 
 def _attempt_error(state: RankState, what: str) -> AttemptError:
-    tail = "\n".join(f"    {text}" for text in list(state.tail)[-_TAIL_LINES:])
+    tail = "\n".join(f"    {text}" for text in state.tail)
     return AttemptError(
         f"rank {state.rank} {what}",
         where=f"host {state.host}, after step {state.step}" if state.step >= 0 else f"host {state.host}",

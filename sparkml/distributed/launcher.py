@@ -71,7 +71,7 @@ def launch(
     """Run `function(payload, collective, reporter)` on every rank.
 
     `payload` and the results are JSON values. A rank that dies, hangs or fails ends the attempt within
-    seconds; the next attempt starts the same function anew, which goes on from its own checkpoint. The first attempt
+    seconds; the next attempt starts the same function again, which goes on from its own checkpoint. The first attempt
     raises SlotsError at once where the cluster is too small; later ones wait for lost executors to be replaced
     before they do. Raises an error of ours from a rank as it is, and TrainingError when `max_attempts` in a row
     have gained nothing.

@@ -2,7 +2,7 @@
 
 Anyone who reaches the port can open one, so a stranger costs little: it may send `HELLO_BYTES` within
 `HELLO_SECONDS`, and no more than `SPARE_STRANGERS` beside the attempt's own ranks are open at once. One more closes the
-oldest: a supervisor says hello as soon as it is connected, so whoever has waited longest is not one.
+oldest: a supervisor says hello as soon as it is connected, so the one that has waited longest is not a supervisor.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where the ranks of one attempt meet: opened by rank 0's supervisor, on the cluster's interface only.
 
-It authenticates nobody, neither Horovod's nor torch's: whoever reaches the port can join or disturb the attempt. It
+It authenticates nobody, neither Horovod's nor torch's: anyone who reaches the port can join or disturb the attempt. It
 belongs in a trusted network.
 """
 

@@ -64,7 +64,7 @@ class Reporter:
 
 
 class WatchedCollective:
-    """Tells the reporter when the rank waits for the others: whoever does not wait is the one that hangs."""
+    """Tells the reporter when the rank waits for the others: the rank that does not wait is the one that hangs."""
 
     def __init__(self, inner: Collective, reporter: Reporter) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""When a failed attempt is made again: failures are counted while nothing is gained, lost slots are waited for."""
+"""When a failed attempt is repeated: failures without progress are counted, lost slots are waited for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Failures:
     """Counts failed attempts in a row. One that got further than all before it is the first of a new count.
 
-    A cluster that loses a machine a day would else end any training that takes longer than `limit` days. Since
+    A cluster that loses a machine a day would otherwise end any training that takes longer than `limit` days. Since
     the highest step only rises, a training that gains nothing still ends after `limit` attempts.
     """
 

@@ -1,4 +1,4 @@
-"""Whether the cluster has task slots enough for a barrier stage; asked first, since Spark would wait for them."""
+"""Whether the cluster has enough task slots for a barrier stage; checked first, since Spark would wait for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_slots(spark: SparkSession, ranks: int) -> None:
 
 
 def known_slots(spark: SparkSession) -> int | None:
-    """The task slots as the configuration fixes them; None where executors come and go."""
+    """The task slots that the configuration fixes; None where executors come and go."""
     master = spark.conf.get("spark.master", "") or ""
     per_task = _number(spark, "spark.task.cpus", 1)
     if found := _LOCAL.match(master):

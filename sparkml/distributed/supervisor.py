@@ -27,7 +27,7 @@ from sparkml.distributed.collective import CollectiveName
 from sparkml.distributed.rank import RankJob
 from sparkml.distributed.rendezvous import Rendezvous, environment_of, open_rendezvous
 
-RESULT_COLUMNS = "rank int, host string, exit_code int, result string"
+RESULT_COLUMNS = "rank int, result string"
 _POLL_SECONDS = 0.1
 _PUMP_SECONDS = 2.0
 _RELEASE_SECONDS = 60.0
@@ -64,7 +64,7 @@ class Place:
 
 
 def supervise(assignment: Assignment) -> Iterator[pa.RecordBatch]:
-    """Run this task's rank to its end; yields one row: rank, host, exit code, result as JSON."""
+    """Run this task's rank to its end; yields one row: the rank, and its result as JSON."""
     from pyspark import BarrierTaskContext
 
     task = BarrierTaskContext.get()
@@ -74,7 +74,7 @@ def supervise(assignment: Assignment) -> Iterator[pa.RecordBatch]:
         driver = connect(*assignment.driver)
         stack.callback(driver.close)
         stopped = _listen(driver)
-        driver.send({"hello": {"token": assignment.token, "rank": rank, "host": address, "pid": os.getpid()}})
+        driver.send({"hello": {"token": assignment.token, "rank": rank, "host": address}})
         rendezvous = open_rendezvous(assignment.collective, address) if rank == 0 else None
         if rendezvous is not None:
             stack.callback(rendezvous.close)
@@ -86,14 +86,7 @@ def supervise(assignment: Assignment) -> Iterator[pa.RecordBatch]:
         driver.send({"exit": {"code": exit_code}})
         # The rendezvous serves until the last rank has left; the driver says when.
         stopped.wait(_RELEASE_SECONDS)
-    yield pa.RecordBatch.from_pydict(
-        {
-            "rank": pa.array([rank], pa.int32()),
-            "host": [address],
-            "exit_code": pa.array([exit_code], pa.int32()),
-            "result": [result],
-        }
-    )
+    yield pa.RecordBatch.from_pydict({"rank": pa.array([rank], pa.int32()), "result": [result]})
 
 
 def _listen(driver: Connection) -> threading.Event:

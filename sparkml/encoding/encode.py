@@ -31,9 +31,7 @@ def encoded_schema(task: Task[Any]) -> pa.Schema:
     return pa.schema([*_PLACE, *_COUNTS, *task.columns, *_REJECT])
 
 
-def encode_examples(
-    examples: DataFrame, task: Task[Any], *, n_buckets: int, seed: int
-) -> DataFrame:
+def encode_examples(examples: DataFrame, task: Task[Any], *, n_buckets: int, seed: int) -> DataFrame:
     """Examples with `split` -> `encoded_schema`, numbered within their bucket and split in the order of a hash."""
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = examples.select(
@@ -91,13 +89,23 @@ def _encoded(task: Task[Any], examples: pa.RecordBatch, numbers: _Numbers) -> It
     samples = done.samples
     if samples.num_rows:
         place = samples.column("example")
-        splits, buckets, ids = (pc.take(examples.column(name), place) for name in ("split", "bucket", "doc_id"))
+        splits, buckets, ids = (
+            pc.take(examples.column(name), place) for name in ("split", "bucket", "doc_id")
+        )
         nth = numbers.of(splits.to_pylist(), buckets.to_pylist())
         windows = samples.column("window")
         first = pc.cast(pc.equal(windows, 0), pa.int32())
         own = [samples.column(name) for name, _ in task.columns]
         nothing = [pa.nulls(samples.num_rows, kind) for _, kind in _REJECT]
-        columns = [splits, buckets, pa.array(nth, pa.int32()), ids, windows, samples.column("n_tokens"), first]
+        columns = [
+            splits,
+            buckets,
+            pa.array(nth, pa.int32()),
+            ids,
+            windows,
+            samples.column("n_tokens"),
+            first,
+        ]
         yield _record_batch([*columns, *own, *nothing], schema)
     if done.rejects:
         yield _record_batch(_rejected(examples, done.rejects, task), schema)

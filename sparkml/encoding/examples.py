@@ -72,9 +72,7 @@ def split_as_given(
     return hashed.withColumn("split", F.coalesce("_given", "split")).drop("_given")
 
 
-def count_labels(
-    examples: DataFrame, task: type[Task[Any]], options: Any
-) -> dict[str, dict[str, int]]:
+def count_labels(examples: DataFrame, task: type[Task[Any]], options: Any) -> dict[str, dict[str, int]]:
     """How often each label stands in each split; the rows of a split under the empty name."""
     rows = examples.mapInArrow(_counting(task.name, options), _COUNTED_SCHEMA)
     counts: dict[str, dict[str, int]] = {}
@@ -83,9 +81,7 @@ def count_labels(
     return counts
 
 
-def _counting(
-    name: str, options: Any
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _counting(name: str, options: Any) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     values: Mapping[str, Any] = options.model_dump(mode="json")
 
     def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,7 @@ from sparkml.encoding.sizes import FileShape
 # Parquet closes a row group at this many rows. Delta drops unknown write options but hands the session's
 # Hadoop settings to the Parquet writer, so it has to be a setting of the session.
 _ROWS_SETTING = "parquet.block.row.count.limit"
-# Parquet also closes a row group at this many bytes, wherever that is: it must never come first.
+# Parquet also closes a row group at this many bytes: this limit must never be reached first.
 _BYTES_SETTING = "parquet.block.size"
 _DEFAULT_BLOCK_BYTES = 128 << 20
 _OFFSETS_DDL = "split string, bucket int, first_id long, first_of_split long, first_file int"
@@ -87,9 +87,7 @@ class Layout:
         return -(-samples // self.shape.rows_per_file)
 
 
-def numbered(
-    samples: DataFrame, layout: Layout, columns: Sequence[str], spark: SparkSession
-) -> DataFrame:
+def numbered(samples: DataFrame, layout: Layout, columns: Sequence[str], spark: SparkSession) -> DataFrame:
     """`sample_id`, `split` and `columns` of samples, one partition a file, in the order of the ids."""
     offsets = spark.createDataFrame(layout.offsets(), _OFFSETS_DDL)
     joined = samples.join(F.broadcast(offsets), ["split", "bucket"])

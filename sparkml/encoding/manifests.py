@@ -14,16 +14,13 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from sparkml.encoding.sizes import FileShape
 from sparkml.errors import TableError
 from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
+from sparkml.frame.schemas import spark_schema
 from sparkml.frame.storage import filesystem_of, normalise
 from sparkml.frame.tables import DataFile
-from sparkml.encoding.sizes import FileShape
 
-_FACTS_DDL = (
-    "path string, split string, first_id long, row_groups array<long>, bytes long, "
-    "checksum string, content string"
-)
 _FACTS_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -41,7 +38,7 @@ _MOST_TASKS = 1 << 14  # a task a file, until starting tasks costs more than rea
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One data file as it lies there. `content` is a hash of its samples, whoever wrote them and when."""
+    """One data file as it is on disk. `content` is a hash of its samples alone, not of who wrote them and when."""
 
     path: str
     split: str
@@ -52,16 +49,14 @@ class FileFacts:
     content: str
 
 
-def read_facts(
-    spark: SparkSession, files: Sequence[DataFile], columns: Sequence[str]
-) -> list[FileFacts]:
+def read_facts(spark: SparkSession, files: Sequence[DataFile], columns: Sequence[str]) -> list[FileFacts]:
     """Open every file in a Spark task; returns the facts in the order of the samples. `columns` are their content."""
     if not files:
         return []
     n_tasks = min(len(files), _MOST_TASKS)
     paths = [(number % n_tasks, normalise(file.path)) for number, file in enumerate(files)]
     tasks = spark.createDataFrame(paths, "task int, path string").repartitionById(n_tasks, F.col("task"))
-    rows = tasks.mapInArrow(_opening(tuple(columns)), _FACTS_DDL).collect()
+    rows = tasks.mapInArrow(_opening(tuple(columns)), spark_schema(_FACTS_SCHEMA)).collect()
     facts = [FileFacts(**{**row.asDict(), "row_groups": tuple(row["row_groups"])}) for row in rows]
     return sorted(facts, key=lambda file: file.first_id)
 
@@ -125,7 +120,8 @@ def _update(content: hashlib._Hash, table: pa.Table, columns: Sequence[str]) -> 
 def check_equal_groups(facts: Sequence[FileFacts], shape: FileShape) -> None:
     """Raise TableError unless only the last file of each split, and its last row group, are short.
 
-    Ranks read whole row groups: unequal ones give ranks unequal steps, and an allreduce then waits for ever.
+    Readers that deal out whole row groups, as Petastorm's own sharding does, give ranks unequal steps where groups are
+    unequal, and an allreduce then waits forever.
     """
     rows_per_row_group, rows_per_file = shape.rows_per_row_group, shape.rows_per_file
     for split in dict.fromkeys(file.split for file in facts):
@@ -154,7 +150,7 @@ def manifest_of(
     sequence_length: int,
     seed: int,
 ) -> Manifest:
-    """The manifest of one split. The id is a hash of the samples: equal ones of a table have equal ids in any run."""
+    """The manifest of one split. Its id is a hash of the samples: equal samples of a table have equal ids."""
     mine = [file for file in facts if file.split == split]
     identity = {
         "table": table,

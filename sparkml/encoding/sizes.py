@@ -9,13 +9,13 @@ ID_BYTES = 4  # a token id in memory, int32
 # docstrings, vocabularies of 8,192 and 50,000, samples of 128 and 2,048 tokens.
 IDS_ON_DISK = 0.375  # of the bytes in memory
 # A row group is what a rank reads at once. Many for small data, so that every rank has several; a few megabytes for
-# large data, so that an object store is asked rarely; at most about a million, so that a manifest stays small.
+# large data, so that an object store gets few requests; at most about a million, so that a manifest stays small.
 _SMALLEST_GROUP_BYTES = 64 << 10
 _USUAL_GROUP_BYTES = 8 << 20
 _USUAL_GROUPS = 1 << 8
 _MOST_GROUPS = 1 << 20
-# Whoever reads one row group reads the footer, which describes all of the file's: from files of 870 row groups of 128
-# samples a processor read 36,000 samples a second, from files of 64 row groups 240,000.
+# A reader of one row group reads the footer, which describes all row groups of the file: from files of 870 row groups
+# of 128 samples a processor read 36,000 samples a second, from files of 64 row groups 240,000.
 _MOST_GROUPS_PER_FILE = 64
 # Files are written by a shuffle from every bucket to every file: past this number they grow.
 _MOST_FILES = 1 << 15

@@ -76,7 +76,10 @@ def _by_length(pool: list[Rows], plan: EpochPlan, rank: int, number: int) -> lis
     """The same rows in as many batches, each of similar lengths, in a drawn order."""
     together = concatenate(pool)
     order = np.argsort(together[LENGTH_COLUMN], kind="stable")
-    cuts = [order[start : start + plan.micro_batch] for start in range(0, len(pool) * plan.micro_batch, plan.micro_batch)]
+    cuts = [
+        order[start : start + plan.micro_batch]
+        for start in range(0, len(pool) * plan.micro_batch, plan.micro_batch)
+    ]
     rng = np.random.default_rng([_POOL_ORDER, plan.seed, plan.epoch, rank, number])
     return [take(together, cuts[place]) for place in rng.permutation(len(pool))]
 

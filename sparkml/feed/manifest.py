@@ -59,7 +59,7 @@ class ShardFiles:
 
     @classmethod
     def of(cls, files: Iterable[ShardFile]) -> ShardFiles:
-        """The columns of files that are at hand one by one."""
+        """The columns of files that are given one by one."""
         return cls(pa.array([vars(file) for file in files], FILE_TYPE))
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class ShardFiles:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ShardFiles) and self._column.equals(other._column)
 
-    __hash__ = None  # type: ignore[assignment]  # as large as a list, and as little a key
+    __hash__ = None  # type: ignore[assignment]  # like a list, it is not a key
 
     def path(self, number: int) -> str:
         """The path or URI of one file by its number."""
@@ -94,7 +94,7 @@ class ShardFiles:
         return int(self._sizes.sum())
 
     def to_arrow(self) -> pa.StructArray:
-        """A column of `FILE_TYPE`, one value a file."""
+        """A column of `FILE_TYPE`, one value per file."""
         return self._column
 
 
@@ -158,7 +158,7 @@ class Manifest:
             )
         except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise InputError(
-                "not a manifest of ours",
+                "not one of our manifests",
                 got=f"{type(error).__name__}: {error}",
                 expected="the columns of table `manifests`",
                 next_action="write it again: sparkml run shard",

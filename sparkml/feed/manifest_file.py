@@ -3,8 +3,8 @@
     pinned = write_manifest(manifest, "s3://bucket/lake/_artifacts/manifests")
     pinned.read()                                      # on a rank: the same manifest, or an InputError
 
-The file is an Arrow IPC stream, compressed: a row a Parquet file, everything else in the schema's metadata. A million
-row groups in ten thousand files take half a megabyte and load in milliseconds.
+The file is an Arrow IPC stream, compressed: one row per Parquet file, everything else in the schema's metadata. A
+million row groups in ten thousand files take half a megabyte and load in milliseconds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ManifestFile:
                 where=self.location,
                 got=f"{len(content)} bytes with sha256 {found}",
                 expected=f"sha256 {self.sha256}",
-                next_action="run the same command again: the file is written anew",
+                next_action="run the same command again: it writes the file again",
             )
         return decode(content, where=self.location)
 

@@ -8,10 +8,11 @@ Every rank computes its part of the same plan, so nothing has to be agreed on at
    read by two ranks.
 3. Inside a row group the rows are shuffled by (seed, epoch, row group).
 4. An epoch has the same number of steps on every rank: `ceil(ceil(rows / w) / micro_batch)`. The tail is
-   kept, not dropped and not padded: the last micro batch of a rank may be short, at worst empty, and weighs
-   what it holds.
+   kept, not dropped and not padded: the last micro batch of a rank may be short or empty, and counts by
+   the rows that it holds.
 
-A step's rows follow from (epoch, step) alone; whoever starts at a later step leaves what was consumed unread.
+A step's rows follow from (epoch, step) alone; a reader that starts at a later step does not read what was consumed
+before.
 
 The whole stream is two arrays, the shuffled order and the sum of the rows so far. Where a rank or a step begins is
 looked up by bisection, and only the row groups that are read become objects: a million row groups cost milliseconds,

@@ -33,7 +33,7 @@ class Reader(Protocol):
     def read(self, groups: Iterable[RowGroup]) -> Iterator[Rows]:
         """The columns of each group, in the order of `groups`.
 
-        Raises InputError where a file is missing or holds something else than the manifest says.
+        Raises InputError where a file is missing or holds something other than the manifest says.
         """
         ...
 

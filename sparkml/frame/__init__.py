@@ -1,1 +1,1 @@
-"""Steps, pipelines, the ledger, tables and storage: what every stage stands on."""
+"""Steps, pipelines, the ledger, tables and storage: what every stage is built on."""

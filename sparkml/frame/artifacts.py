@@ -3,9 +3,9 @@
 An artifact is there when its `checksums.json` is: the file is written last and names every other file with its bytes
 and SHA-256. A folder of this machine is renamed into its place as a whole; on an object store the files go first.
 
-    with new_artifact("s3://bucket/models/a/v1") as staging:     # a local folder to write into
+    with new_artifact("s3://bucket/models/a/v1") as staging:  # a local folder to write into
         (staging / "config.json").write_text("{}")
-    folder = localise("s3://bucket/models/a/v1")                   # a local folder to read from, verified
+    folder = localise("s3://bucket/models/a/v1")               # a local folder to read from, verified
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _own_content(location: str) -> Mapping[str, object]:
 
 @lru_cache(maxsize=1024)
 def _sum_at(file: Path, size: int, changed_ns: int) -> FileSum:
-    """The checksum of a file as it was at that time: asked several times in a run, read once."""
+    """The checksum of a file of this size and time: a run asks for it several times and reads the file once."""
     return _sum_of(file)
 
 
@@ -174,7 +174,7 @@ def _sum_of(file: Path) -> FileSum:
 
 
 def _sync(*paths: Path) -> None:
-    """What was written is on the disk before a folder gets its name, and the name after that."""
+    """Wait until these files and folders are on the disk: the content before it gets its name, then the name."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -201,7 +201,7 @@ def _upload(staging: Path, location: str, sums: dict[str, FileSum]) -> None:
     storage.remove(storage.join(location, CHECKSUMS_FILE))
     for stale in set(storage.files_below(location)) - set(sums):
         storage.remove(storage.join(location, stale))
-    for name in [*sums, CHECKSUMS_FILE]:  # the list of checksums last: with it the artifact is there
+    for name in [*sums, CHECKSUMS_FILE]:  # the list of checksums comes last: it completes the artifact
         upload_file(staging / name, storage.join(location, name))
         effect(f"artifact file uploaded: {location}/{name}")
 
@@ -250,7 +250,7 @@ def _download(location: str, folder: Path, sums: dict[str, FileSum] | None) -> N
 class Mirror:
     """A folder that grows while work goes on (curves, events): at its place where that is local, else copied there.
 
-    What lies at the place already is fetched first, so that a run that goes on appends to it.
+    What is already at the place is fetched first, so that a repeated run appends to it.
     """
 
     def __init__(self, location: str) -> None:

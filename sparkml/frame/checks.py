@@ -1,4 +1,4 @@
-"""Asked before the first step runs: can the lake be written, and what does it hold already?"""
+"""Checks before the first step runs: can the lake be written, and what does it already hold?"""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _has_jar(artifact: str, spark: Mapping[str, str]) -> bool:
 
 
 def known_in_lake(lake: str) -> Callable[[str], bool]:
-    """Which tables and models (`models:NAME`) a lake has already: what a pipeline may read without making it."""
+    """Which tables and models (`models:NAME`) a lake already has: what a pipeline may read without making it."""
 
     def known(ref: str) -> bool:
         if storage.is_catalog(lake):  # a metastore is asked when the step runs
@@ -80,5 +80,5 @@ def known_in_lake(lake: str) -> Callable[[str], bool]:
 
 
 def everything_is_there(lake: str) -> Callable[[str], bool]:
-    """For what is only shown: whatever a pipeline reads may be there."""
+    """For commands that only show a pipeline: all that it reads counts as there."""
     return lambda ref: True

@@ -71,7 +71,7 @@ def load_config(
 ) -> ProjectConfig:
     """Compose the configuration of a pipeline in an environment; ConfigError for anything that is not allowed.
 
-    `known(lake)(ref)` says which tables and models a lake has already: a pipeline may read them.
+    `known(lake)(ref)` says which tables and models a lake already has: a pipeline may read them.
     """
     layers = Layers(find_conf(conf_dir), env, pipeline)
     for override in overrides:
@@ -163,7 +163,7 @@ def _artifacts(value: object, lake: str) -> str:
     """Folder or URI of models and reports; by default one that no other lake has."""
     if value is None:
         if storage.is_catalog(lake):
-            # A catalog's tables have no folder that we may write to: the schema's Volume named `sparkml` is it.
+            # A catalog's tables have no folder that we may write to: the schema's Volume `sparkml` takes its place.
             return "/Volumes/{}/{}/sparkml".format(*lake.split("."))
         return storage.join(lake, "_artifacts")
     if not isinstance(value, str) or storage.is_catalog(value):

@@ -66,7 +66,7 @@ class Layers:
             (f"{env}.yaml", self._overlay.get(stage) or {}),
             (f"pipelines/{self.pipeline_name}.yaml", own),
         ]
-        if name != stage:  # what the environment says of this step alone
+        if name != stage:  # what the environment says about this step only
             layers.insert(2, (f"{env}.yaml", self._overlay.get(name) or {}))
         for origin, layer in layers:
             if not isinstance(layer, dict):
@@ -81,7 +81,7 @@ class Layers:
         return load_yaml(file) if file.is_file() else {}
 
     def _check_overlay(self, env: str) -> None:
-        # An overlay may speak of stages that this pipeline does not use, but only of stages.
+        # An overlay may name stages that this pipeline does not use, but nothing unknown.
         files = [entry.name for entry in self._conf.joinpath("base").iterdir()]
         known = {*self.steps, *self._stages.values(), *(name[: -len(".yaml")] for name in files), *ROOT_KEYS}
         for key in self._overlay:
@@ -123,7 +123,7 @@ class Layers:
             _place(self.steps[head], rest.split("."), parse_value(text))
 
     def resolve_references(self) -> None:
-        """Replace each `${step.field}` by the value of that field; of a stage that has no step, by its default."""
+        """Replace each `${step.field}` by that field's value; without such a step, by the default of the stage."""
         values = {key: value for name, tree in self.steps.items() for key, value in flatten(tree, name)}
         values |= {key: self.root.get(key) for key in ROOT_KEYS}
         for dotted, value in list(values.items()):
@@ -136,7 +136,7 @@ class Layers:
                 values |= {k: v for k, v in flatten(defaults, stage) if defaults and k not in values}
             if match[1] not in values:
                 raise ConfigError(
-                    f"`{dotted}` refers to a key that is not there",
+                    f"`{dotted}` refers to a key that does not exist",
                     got=value,
                     next_action=did_you_mean(match[1], list(values)),
                 )
@@ -270,7 +270,7 @@ def spark_properties(conf: Traversable, env: str, origins: dict[str, str]) -> di
 
 
 def parse_value(text: str) -> Any:
-    """A value as YAML reads it; what it takes for a date or a mapping stays the text that it is."""
+    """A value as YAML reads it; what YAML would read as a date or a mapping stays text."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -1,6 +1,6 @@
 """Delta tables without a JVM: versions, identities, commits and small tables, by delta-rs.
 
-A table of a catalog has no folder that we know: there the same questions are answered by Spark (`frame.catalog`).
+We do not know the folder of a catalog's table: Spark answers the same questions there (`frame.catalog`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sparkml.frame.effects import effect
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-# What a version needs stays readable for ten years: the ledger names versions, and a trace walks to them.
+# What a version needs stays readable for ten years: the ledger names versions, and a trace reads them.
 RETENTION = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
@@ -40,14 +40,14 @@ class Commit:
 
 
 class TableLog(Protocol):
-    """What there is to know of a table besides its rows."""
+    """The versions, commits and sizes of a table, and its rows where they are few."""
 
     def version(self) -> int | None:
         """The latest version; None where there is no table; TableError where there is something else."""
         ...
 
     def table_id(self) -> str:
-        """The identity of the table: another one when it was dropped and made anew."""
+        """The identity of the table: another one after it was dropped and made again."""
         ...
 
     def commits(self) -> Iterator[Commit]:
@@ -67,7 +67,7 @@ class TableLog(Protocol):
         ...
 
     def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
-        """A few rows whose `column` is, or as a list holds, `value`; files that cannot hold it stay closed."""
+        """A few rows whose `column` is `value`, or a list that holds it; files that cannot hold it are not opened."""
         ...
 
     def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
@@ -208,9 +208,9 @@ class FolderTable:
         return None
 
     def _check_leftovers(self) -> None:
-        """Data files and a log without a commit are a first commit that died: the next write starts over.
+        """Data files and a log without a commit are what a first write left when it died: the next one starts over.
 
-        Anything else is somebody's: TableError.
+        Anything else belongs to somebody else: TableError.
         """
         names = [] if storage.is_remote(self._location) else storage.names(self._location)
         foreign = [name for name in names if not _is_leftover(name)]

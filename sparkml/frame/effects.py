@@ -1,6 +1,7 @@
 """Every effect on storage passes here, so that a test can stop the process at each of them.
 
-A process can die between any two effects. `effect(name)` stands behind each; what it calls is nothing in production.
+A process can die between any two effects. `effect(name)` is called after each, and before some; in production it does
+nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _WATCHER: ContextVar[Callable[[str], None] | None] = ContextVar("sparkml_effects
 
 
 def effect(name: str) -> None:
-    """Something has just been written, renamed, committed or removed."""
+    """Something has just been written, renamed, committed or removed, or is about to be."""
     watcher = _WATCHER.get()
     if watcher is not None:
         watcher(name)

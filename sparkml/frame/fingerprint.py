@@ -22,7 +22,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 _ROOT = "sparkml"
-_SHOWN = "sparkml.report."  # how results are shown decides none of them
+_SHOWN = "sparkml.report."  # how results are shown does not change them
 # Names under which a distribution is imported, where they differ from its own.
 _DISTRIBUTIONS = {"yaml": "pyyaml", "delta": "delta-spark", "google": "protobuf"}
 

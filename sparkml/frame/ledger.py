@@ -1,4 +1,4 @@
-"""The ledger: table `_runs`, one row a run of a step. It needs no JVM where the lake is a folder or URI."""
+"""The ledger: table `_runs`, one row for each run of a step. It needs no JVM where the lake is a folder or URI."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Ledger:
         self._runs: dict[str, Run] | None = None
 
     def runs(self) -> list[Run]:
-        """All runs. The ledger is small: one row a run of a step."""
+        """All runs. The ledger is small: one row for each run of a step."""
         if self._runs is None:
             log = self._tables.log(LEDGER)
             rows = log.read().to_pylist() if log.version() is not None else []
@@ -103,11 +103,11 @@ class Ledger:
         return done[-1] if done else None
 
     def unfinished(self) -> set[str]:
-        """The runs that failed, died or are still at work: what they left counts for nobody."""
+        """The runs that failed, died or are still at work: nobody uses what they left."""
         return {run.run_id for run in self.runs() if run.status != SUCCEEDED}
 
     def writer_of(self, ref: str, version: int) -> Run | None:
-        """The succeeded run that wrote a version of a table or model."""
+        """The successful run that wrote a version of a table or model."""
         found = (run for run in reversed(self.runs()) if run.outputs.get(ref) == version)
         return next((run for run in found if run.status == SUCCEEDED), None)
 
@@ -123,7 +123,7 @@ class Ledger:
         self._runs = {**known, run.run_id: run}
 
     def abandon_started(self) -> list[str]:
-        """Mark the runs that never ended: they died with their driver, for nobody else holds the lake."""
+        """Mark the runs that never ended as failed: we hold the lake, so their drivers are dead."""
         dead = [run for run in self.runs() if run.status == STARTED]
         for run in dead:
             self.put(ended(run, FAILED, error="the driver died"))
@@ -142,7 +142,7 @@ def ended(
     outputs: Mapping[str, int] | None = None,
     parents: Sequence[str] = (),
 ) -> Run:
-    """The row of a run that is over."""
+    """The row of a run that has ended."""
     now = utc_now()
     values = {
         **vars(run),

@@ -1,9 +1,8 @@
 """Lineage of one document: from a row back over the runs and versions that the ledger names, to its source.
 
-A trace starts at the run that wrote the row. Of every run on the way it shows what the run's tables say of the
+A trace starts at the run that wrote the row. For every run on the way it shows what the run's tables say about the
 document, at the version that the run left, and goes on with the versions that the run read, whatever the tables hold
-today.
-Needs no JVM where the lake is a folder or URI.
+today. Needs no JVM where the lake is a folder or URI.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class TracedRun:
 
 
 def trace(tables: Tables, ledger: Ledger, table: str, doc_id: str) -> list[Station]:
-    """Every station of `doc_id`, from `table` to its source; InputError where the table lacks it."""
+    """Every station of `doc_id`, from `table` to its source; InputError where the table does not hold it."""
     version = tables.published(table, ledger.unfinished())
     if version is None:
         raise InputError(f"there is no table `{table}`", where=storage.redacted(tables.lake))
@@ -67,13 +66,13 @@ def trace(tables: Tables, ledger: Ledger, table: str, doc_id: str) -> list[Stati
         raise InputError(
             f"table `{table}` has no document `{doc_id}`",
             where=storage.redacted(tables.lake),
-            next_action="`sparkml trace rejects DOC_ID` or `sparkml trace duplicates DOC_ID` may know it",
+            next_action="try `sparkml trace rejects DOC_ID` or `sparkml trace duplicates DOC_ID`",
         )
     walker = _Walker(tables, ledger, doc_id)
     stations = [
         station for run_id in dict.fromkeys(row["run_id"] for row in rows) for station in walker.walk(run_id)
     ]
-    if not stations:  # rows of another program: all that is known of them
+    if not stations:  # rows of another program: all that is known about them
         stations = [Station(table, facts(row)) for row in rows]
     return [*stations, *walker.runs()]
 
@@ -123,7 +122,7 @@ class _Walker:
 
 
 def rows_of_document(traced: TracedRun) -> Sequence[Station]:
-    """What every table that the run wrote says of the document."""
+    """What every table that the run wrote says about the document."""
     return [Station(_title(ref, row), facts(row)) for ref in traced.outputs() for row in traced.rows(ref)]
 
 
@@ -132,7 +131,7 @@ def _title(ref: str, row: Mapping[str, Any]) -> str:
 
 
 def facts(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """The columns of a row that say something, in short."""
+    """The columns of a row that are not empty, shortened."""
     shown = ((name, _short(name, value)) for name, value in row.items() if name not in _HIDDEN)
     run = [("run_id", str(row["run_id"]))] if row.get("run_id") else []
     return (*((name, text) for name, text in shown if text), *run)

@@ -1,9 +1,9 @@
-"""One run at a time on a lake, and an early word on a lake that cannot be written.
+"""One run at a time on a lake, and an early error for a lake that cannot be written.
 
 A folder is held by a lock of the kernel, which goes with the process, however it dies. An object store is held by an
 object that only one writer can create (a conditional put): a lease that its holder renews, and that anyone may take
 once it has run out. Open-source Delta commits on S3 are safe for one writing driver at a time: this lock keeps it so. A
-catalog has no lock of ours: its own commit service arbitrates, and its scheduler keeps runs apart.
+catalog is not locked: its own commit service arbitrates, and its scheduler keeps runs apart.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Lease:
             raise _locked(self._lake, held, f"; its lease runs out in {left:.0f} s unless it is renewed")
         try:
             self._write({"e_tag": found.meta["e_tag"]})
-        except BaseError as error:  # another one was faster
+        except BaseError as error:  # another run was faster
             raise _locked(self._lake, held) from error
 
     def _write(self, mode: Any) -> None:

@@ -1,10 +1,12 @@
 """A pipeline: named steps, each a use of a stage. Their order follows from what they read and write.
 
-steps:                                    # conf/pipelines/reviews.yaml
-  ingest: {}
-  clean: {rules: []}
-  sentiment: {stage: finetune, source: clean, model: encoder}
-  scores: {stage: score, source: clean, model: sentiment}
+    steps:
+      ingest: {}
+      clean: {rules: []}
+      sentiment: {stage: finetune, source: clean, model: encoder}
+      by_sentiment: {stage: score, source: clean, model: sentiment}
+
+What no step makes (here `encoder` and the table `duplicates`) must already be in the lake.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class Pipeline:
     ) -> Pipeline:
         """Order the steps; ConfigError for a cycle, two writers of a table, or an input that nothing makes.
 
-        `known(ref)` says whether a table or model (`models:NAME`) is in the lake already, made by another pipeline.
+        `known(ref)` says whether a table or model (`models:NAME`) is already in the lake, made by another pipeline.
         """
         writers = _writers(name, steps)
         needs = {step.name: set[str]() for step in steps}

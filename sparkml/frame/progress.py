@@ -26,7 +26,7 @@ class ProgressTask:
         self.unit = unit
         self.done = 0.0
         self.note = ""
-        self._first: tuple[float, float] | None = None  # time and amount of the first word of progress
+        self._first: tuple[float, float] | None = None  # time and amount of the first report
         self._logged = time.monotonic()
         self._line = line
         self._bar = line.add_task(name, total=total, detail="") if line is not None else None
@@ -62,13 +62,13 @@ class ProgressTask:
         return " · ".join(parts)
 
     def close(self) -> None:
-        """Take the line away; what was done stays in the log."""
+        """Take the line off the terminal."""
         if self._line is not None and self._bar is not None:
             self._line.remove_task(self._bar)
 
 
 class Progress:
-    """Where stages say how far they are; safe to use from more than one thread."""
+    """Where stages report how far they are; safe to use from more than one thread."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.open_tasks = 0

@@ -1,7 +1,7 @@
-"""The registry: table `models`, one row a version of a model, beside the artifacts that hold the weights.
+"""The registry: table `models`, one row for each version of a model, beside the artifacts that hold the weights.
 
-A version is decided before the artifact is written and the row follows the artifact, so a row never names one that is
-not there. What a run that died left behind (files, a row, or both) keeps its version number and is replaced when the
+A version is decided before the artifact is written and the row follows the artifact, so a row never names a
+missing one. What a dead run left behind (files, a row, or both) keeps its version number and is replaced when the
 same work is repeated; the row of work that succeeded is never replaced. Needs no JVM where the lake is a folder or URI.
 """
 
@@ -85,7 +85,7 @@ class Registry:
         self._ledger = ledger
 
     def models(self) -> list[ModelRecord]:
-        """Every version that a succeeded run made, by name and version."""
+        """Every version that a successful run made, by name and version."""
         unfinished = self._ledger.unfinished()
         found = [record for record in self._all() if record.stage_run not in unfinished]
         return sorted(found, key=lambda record: (record.model_id, record.version))
@@ -125,7 +125,7 @@ class Registry:
         newest = max(mine, key=lambda record: record.version, default=None)
         if newest is None:
             return 1
-        # Only the newest: an older number would put what is made now behind what is there already.
+        # Only the newest: an older number would put the new version behind those that exist.
         is_repeat = newest.fingerprint == fingerprint and newest.stage_run in self._ledger.unfinished()
         return newest.version if is_repeat else newest.version + 1
 
@@ -143,7 +143,7 @@ class Registry:
             return
         if there.stage_run not in {*self._ledger.unfinished(), run_id}:
             raise InputError(
-                f"model `{record.model_id}/v{record.version}` is registered already",
+                f"model `{record.model_id}/v{record.version}` is already registered",
                 where=f"table `{TABLE}` of {storage.redacted(self._tables.lake)}",
                 got=f"a row of run {there.stage_run}, which succeeded",
                 expected=f"version {self.next_version(record.model_id, record.fingerprint)}",

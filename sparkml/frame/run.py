@@ -67,7 +67,7 @@ class StageRun:
         return self.tables.lake
 
     def read(self, ref: str) -> DataFrame:
-        """A table at its pinned version: what succeeded runs had left when this run began, or at its first read."""
+        """A table at its pinned version: what successful runs had left when this run began, or at its first read."""
         frame = self.tables.read(ref, self.input_version(ref))
         unfinished = self.ledger.unfinished()
         if "run_id" not in frame.columns or len(unfinished) <= 1:
@@ -76,7 +76,7 @@ class StageRun:
         return frame.where(frame.run_id.isNull() | ~frame.run_id.isin(sorted(unfinished)))
 
     def exists(self, ref: str) -> bool:
-        """True where a succeeded run, or another program, has left the table."""
+        """True where a successful run, or another program, has left the table."""
         return ref in self.inputs or self.tables.published(ref, self.ledger.unfinished()) is not None
 
     def input_version(self, ref: str) -> int:
@@ -85,7 +85,7 @@ class StageRun:
             version = self.tables.published(ref, self.ledger.unfinished())
             if version is None:
                 raise TableError(
-                    f"there is no table `{ref}` that a run which succeeded has left",
+                    f"no successful run has left a table `{ref}`",
                     where=self.tables.locate(ref).identifier,
                     next_action="run the step that writes it first: `sparkml plan` shows the order",
                 )
@@ -196,7 +196,7 @@ class StageRun:
         return record
 
     def record_output(self, name: str, version: int) -> None:
-        """Record an output that this run found as it must be."""
+        """Record an output that is already as it should be, so that nothing was written."""
         self.outputs[name] = version
 
     def _mark(self, df: DataFrame) -> DataFrame:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _log = get_logger(__name__)
-# What stands around every stage decides with it: how tables are read and written, what is pinned, what is recorded.
+# Code around every stage that affects its result too: how tables are read and written, what is pinned and recorded.
 _FRAME = "sparkml.frame.run"
 
 
@@ -94,7 +94,7 @@ class Runner:
             row = self._started(step, state, job)
             try:
                 with ExitStack() as stack:
-                    if PARTITIONS not in self._config.spark:  # else somebody has chosen a number
+                    if PARTITIONS not in self._config.spark:  # else the user has chosen a number
                         stack.enter_context(shuffles_for(self.tables.spark, self._input_bytes(step, state)))
                     stack.enter_context(watched(self.tables.spark, self._progress, step.name))
                     report = step.stage.run(job, step.config)
@@ -111,7 +111,7 @@ class Runner:
                 parents=self._parents(job),
             )
             self.ledger.put(done)
-            _log.info("%s: done in %.1f s: %s", step.name, done.seconds, told(report))
+            _log.info("%s: done in %.1f s: %s", step.name, done.seconds, in_words(report))
         return StepOutcome(step, job.run_id, False, done.seconds or 0.0, report)
 
     def run_steps(
@@ -174,7 +174,7 @@ class Runner:
             status=STARTED,
             started_at=job.started_at,
             inputs=dict(job.inputs),
-            config=_told_config(step),
+            config=_recorded_config(step),
             code_version=__version__,
             git_commit=git_commit(),
             packages=versions_of(_packages(step)),
@@ -202,7 +202,7 @@ class Runner:
         return sorted({run.run_id for run in writers if run is not None})
 
     def _pin(self, step: Step) -> Inputs:
-        """What succeeded runs (and other programs) have left; never what a run that failed or died did."""
+        """The versions that successful runs (and other programs) left; never those of a run that failed or died."""
         versions: dict[str, int] = {}
         identities: dict[str, str] = {}
         unfinished = self.ledger.unfinished()
@@ -254,7 +254,7 @@ class Runner:
         return ""
 
     def _is_as_left(self, ref: str, last: Run, *, shared: bool) -> bool:
-        """Is the newest commit the run's own? In a shared table others may follow it, if it is there at all."""
+        """Is the newest commit the run's own? In a shared table others may follow it, or the run wrote nothing."""
         version = last.outputs.get(ref)
         if version is None:
             return shared
@@ -273,7 +273,7 @@ class Runner:
         return before is not None and last.ended_at is not None and before.started_at < last.ended_at
 
 
-def _told_config(step: Step) -> str:
+def _recorded_config(step: Step) -> str:
     """The configuration as the ledger keeps it: without credentials that somebody wrote into a URI."""
     return as_json(storage.redacted_tree(step.config.model_dump(mode="json")))
 
@@ -287,7 +287,7 @@ def _what_changed(step: Step, inputs: Inputs, last: Run) -> str:
     moved = [ref for ref, version in inputs.versions.items() if last.inputs.get(ref) != version]
     if moved:
         return f"new version of {', '.join(_named(ref) for ref in moved)}"
-    if last.config != _told_config(step):
+    if last.config != _recorded_config(step):
         return "its configuration changed"
     what = "its code, its packages, the seed or the identity of an input changed"
     return f"the source changed, or {what}" if step.stage.source_state else what
@@ -297,7 +297,7 @@ def _named(ref: str) -> str:
     return f"model `{ref.removeprefix(MODEL_MARK)}`" if ref.startswith(MODEL_MARK) else f"`{ref}`"
 
 
-def told(report: RunReport) -> str:
+def in_words(report: RunReport) -> str:
     """A report in a few words."""
     if report.rows_in is None:
         return ", ".join(f"{name} {value:.4g}" for name, value in list(report.metrics.items())[:4]) or "done"

@@ -69,9 +69,9 @@ def task_slots(spark: SparkSession) -> int:
 
 
 class Session:
-    """A session that starts when it is asked for first: what needs no Spark never waits for a JVM.
+    """A session that starts at its first use: what needs no Spark never waits for a JVM.
 
-    One that was there before (a notebook's, Databricks') is used, and left running.
+    One that already exists (a notebook's, Databricks') is used, and left running.
     """
 
     def __init__(self, properties: Mapping[str, str], progress: Progress | None = None) -> None:
@@ -100,13 +100,13 @@ class Session:
 
 
 def shuffle_partitions(input_bytes: int, slots: int) -> int:
-    """How many partitions a shuffle of so many bytes (as they lie in Parquet) is cut into: one a slot at least."""
+    """How many partitions a shuffle of this many bytes of Parquet is cut into: at least one per slot."""
     return max(slots, min(_MOST_PARTITIONS, -(-input_bytes // _PARTITION_BYTES)))
 
 
 @contextmanager
 def shuffles_for(spark: SparkSession, input_bytes: int) -> Iterator[None]:
-    """Shuffles of the block follow from the bytes of its input. No result depends on their number."""
+    """The number of partitions follows from the bytes of the block's input. No result depends on it."""
     before = spark.conf.get(PARTITIONS) or ""
     spark.conf.set(PARTITIONS, str(shuffle_partitions(input_bytes, task_slots(spark))))
     try:
@@ -144,7 +144,7 @@ def _watch(spark: SparkSession, progress: Progress, task: ProgressTask, stopped:
         finished += sum(tasks for stage, tasks in seen.items() if stage not in running)
         seen = {stage: info.numTasks for stage, info in running.items() if info is not None}
         done = sum(info.numCompletedTasks for info in running.values() if info is not None)
-        # A stage that shows its own progress knows more than its tasks tell.
+        # A stage that shows its own progress says more than its tasks do.
         if seen and progress.open_tasks == 1:
             task.update(finished + done, total=finished + sum(seen.values()))
 
@@ -163,9 +163,9 @@ def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         )
     _require_delta(settings)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    # A driver that was not started by spark-submit takes its workers' interpreter from here alone.
+    # A driver that was not started by spark-submit takes its workers' interpreter only from here.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    # Workers take `python3` from the PATH unless told otherwise, and that may be another interpreter.
+    # Workers take `python3` from the PATH by default, and that may be another interpreter.
     return {
         "spark.pyspark.python": sys.executable,
         "spark.pyspark.driver.python": sys.executable,
@@ -188,7 +188,7 @@ def _require_delta(settings: Mapping[str, str]) -> None:
 
 
 def _embedded_session(settings: Mapping[str, str], name: str) -> SparkSession:
-    """A JVM of our own, with what it says at every start (and means nothing here) left out of stderr."""
+    """A JVM of our own, whose usual start-up messages, which mean nothing here, are kept off stderr."""
     conf = SparkConf().setAppName(name).setAll(list(settings.items()))
     launch: Callable[..., JavaGateway] = launch_gateway
     gateway = launch(conf=conf, popen_kwargs={"stderr": subprocess.PIPE})

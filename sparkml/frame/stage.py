@@ -37,7 +37,7 @@ _PACKAGE = "sparkml.stages"
 
 @dataclass(frozen=True)
 class Port:
-    """What a field of a configuration stands for: a table or a model that goes into a step or comes out of it."""
+    """What a field of a configuration names: a table or a model that goes into a step or comes out of it."""
 
     role: Role
 
@@ -52,9 +52,8 @@ _MODEL = Field(
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 Reads = Annotated[str, _TABLE, Port("reads")]
-LooksUp = Annotated[
-    str, _TABLE
-]  # what is looked up there follows from another input: its version does not count
+# What is looked up in this table follows from another input, so its version does not count.
+LooksUp = Annotated[str, _TABLE]
 Writes = Annotated[str, _TABLE, Port("writes")]
 # A table of the step's own whose name follows from the step's, where it is not given: `<step>_<field>`.
 WritesOwn = Annotated[str, Port("writes")]
@@ -111,9 +110,9 @@ class RunReport:
 class Stage:
     """What a stage declares.
 
-    `source_state`: for a stage that reads files, a hash that changes when they do. `again`: for a run that succeeded
-    and left something to be tried again, why (else empty). `last`: it runs after all other steps, whenever asked
-    (the report). `trace`: what it says of a document (`frame.lineage`), else every row of the document in its
+    `source_state`: for a stage that reads files, a hash that changes when they do. `again`: why a run that succeeded
+    should be repeated, such as rows to try again (else empty). `last`: it runs after all other steps, whenever asked
+    (the report). `trace`: what it says about a document (`frame.lineage`), else every row of the document in its
     tables. `sections`: the parts of the report about one of its steps, loaded for a report.
     """
 

@@ -72,7 +72,7 @@ def normalise(location: str) -> str:
 
 
 def refuse_credentials(location: str) -> None:
-    """ConfigError for a URI with a user or password: it would stand in tables, logs and reports."""
+    """ConfigError for a URI with a user or password: it would appear in tables, logs and reports."""
     parts = urlsplit(location)
     if parts.password or (parts.username and scheme_of(location) != "abfss"):
         raise ConfigError(
@@ -110,7 +110,7 @@ def local_path(location: str) -> str:
 
 
 def spark_uri(location: str) -> str:
-    """The place as Spark must be told: with a scheme, whatever the cluster's default file system is."""
+    """The place in Spark's spelling: with a scheme, so that the cluster's default file system does not matter."""
     scheme = scheme_of(location)
     if scheme == "file":
         return "file://" + quote(local_path(location), safe="/~*?[]{}!,:@=+&$'()")
@@ -163,7 +163,7 @@ def _by_fsspec(location: str) -> tuple[fs.FileSystem, str]:
         filesystem, path = fsspec.core.url_to_fs(location)
     except (ImportError, ValueError, OSError) as error:
         raise InputError(
-            "no file system knows this location",
+            "no file system serves this location",
             where=redacted(location),
             got=str(error),
             expected=f"a local path, or a URI of {', '.join(_KNOWN)} or a scheme that an fsspec package serves",
@@ -188,7 +188,7 @@ def _s3(endpoint: str, region: str) -> fs.FileSystem:
 
 
 def delta_options(location: str) -> dict[str, str]:
-    """What delta-rs must be told of a place; credentials it finds by itself."""
+    """The options of a place for delta-rs, which finds credentials by itself."""
     if scheme_of(location) != "s3":
         return {}
     endpoint, region = _s3_settings()
@@ -200,7 +200,7 @@ def delta_options(location: str) -> dict[str, str]:
 
 
 def spark_properties() -> dict[str, str]:
-    """Hadoop's names of what the environment says of S3; empty where it says nothing. No credentials."""
+    """The environment's settings of S3 under Hadoop's names; empty where there are none. No credentials."""
     endpoint, region = _s3_settings()
     found = {"spark.hadoop.fs.s3a.endpoint.region": region} if region else {}
     if endpoint:
@@ -265,9 +265,8 @@ def write_bytes(location: str, data: bytes) -> None:
         if isinstance(filesystem, fs.LocalFileSystem):
             _write_local(Path(path), data)
         else:
-            with filesystem.open_output_stream(
-                path, compression=None
-            ) as stream:  # an object appears when its stream is closed
+            # An object appears when its stream is closed.
+            with filesystem.open_output_stream(path, compression=None) as stream:
                 stream.write(data)
     except OSError as error:
         raise StorageError(

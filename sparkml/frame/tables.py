@@ -95,7 +95,7 @@ class Tables:
         return Location(storage.join(self.lake, ref), is_path=True)
 
     def log(self, ref: str) -> TableLog:
-        """What there is to know of a table besides its rows, and its rows where they are few."""
+        """The versions, commits and sizes of a table, and its rows where they are few."""
         location = self.locate(ref)
         if location.is_path:
             return FolderTable(ref, location.identifier)
@@ -112,12 +112,12 @@ class Tables:
         return self.version(ref) is not None
 
     def published(self, ref: str, unfinished: Collection[str]) -> int | None:
-        """The latest version that no run which failed or died has had a part in; None where there is none.
+        """The latest version in which no failed or dead run has a part; None where there is none.
 
-        `unfinished` are the ids of those runs. What other programs add counts, unless it stands on such a version.
+        `unfinished` are the ids of those runs. What other programs add counts, unless it builds on such a version.
         """
         commits = self.log(ref).commits()
-        waiting: int | None = None  # newest commits of other programs: as good as what they stand on
+        waiting: int | None = None  # newest commit of other programs: as good as what it builds on
         for commit in commits:
             if commit.run_id in unfinished:
                 waiting = None
@@ -143,14 +143,11 @@ class Tables:
                 f"cannot read table `{ref}`", where=location.identifier, got=first_line(error)
             ) from error
 
-    def data_files(self, ref: str, version: int | None = None, where: str | None = None) -> list[DataFile]:
+    def data_files(self, ref: str, version: int | None = None) -> list[DataFile]:
         """The data files of a pinned version in path order, with bytes and rows."""
         from pyspark.sql import functions as F
 
-        frame = self.read(ref, version)
-        if where is not None:
-            frame = frame.where(where)
-        columns = frame.select("_metadata.file_path", "_metadata.file_size")
+        columns = self.read(ref, version).select("_metadata.file_path", "_metadata.file_size")
         rows = columns.groupBy("file_path", "file_size").agg(F.count(F.lit(1)).alias("rows")).collect()
         return sorted(
             (DataFile(row["file_path"], row["file_size"], row["rows"]) for row in rows), key=lambda f: f.path
@@ -194,9 +191,8 @@ class Tables:
         from pyspark.errors import PySparkException
 
         location = self.locate(ref)
-        first = (
-            self.version(ref) is None
-        )  # a folder that is no Delta table is an error before any work is done
+        # A folder that is not a Delta table is an error before any work is done.
+        first = self.version(ref) is None
         mark = json.dumps({**(commit_info or {}), "commit": uuid.uuid4().hex}, sort_keys=True)
         writer = (
             conform(df, ref).write.format("delta").mode(mode).option("userMetadata", mark).options(**options)
@@ -219,7 +215,7 @@ class Tables:
     def _commit_of(self, ref: str, mark: str) -> Written:
         """Our own commit and its metrics: found by its mark, since another writer may have come after it."""
         ours = next((commit for commit in self.log(ref).commits() if commit.mark == mark), None)
-        if ours is None:  # Delta skips the commit where nothing came and there was nothing to replace
+        if ours is None:  # Delta skips a commit that would neither add nor replace a row
             return Written(ref, self.version(ref) or 0, 0, 0)
         _log.info("wrote %s version %d: %d rows, %d bytes", ref, ours.version, ours.rows, ours.bytes)
         return Written(ref, ours.version, ours.rows, ours.bytes)

@@ -27,7 +27,7 @@ from sparkml.kernels.rolling import BASE, ONE, slot_of
 
 LETTER = UPPER | LOWER
 UNIT_SLOTS = 256
-_LINK_CHARS = 2048  # longer runs are no links
+_LINK_CHARS = 2048  # longer runs are not links
 
 
 @part
@@ -132,7 +132,7 @@ def unit_length(codes: NDArray[np.int64], units: NDArray[np.uint64], low: int, h
 
 @part
 def infix_length(codes: NDArray[np.int64], flags: NDArray[np.uint16], low: int, at: int, high: int) -> int:
-    """Characters from here that part the run in two, 0 if none."""
+    """How many characters from here split the run in two, 0 if none."""
     code = codes[at]
     if not flags[code] & BOUNDARY:
         return 0

@@ -1,7 +1,7 @@
 """What each Unicode code point is: one table of bit flags, built on first use from the interpreter's Unicode data.
 
-The sets follow the reference pipelines where a published rule depends on them (words that are wholly punctuation,
-marks that end a sentence) and spaCy's English tokenizer where a word boundary does.
+The sets follow the reference pipelines where a published rule depends on them (words that are wholly punctuation)
+and spaCy's English tokenizer where a word boundary does.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 SPACE = 1  # str.isspace
 LINE_BREAK = 2  # ends a line for str.splitlines
 ALPHABETIC = 4  # str.isalpha
-PUNCTUATION = 8  # a word of nothing but these is no word to the Gopher rules
+PUNCTUATION = 8  # a word of nothing but these is not a word to the Gopher rules
 LOWER = 16  # a lower-case letter, or one of a script without case
 UPPER = 32  # an upper-case letter, or one of a script without case
 PREFIX = 64  # comes off the front of a word
 SUFFIX = 128  # comes off its end
-INNER = 256  # parts a word wherever it stands
+INNER = 256  # splits a word wherever it is
 QUOTE = 512
 BEFORE_DOT = 1024  # after one of these a final full stop comes off
 CURRENCY = 2048
-HYPHEN = 4096  # parts a word between letters
+HYPHEN = 4096  # splits a word between letters
 DIGIT = 8192  # decimal digit of any script
 SEPARATOR = 16384  # punctuation or symbol by its Unicode category, or a control character
 BOUNDARY = 32768  # a word boundary may lie beside it, inside a run without white space
 
 CODE_POINTS = 0x110000
-# From here to the tags on plane 14 nothing but unassigned code points and private use.
+# Outside these ranges there are only unassigned code points and private use.
 _ASSIGNED = (range(0x33480), range(0xE0000, 0xE01F0))
 
 _LINE_BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
@@ -58,7 +58,7 @@ _TERMINAL = (
     "16A6E-16A6F 16AF5 16B37-16B38 16B44 16E98 1BC9F 1DA88"
 )
 
-# Letters that part words where punctuation stands between them: the scripts that spaCy lists.
+# Letters between which punctuation splits a word: the scripts that spaCy lists.
 _CASED_SCRIPTS = (
     "0041-005A 0061-007A 00C0-00D6 00D8-00F6 00F8-02AF 0386 0388-038A 038C 038E-038F 0391-03A9 03AC-03CE 0400 0401 "
     "0403-0407 0409 040A 040C 040D 0410-044F 0450 0451 0453-0457 0459 045A 045C 045D 0490 0491 0496 0497 04A2 04A3 "
@@ -117,11 +117,6 @@ def flags_table() -> NDArray[np.uint16]:
     table[[ord(c) for c in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"]] |= BOUNDARY
     table.flags.writeable = False
     return table
-
-
-def terminal_marks() -> frozenset[str]:
-    """The marks that end a sentence (Unicode's Sentence_Terminal)."""
-    return frozenset(chr(code) for first, last in ranges(_TERMINAL) for code in range(first, last + 1))
 
 
 def ranges(listed: str) -> list[tuple[int, int]]:

@@ -27,8 +27,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # unsigned with signed numbers give floats there.
 as_int = cast("Callable[[Any], int]", np.int64)
 
-# Kernels only read and write arrays that they are given, and never allocate: without numba's reference counts, which it
-# does not manage to remove across calls, the word scan runs four times as fast.
+# Kernels only read and write arrays that they are given, and never allocate: without reference counts, which numba
+# cannot remove across calls, the word scan runs four times as fast.
 _OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
 
 

@@ -1,6 +1,6 @@
 """Words that English tokenizers part in the middle (don't, cannot, 10am) or keep whole (Mr., e.g., o'clock).
 
-The list says what spaCy's blank English tokenizer does, so that counts of words agree with pipelines that use it.
+The list follows spaCy's blank English tokenizer, so that counts of words agree with pipelines that use it.
 """
 
 from __future__ import annotations
@@ -51,11 +51,6 @@ def special_words() -> dict[str, tuple[str, ...]]:
     straight = {word: parts for word, parts in parted.items() if word not in _NEVER_PARTED}
     curly = {_curly(word): tuple(map(_curly, parts)) for word, parts in straight.items()}
     return straight | curly
-
-
-def emoticons() -> frozenset[str]:
-    """Faces that stay one word even where other punctuation touches them."""
-    return frozenset(_EMOTICONS.split())
 
 
 def units() -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 """MinHash over word n-grams: text -> 64-bit shingles -> minima of permutations -> one hash a band.
 
 The text is normalised as datatrove's `simplify_text` does it (see `folding`); a run of digits, with one
-decimal mark and fraction, becomes one `0`. Words are what white space separates, where the reference asks
+decimal mark and fraction, becomes one `0`. Words are what white space separates, whereas the reference uses
 spaCy: a text in a script without spaces has few words and mostly gets no signature.
 
-One pass over the UTF-8 bytes: a table maps each code point to what it becomes, no string is built between.
+One pass over the UTF-8 bytes: a table maps each code point to what it becomes, no string is built in between.
 Hashes depend on the text and the seed alone: equal on every machine and in every process.
 """
 
@@ -35,8 +35,8 @@ _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(
 def band_hashes(texts: pa.Array, *, n_bands: int, n_rows: int, ngram: int, seed: int) -> pa.ListArray:
     """Per document its `n_bands` band hashes (int64; the band's number is part of the hash).
 
-    Documents of Jaccard similarity s share a band with probability s**n_rows (Broder 1997), each band anew.
-    A document under `ngram` words, or a null, gets an empty list.
+    Documents of Jaccard similarity s share a band with probability s**n_rows (Broder 1997), independently for each
+    band. A document under `ngram` words, or a null, gets an empty list.
     """
     data, offsets = _utf8(texts)
     fold, expansions = fold_table()
@@ -73,11 +73,6 @@ def jaccard(left: U64, right: U64) -> float:
         return 0.0
     shared = int(_overlap(left, right))
     return shared / (len(left) + len(right) - shared)
-
-
-def candidate_probability(similarity: float, n_bands: int, n_rows: int) -> float:
-    """Chance that two documents of this Jaccard similarity share at least one band: 1 - (1 - s^r)^b."""
-    return float(1.0 - (1.0 - similarity**n_rows) ** n_bands)
 
 
 def permutations(count: int, seed: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:

@@ -2,10 +2,10 @@
 
 What changes, in this order:
 
-- bytes that are no UTF-8 (lone surrogates among them) become U+FFFD;
+- bytes that are not UTF-8 (lone surrogates among them) become U+FFFD;
 - CR LF, CR, vertical tab, form feed, NEL and the Unicode line and paragraph separators become a line feed;
 - control characters, zero-width spaces, byte order marks, soft hyphens, marks of writing direction and tags are
-  removed; joiners stay right between two characters beyond ASCII, where scripts and emoji need them;
+  removed; joiners stay only between two characters beyond ASCII, where scripts and emoji need them;
 - every other kind of space becomes a space; a run of spaces and tabs inside a line becomes one space, at the end of a
   line nothing; at its start it stays, because the indentation of code and lists means something;
 - at most one blank line stands between two paragraphs, none at either end; the text begins with its first visible
@@ -58,7 +58,7 @@ def normalise(column: pa.Array) -> pa.Array:
 
 
 def _squeezed(column: pa.Array) -> tuple[pa.Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """The column without superfluous characters, which rows are no UTF-8, and which may not be composed."""
+    """The column without superfluous characters, which rows are not UTF-8, and which may not be composed."""
     texts = read_texts(column)
     out = np.empty(int(texts.offsets[-1] - texts.offsets[0]), np.uint8)
     ends = np.zeros(len(column) + 1, np.int64)
@@ -163,7 +163,7 @@ def joins(
     first: int,
     write: int,
 ) -> bool:
-    """Whether a joiner stands between two visible characters beyond ASCII, the one before it as it was written."""
+    """Whether a joiner is between two visible characters beyond ASCII, the one before it as it was written."""
     if write == first or out[write - 1] < 0x80 or at + 3 >= end or data[at + 3] < 0x80:
         return False
     code, _ = decode(data, at + 3, end)

@@ -45,7 +45,7 @@ def close_documents(tokens: Int32, lengths: Int64, sep_id: int) -> tuple[Int32, 
 
 
 def pack_stream(stream: Int32, lengths: Int64, sequence_length: int, cls_id: int) -> Packed:
-    """Cut a stream into its full samples; what is left behind the last one is the caller's to carry on.
+    """Cut a stream into its full samples; the caller keeps what is left after the last one.
 
     `stream` int32 [tokens], `lengths` int64 [documents], each > 0, summing up to the tokens.
     """

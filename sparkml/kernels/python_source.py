@@ -1,10 +1,10 @@
 """Where the docstrings of a Python source file lie, found in one pass over its bytes.
 
-`ast.parse` makes an object of every expression (5 MB/s); documentation needs definitions and the statement
-after each header alone. This scanner knows what separates logical lines (strings, comments, brackets, line
+`ast.parse` makes an object of every expression (5 MB/s); documentation needs only definitions and the statement
+after each header. This scanner knows what separates logical lines (strings, comments, brackets, line
 continuations) and the indentation that nests definitions (Python reference, chapter 2), nothing of expressions.
-Where it cannot place something (an open string or bracket, a header without its colon) it gives up, for the
-real parser to judge.
+Where it does not understand something (an open string or bracket, a header without its colon) it gives up, and the
+real parser decides.
 """
 
 from __future__ import annotations

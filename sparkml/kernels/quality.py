@@ -20,13 +20,11 @@ from sparkml.kernels.utf8 import decode
 from sparkml.kernels.word_splitting import HAS_LETTER, HASH, ONLY_PUNCTUATION, SHAPE
 from sparkml.kernels.words import Words
 
-MOST_STOP_WORDS = 62  # one bit each
-
 _BULLET, _ELLIPSIS = 0x2022, 0x2026
 
 
 def measure_quality(texts: Texts, words: Words, stop_words: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """The quality signals of each document; a stop word counts where it stands in exactly this case."""
+    """The quality signals of each document; a stop word counts only in exactly its own case."""
     stops = np.array([hash_word(word) for word in stop_words], np.uint64)
     out = np.zeros((len(QUALITY_SIGNALS), len(words.doc_chars)))
     count_words(words.offsets, words.table, stops, out)

@@ -1,6 +1,6 @@
 """Signals behind the Gopher repetition rules (Rae et al. 2021, table A1): shares of a document's characters.
 
-Paragraphs are parted by two or more line feeds in the stripped text, lines by one or more; a duplicate is any
+Paragraphs are separated by two or more line feeds in the stripped text, lines by one or more; a duplicate is any
 occurrence after the first. Words are those of `words.py`. Equality is that of 64-bit hashes.
 """
 
@@ -24,7 +24,7 @@ _SEPARATOR = np.uint64(ord(" ") + 1)  # as `rolling.hash_word` counts it
 # Columns of the sums over a document's words: hash with and without spaces between them, bytes, code points.
 _SPACED, _JOINED, _BYTES, _CHARS = 0, 1, 2, 3
 _COUNT_BITS = 32
-_COUNT = 1 << _COUNT_BITS  # a slot of the commonest runs holds count x _COUNT + first occurrence
+_COUNT = 1 << _COUNT_BITS  # a slot of the most frequent runs holds count x _COUNT + first occurrence
 
 
 def measure_repetition(
@@ -88,7 +88,7 @@ def strip(data: NDArray[np.uint8], low: int, high: int, flags: NDArray[np.uint16
 def count_repeats(
     data: NDArray[np.uint8], at: int, end: int, least_breaks: int, keys: NDArray[np.uint64], mask: int
 ) -> tuple[int, int, int]:
-    """Blocks between so many line feeds or more: how many, how many repeated, the characters of those."""
+    """Blocks between this many line feeds or more: how many, how many repeated, the characters of those."""
     blocks, repeated, length = 0, 0, 0
     value, chars, done = ONE, 0, False
     clear(keys, mask)
@@ -217,7 +217,7 @@ def repeated_grams(
     keys: NDArray[np.uint64],
     mask: int,
 ) -> int:
-    """Characters in runs of n words that came before; the scan jumps over such a run."""
+    """Characters in runs of n words that repeat an earlier run; the scan jumps over such a run."""
     index, chars = 0, 0
     clear(keys, mask)
     while index <= count - n:

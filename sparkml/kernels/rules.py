@@ -1,4 +1,4 @@
-"""A rule drops a document whose measured value lies beyond a limit; the first that does names the reason."""
+"""A rule drops a document whose measured value lies beyond a limit; the first rule that does so gives the reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Rule:
 
 
 class Failures(NamedTuple):
-    """Of each document the first rule that it fails (its index, -1 if none), the value and the limit."""
+    """For each document the first rule that it fails (its index, -1 if none), the value and the limit."""
 
     rule: NDArray[np.int64]
     value: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Names of the measured signals: what the columns of the kernels mean. Kept apart, for those who need no kernel."""
+"""Names of the measured signals: what the columns of the kernels mean. Kept apart for code that needs no kernel."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ QUALITY_SIGNALS = (
     "alpha_words",  # fraction of words with a letter
     "stop_words",  # distinct stop words
 )
+MOST_STOP_WORDS = 62  # the kernel keeps one bit for each
 
 TOP_GRAMS = (2, 3, 4)
 REPEATED_GRAMS = (5, 6, 7, 8, 9, 10)
@@ -21,5 +22,5 @@ REPETITION_SIGNALS = (
     "dup_lines",
     "dup_line_chars",
     *(f"top_{n}_gram" for n in TOP_GRAMS),  # characters in the most frequent run of n words
-    *(f"dup_{n}_grams" for n in REPEATED_GRAMS),  # characters in runs of n words that came before
+    *(f"dup_{n}_grams" for n in REPEATED_GRAMS),  # characters in runs of n words that repeat an earlier one
 )

@@ -34,7 +34,7 @@ def read_texts(column: pa.Array) -> Texts:
 
 
 def pieces(column: pa.Array, most_bytes: int) -> Iterator[tuple[int, int]]:
-    """Row ranges (start, stop) of at most so many bytes of text each; a longer document stands alone."""
+    """Row ranges (start, stop) of at most this many bytes of text each; a longer document stands alone."""
     offsets, start = read_texts(column).offsets, 0
     while start < len(column):
         stop = int(np.searchsorted(offsets, offsets[start] + most_bytes, side="right")) - 1

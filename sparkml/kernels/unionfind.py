@@ -17,7 +17,7 @@ COMPONENTS = pa.schema([("node", pa.string()), ("component", pa.string())])
 def components(src: pa.Array, dst: pa.Array) -> pa.RecordBatch:
     """Each node of the edges, ascending, with the smallest node of its component, by UTF-8 bytes.
 
-    Takes about 100 bytes an edge, and time linear in the edges but for sorting the nodes.
+    Takes about 100 bytes an edge, and time linear in the edges except for sorting the nodes.
     """
     nodes = pc.unique(pa.concat_arrays([src.cast(pa.string()), dst.cast(pa.string())]))
     nodes = nodes.take(pc.array_sort_indices(nodes))

@@ -1,6 +1,6 @@
 """Words of one run of text without white space: affixes come off, links and special words stay whole.
 
-The rules of `words`, written out word by word into its table; the run that is one plain word never comes here.
+The rules of `words`; each word is written into its table. A run that is one plain word does not come here.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sparkml.kernels.rolling import BASE, ONE, slot_of
 from sparkml.kernels.utf8 import decode
 
 HAS_LETTER = 1  # at least one alphabetic character
-ONLY_PUNCTUATION = 2  # nothing but punctuation: no word to the Gopher rules
+ONLY_PUNCTUATION = 2  # nothing but punctuation: not a word to the Gopher rules
 
 SPECIAL_BYTES = 16  # the longest special word
 SPECIAL_SLOTS = 4096
 _JOINED_WORDS = 5  # the most words that a special word inside a run is made of
 
 
-# Columns of the table of words, one row a word: numba passes one plain array faster than records or tuples.
+# Columns of the table of words, one row per word: numba passes one plain array faster than records or tuples.
 START, END = 0, 1  # byte positions in the batch
 HASH = 2  # polynomial over the word's bytes (`rolling.hash_word`), the bits of a uint64
 SHAPE = 3  # code points x 4 + kind
@@ -116,7 +116,10 @@ def split_run(
     out: Longs,
     count: int,
 ) -> int:
-    """Write the words of a run of `high` characters that is no plain word; `scratch` is room. The words so far."""
+    """Write the words of a run of `high` characters that is not a plain word; returns the number of words so far.
+
+    `scratch` is working memory.
+    """
     codes, positions, ends = scratch[:, 0], scratch[:, 1], scratch[:, 2]
     low, suffixes, first = 0, 0, count
     read_codes(data, at, stop, codes, positions)
@@ -163,7 +166,7 @@ def split_middle(
     out: Longs,
     count: int,
 ) -> int:
-    """Write the words of a run whose prefixes and suffixes are gone. The words so far."""
+    """Write the words of a run whose prefixes and suffixes are gone; returns the number of words so far."""
     slot = find_special(data, keys, openings, positions[low], positions[high])
     if slot >= 0:
         return put_parts(data, flags, parts, slot, positions[low], out, count)
@@ -191,7 +194,7 @@ def split_middle(
 def put_parts(
     data: Bytes, flags: Flags, parts: Lengths, slot: int, start: int, out: Longs, count: int
 ) -> int:
-    """Write the parts of a special word. The words so far."""
+    """Write the parts of a special word; returns the number of words so far."""
     lengths = as_int(parts[slot])
     while lengths:
         count = put_word(data, flags, start, start + (lengths & 0xFF), out, count)
@@ -210,7 +213,7 @@ def join_special(
     first: int,
     count: int,
 ) -> int:
-    """Put special words together again that affixes took apart: `(sad:(` holds a face. The words so far."""
+    """Join special words that affixes took apart: `(sad:(` holds a face. Returns the number of words so far."""
     read = write = first
     while read < count:
         slot, wide = -1, min(_JOINED_WORDS, count - read)
@@ -233,7 +236,7 @@ def join_special(
 
 @part
 def put_word(data: Bytes, flags: Flags, start: int, end: int, out: Longs, at: int) -> int:
-    """Measure one word and write it; the position of the next."""
+    """Measure one word and write it; returns the position of the next."""
     _, length, _, kind, value = scan_run(data, start, end, flags)
     put(out, at, start, end, length, kind, value)
     return at + 1

@@ -1,8 +1,8 @@
-"""Words of a batch of documents: the one pass that the quality rules, the repetition rules and MinHash share.
+"""Words of a batch of documents: one pass that the quality and the repetition rules share.
 
-A word is a token of spaCy's blank English tokenizer: white space parts the text, punctuation comes off both ends of
-what stands between, hyphens, slashes and the like part it inside, contractions come apart (do|n't), abbreviations
-(e.g.), numbers (3.14), links and faces stay whole. White space alone is no word. Where it differs from spaCy:
+A word is a token of spaCy's blank English tokenizer: white space separates words, punctuation comes off both ends
+of what is between, hyphens, slashes and the like split it inside, contractions come apart (do|n't), abbreviations
+(e.g.), numbers (3.14), links and faces stay whole. White space alone is not a word. Where it differs from spaCy:
 
 - letters and their case are Unicode's, not spaCy's list of scripts;
 - links are recognised by a plain grammar of host, port and path, not by spaCy's regular expression;
@@ -106,7 +106,7 @@ def find_words(texts: Texts, memory: Memory | None = None) -> Words:
 
 
 def count_proper_words(words: Words) -> NDArray[np.float64]:
-    """Of each document the words that are not wholly punctuation, float64[n]."""
+    """For each document the number of words that are not wholly punctuation, float64[n]."""
     proper = np.concatenate([[0], np.cumsum(words.kinds & ONLY_PUNCTUATION == 0)])
     return np.diff(proper[words.offsets]).astype(np.float64)
 
@@ -150,7 +150,7 @@ def scan_words(
     doc_words: Longs,
     doc_chars: Longs,
 ) -> int:
-    """Write the words of every document to `out`; how many there are."""
+    """Write the words of every document to `out`; returns how many there are."""
     count = 0
     for doc in range(len(offsets) - 1):
         at, end, chars = offsets[doc], offsets[doc + 1], 0
@@ -196,7 +196,7 @@ def letters(data: Bytes, at: int, end: int) -> tuple[int, np.uint64]:
 
 @part
 def closing_mark(data: Bytes, at: int, end: int) -> int:
-    """0 where a plain space, a line feed or the end follows the letters, the mark where one mark stands between.
+    """0 where a plain space, a line feed or the end follows the letters, the mark where one is in between.
 
     -1: something else follows, and the full rules decide.
     """
@@ -226,7 +226,7 @@ def is_plain(
         return False
     if mark == 0:
         return True
-    if length < 3 or (mark == 46 and data[stop - 1] < 97):  # :D), F., USA.: the full rules know
+    if length < 3 or (mark == 46 and data[stop - 1] < 97):  # :D), F., USA.: the full rules decide
         return False
     if length == SPECIAL_BYTES or not openings[data[at]] >> np.uint32(length + 1) & 1:
         return True

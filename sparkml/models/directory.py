@@ -1,10 +1,10 @@
 """The model directory: what transformers loads, and beside it what the task is, where it comes from, and a card.
 
-    config.json  model.safetensors  tokenizer or processor files
-    task.json      task, its options and labels
-    lineage.json   parent, data, step and settings of the training
-    evaluation.json, curve.jsonl, training.json     what was measured, and how it was trained
-    README.md      the card
+config.json  model.safetensors  tokenizer or processor files
+task.json      task, its options and labels
+lineage.json   parent, data, step and settings of the training
+evaluation.json, curve.jsonl, training.json     what was measured, and how it was trained
+README.md      the card
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from sparkml.errors import InputError
 from sparkml.frame.artifacts import CHECKSUMS_FILE
 from sparkml.models.folder import read_json, write_json
 
-TASK_FILE, LINEAGE_FILE, CARD_FILE, EVALUATION_FILE = "task.json", "lineage.json", "README.md", "evaluation.json"
+TASK_FILE, LINEAGE_FILE, CARD_FILE, EVALUATION_FILE = (
+    "task.json",
+    "lineage.json",
+    "README.md",
+    "evaluation.json",
+)
 # What belongs to texts, images and sounds rather than to weights.
 _INPUT_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",

@@ -117,14 +117,18 @@ class TextEncoder:
         """At most `max_windows` windows a text (or pair of texts), each at most `max_length` tokens long."""
         limit = max_length * max_windows * _CHARACTERS_PER_TOKEN
         cut = [text[:limit] for text in texts]
-        rows: list[Any] = cut if seconds is None else list(zip(cut, (s[:limit] for s in seconds), strict=True))
+        rows: list[Any] = (
+            cut if seconds is None else list(zip(cut, (s[:limit] for s in seconds), strict=True))
+        )
         return self._windows(self._tokenizer, rows, max_length, max_windows, overlap)
 
     def encode_words(
         self, rows: Sequence[Sequence[str]], *, max_length: int, max_windows: int, overlap: int = 0
     ) -> list[list[Window]]:
         """As `encode`, from words: `Window.words` says which word a token is of."""
-        return self._windows(self._words, [list(row) for row in rows], max_length, max_windows, overlap, words=True)
+        return self._windows(
+            self._words, [list(row) for row in rows], max_length, max_windows, overlap, words=True
+        )
 
     def _windows(
         self,

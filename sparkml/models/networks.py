@@ -121,7 +121,9 @@ def load_network(
     return Loaded(network.train(), new)
 
 
-def write_config(config: Mapping[str, Any], folder: Path, *, vocab_size: int, special: Mapping[str, int]) -> None:
+def write_config(
+    config: Mapping[str, Any], folder: Path, *, vocab_size: int, special: Mapping[str, int]
+) -> None:
     """Write config.json of a new network (`model_type` and its fields) for a vocabulary; InputError where it is none."""
     import transformers
 
@@ -156,7 +158,9 @@ def _config(path: Path, labels: tuple[str, ...], settings: Mapping[str, Any]) ->
         fields["id2label"] = dict(enumerate(labels))
         fields["label2id"] = {label: number for number, label in enumerate(labels)}
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False, **_gguf(path))
+        config = AutoConfig.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, **_gguf(path)
+        )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             "transformers does not know this architecture",

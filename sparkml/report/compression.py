@@ -1,4 +1,4 @@
-"""Compression: the int8 classifier beside the float one."""
+"""Compression: the int8 classifier compared with the float one."""
 
 from __future__ import annotations
 

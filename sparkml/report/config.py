@@ -8,7 +8,7 @@ from sparkml.frame.stage import StageConfig
 
 
 class ReportConfig(StageConfig):
-    """How the page is called, where it goes, and how many examples it shows.
+    """What the page is called, where it goes, and how many examples it shows.
 
     What is reported follows from the ledger. The bounds keep the file of a lake below 3 MB.
     """

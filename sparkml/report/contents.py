@@ -30,7 +30,7 @@ _NO_STEPS = "No runs yet: the ledger of this lake is empty."
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the page: what a template shows as `found`, or the sentence that stands in its place."""
+    """A part of the page: what a template shows as `found`, or the sentence that is shown instead."""
 
     anchor: str
     title: str
@@ -124,7 +124,7 @@ def _part(view: StepView, section: Section[Any], is_repeated: bool) -> Part:
 
 
 def _found(title: str, find: Callable[[], Any | None]) -> tuple[Any | None, str]:
-    """Contents, or why they cannot be had: a table of a version that is gone must not cost the other sections."""
+    """Contents, or why they cannot be read: a version that is gone must not cost the other sections."""
     try:
         return find(), ""
     except UNREADABLE as error:

@@ -22,12 +22,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What each side shows, and how many words of each side differ among those compared."""
+    """What each side shows; `cut` where not all that differs was compared."""
 
     left: tuple[Piece, ...]
     right: tuple[Piece, ...]
-    changed_left: int
-    changed_right: int
     cut: bool
 
 
@@ -51,8 +49,6 @@ def compare(left: str, right: str, *, max_words: int = 160, context: int = 10) -
     return Comparison(
         _side(a, middle_a, runs_a, max_words, context),
         _side(b, middle_b, runs_b, max_words, context),
-        _changed(runs_a),
-        _changed(runs_b),
         cut,
     )
 
@@ -65,18 +61,14 @@ def _side(words: list[str], middle: slice, runs: _Runs, max_words: int, context:
     return tuple(piece for piece in pieces if piece.text)
 
 
-def _changed(runs: _Runs) -> int:
-    return sum(len(words) for kind, words in runs if kind != "equal")
-
-
 def _common(left: Sequence[str], right: Sequence[str]) -> int:
     limit = min(len(left), len(right))
     return next((at for at in range(limit) if left[at] != right[at]), limit)
 
 
 def _joined(runs: _Runs) -> list[tuple[str, list[str]]]:
-    """Equal runs that touch become one. Empty runs stay: they are where the other side has words of its own,
-    and keep the words around that place from being folded on this side alone.
+    """Equal runs that touch become one. Empty runs stay: there the other side has words of its own, and the words
+    around that place must not be folded on this side alone.
     """
     joined: list[tuple[str, list[str]]] = []
     for kind, words in runs:

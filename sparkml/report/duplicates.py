@@ -18,7 +18,7 @@ from sparkml.report.section import Section
 from sparkml.report.view import StepView
 
 _BINS = 20  # of similarity, between the threshold and 1
-_BANDS = 6  # of similarity, from which examples are taken in turn
+_BANDS = 24  # of similarity from 0 to 1, from which examples are taken in turn
 _COMPARED_CHARACTERS = 20_000  # of a document at most: the words before a difference are folded
 _LARGEST = 5
 
@@ -35,7 +35,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Pair:
-    """A duplicate beside the document that it matched."""
+    """A duplicate and the document that it matched."""
 
     kind: str
     similarity: float | None
@@ -168,10 +168,10 @@ def _examples(duplicates: DataFrame, limit: int) -> list[dict[str, Any]]:
     if not limit:
         return []
     near = duplicates.where((F.col("kind") != "exact") & (F.col("similarity") < 1))
-    band = F.floor(F.col("similarity") * 4 * _BANDS).cast("int")
+    band = F.floor(F.col("similarity") * _BANDS).cast("int")
     order = Window.partitionBy("_band").orderBy(F.xxhash64("doc_id"), "doc_id")
     ranked = near.withColumn("_band", band).withColumn("_rank", F.row_number().over(order))
-    # Up to four times as many bands as are needed exist below 1; a few of each are enough to fill the limit.
+    # The first of every band, then the second of every band, until the limit is reached.
     few = ranked.where(F.col("_rank") <= limit).orderBy("_rank", "_band").limit(limit)
     rows = [row.asDict() for row in few.collect()]
     return sorted(rows, key=lambda row: (row["similarity"], row["doc_id"]))

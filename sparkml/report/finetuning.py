@@ -1,4 +1,4 @@
-"""Fine-tuning: the classifier from pretrained weights beside the same network from random ones.
+"""Fine-tuning: the classifier from pretrained weights compared with the same network from random ones.
 
 Reads `report.json` and `curve.jsonl` of the model, as the stage finetune writes them. A key that is missing leaves a
 gap on the page, never an error.
@@ -40,7 +40,6 @@ class LabelResult:
 class Start:
     """Results on held-out documents from one kind of starting weights; both curves are over steps."""
 
-    name: str
     accuracy: float | None
     macro_f1: float | None
     loss: Points
@@ -61,7 +60,7 @@ class Finetuning:
     train_documents: float | None
     matrix_labels: tuple[str, ...]
     matrix: tuple[tuple[float, ...], ...]
-    majority: float | None  # accuracy of always saying the most frequent label
+    majority: float | None  # accuracy of always predicting the most frequent label
 
 
 def gather(view: StepView) -> Finetuning | None:
@@ -92,7 +91,6 @@ def gather(view: StepView) -> Finetuning | None:
 def _start(name: str, result: Mapping[str, Any], curve: list[dict[str, Any]]) -> Start:
     rows = [row for row in curve if row.get("weights", PRETRAINED) == name]
     return Start(
-        name,
         number(result, "accuracy"),
         number(result, "macro_f1"),
         tuple(sorted(numbers(rows, "step", "loss"))),
@@ -101,7 +99,7 @@ def _start(name: str, result: Mapping[str, Any], curve: list[dict[str, Any]]) ->
 
 
 def _labels(pretrained: Mapping[str, Any], random: Mapping[str, Any]) -> list[LabelResult]:
-    """The labels by falling support."""
+    """The labels, most support first."""
     other = {str(row.get("label")): row for row in objects(random.get("classes"))}
     results = [
         LabelResult(
@@ -120,7 +118,7 @@ def _labels(pretrained: Mapping[str, Any], random: Mapping[str, Any]) -> list[La
 def confusion_of(
     result: Mapping[str, Any], by_support: list[str]
 ) -> tuple[tuple[str, ...], tuple[tuple[float, ...], ...]]:
-    """`confusion` = {labels, counts}, labels by falling support; empty where it is not square or too large."""
+    """`confusion` = {labels, counts}, labels with most support first; empty where it is not square or too large."""
     confusion = part(result, "confusion")
     names, rows = confusion.get("labels"), confusion.get("counts")
     if not isinstance(names, list) or not isinstance(rows, list) or not 0 < len(names) <= _MATRIX_LABELS:

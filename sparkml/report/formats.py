@@ -44,7 +44,7 @@ def size(n_bytes: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them."""
+    """Seconds, in seconds, minutes or hours."""
     if seconds is None:
         return NOTHING
     if seconds < 10:
@@ -81,7 +81,7 @@ def score(value: float | None) -> str:
 
 
 def clock(moment: datetime | None) -> str:
-    """A time in UTC. One without a zone is of this machine's, as Spark's rows give it."""
+    """A time in UTC. One without a zone is in this machine's zone, as in Spark's rows."""
     return NOTHING if moment is None else f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -91,7 +91,7 @@ def short_commit(commit: str | None) -> str | None:
 
 
 def cell(value: object, characters: int = 320) -> str:
-    """Any value of a table that a stage gives: a figure, a time, or the beginning of a text."""
+    """Any value that a stage puts into a table: a figure, a time, or the beginning of a text."""
     if value is None or isinstance(value, float):
         return measured(value)
     if isinstance(value, bool):
@@ -116,7 +116,7 @@ def shown(text: str | None) -> str:
 
 
 def excerpt(text: str | None, characters: int) -> str:
-    """The beginning of a text on one line, cut at a word where one ends near."""
+    """The beginning of a text on one line, cut after a word where one ends nearby."""
     line = " ".join(shown((text or "")[: 2 * characters]).split())
     if len(line) <= characters:
         return line if len(text or "") <= 2 * characters else f"{line} …"

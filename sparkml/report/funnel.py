@@ -32,7 +32,7 @@ class Counted:
     rejected: int
     reasons: tuple[tuple[str, int], ...]
     bytes: int | None
-    share: float | None  # of the records that came in at the sources of this step
+    share: float | None  # of the records that the sources of this step read
     bytes_share: float | None  # of the text that the sources gave
 
 
@@ -49,7 +49,7 @@ class Fate:
 
 @dataclass(frozen=True)
 class Chain:
-    """The steps from a source to the last table of documents that comes of it, each taking what the one before kept."""
+    """The steps from a source to the last table of documents made from it; each takes what the one before kept."""
 
     steps: tuple[str, ...]
     rows_in: int
@@ -85,7 +85,7 @@ def gather(lake: Lake, views: Sequence[StepView]) -> Funnel | None:
 
 
 def _table_of_documents(lake: Lake, view: StepView) -> Place | None:
-    """The table of the step's own with a text for every document that it kept."""
+    """The step's own table with a text for every document that it kept."""
     for place in view.owned:
         try:
             if lake.rows(place) == view.run.rows_kept and _has_text(lake, place):
@@ -130,7 +130,7 @@ def _longest(
     tables: Mapping[str, Place],
     before: tuple[StepView, ...] = (),
 ) -> tuple[StepView, ...]:
-    """From this step on, the longest run of steps each of which takes the very documents that the one before kept."""
+    """From this step on, the longest row of steps; each takes exactly the documents that the one before kept."""
     place = tables.get(view.step)
     if place is None or view in before:
         return before

@@ -23,7 +23,7 @@ from sparkml.log import get_logger
 from sparkml.report.config import ReportConfig
 
 _log = get_logger(__name__)
-_MAX_JSON_BYTES = 16_000_000  # a curve or report that is larger is none of ours
+_MAX_JSON_BYTES = 16_000_000  # a larger curve or report is not one of ours
 _NAMES = ("title", "url", "source", "label")
 # What a version that was dropped or vacuumed raises, at once or when Spark opens its files.
 UNREADABLE = (SparkmlError, PySparkException)
@@ -39,9 +39,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """The beginning of a document and what it is called."""
+    """The beginning of a document, and its name."""
 
-    doc_id: str
     name: str
     source: str
     label: str | None
@@ -66,12 +65,12 @@ class Model:
 
     @property
     def trained_on(self) -> str:
-        """The manifest, or the table at a version, that it has learnt from."""
+        """The manifest, or the table at a version, that it was trained on."""
         on = self.record.trained_on
         return on.manifest_id or (f"{storage.redacted(on.table)}@{on.version}" if on.table else "")
 
     def object(self, name: str) -> dict[str, Any]:
-        """A JSON object among its files; empty where the file is missing or is none."""
+        """A JSON object among its files; empty where the file is missing or holds something else."""
         text = self._text_of(name)
         try:
             value = json.loads(text) if text else {}
@@ -81,7 +80,7 @@ class Model:
         return value if isinstance(value, dict) else {}
 
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The JSON objects of a `.jsonl` file; a line that is none (a write that was cut short) is left out."""
+        """The JSON objects of a `.jsonl` file; any other line (a write that was cut short) is left out."""
         found = []
         for line in self._text_of(name).splitlines():
             try:
@@ -105,7 +104,7 @@ class Model:
 
 
 class Lake:
-    """A lake as its ledger, tables and registry tell."""
+    """A lake as its ledger, tables and registry describe it."""
 
     def __init__(self, job: StageRun, limits: ReportConfig) -> None:
         self._job = job
@@ -139,10 +138,10 @@ class Lake:
         return self._stages[name]
 
     def table(self, place: Place) -> DataFrame:
-        """A table as it stood at a version; TableError where that cannot be read any more."""
+        """A table at a version; TableError where that cannot be read any more."""
         if place not in self._tables:
             self._tables[place] = self._job.tables.read(place.ref, place.version)
-            # The ledger shall name what the page was made from.
+            # The ledger must name what the page was made from.
             self._job.inputs[place.ref] = max(place.version, self._job.inputs.get(place.ref, 0))
         return self._tables[place]
 
@@ -194,7 +193,7 @@ class Lake:
 def _excerpt(row: Mapping[str, Any]) -> Excerpt:
     place = storage.redacted(row["source"] or row["url"] or "")
     name = row["title"] or place.rstrip("/").rsplit("/", 1)[-1] or row["doc_id"]
-    return Excerpt(row["doc_id"], name, place, row["label"], row["text"] or "")
+    return Excerpt(name, place, row["label"], row["text"] or "")
 
 
 def number(values: Mapping[str, Any], *names: str) -> float | None:
@@ -213,7 +212,7 @@ def part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def objects(value: object) -> list[dict[str, Any]]:
-    """The objects of a list; empty where it is none."""
+    """The objects of a list; empty where the value is not a list."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 

@@ -1,4 +1,4 @@
-"""Contents -> the page: plots and templates. All is escaped but what plots and templates write."""
+"""Contents -> the page: plots and templates. All text is escaped except what plots and templates write."""
 
 from __future__ import annotations
 

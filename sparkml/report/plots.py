@@ -150,7 +150,7 @@ def _figure() -> tuple[Figure, Axes]:
 
 def _finish(axes: Axes, x_label: str, y_label: str, *, whole: bool = True) -> None:
     axes.set_xlabel(x_label)
-    # Above the axis and level, not turned by 90 degrees: read without tilting the head.
+    # Above the axis and horizontal, which is easier to read than a label turned by 90 degrees.
     axes.set_title(y_label, loc="left", color=MUTED, fontsize=12.5)
     axes.grid(axis="y")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=whole))

@@ -102,7 +102,7 @@ def _rows(lake: Lake, step: str, place: Place) -> DataFrame:
 
 
 def _reasons(rejects: DataFrame) -> list[dict[str, Any]]:
-    """One row a step and reason, the most frequent first: as few as there are rules."""
+    """One row for each step and reason, the most frequent first: no more than there are rules."""
     quantiles = F.percentile_approx("value", [0.05, 0.5, 0.95], 1000).alias("quantiles")
     grouped = rejects.groupBy("step", "drop_reason").agg(
         F.count(F.lit(1)).alias("documents"),

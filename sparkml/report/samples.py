@@ -18,7 +18,7 @@ def gather(view: StepView) -> Facts | None:
 
 
 def figures(found: Facts) -> list[KeyFigure]:
-    """Tokens of the text."""
+    """How many tokens the text has."""
     tokens, samples = found.values.get("tokens"), found.values.get("samples")
     if not isinstance(tokens, float) or not isinstance(samples, float):
         return []

@@ -133,7 +133,7 @@ def _models(scores: DataFrame, view: StepView, model: Model) -> tuple[ModelScore
 
 
 def _predictions(good: DataFrame) -> tuple[list[Prediction], tuple[int, ...]]:
-    """All labels by falling number of documents, and the histogram of the scores: one pass, labels x bins rows."""
+    """All labels, the most frequent first, and the histogram of the scores: one pass, labels x bins rows."""
     place = F.greatest(F.lit(0), F.least(F.lit(_BINS - 1), F.floor(F.col("score") * _BINS))).cast("int")
     rows = (
         good.groupBy("prediction", place.alias("bin"))

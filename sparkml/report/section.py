@@ -1,10 +1,10 @@
-"""What a stage shows of each of its steps in the report. Its module declares it:
+"""What a stage shows about each of its steps in the report. Its module declares it:
 
     def sections() -> list[Section]:
         return [Section("Languages", languages)]
 
     def languages(view: StepView) -> Facts | None:
-        table = view.table("target")            # as the step's last succeeded run left it
+        table = view.table("target")            # as the step's last successful run left it
         if table is None:
             return None
         rows = table.groupBy("lang").count().orderBy("lang").limit(20).collect()
@@ -12,7 +12,7 @@
 
     STAGE = Stage(Config, run, "what it does", sections=sections)
 
-`sections` is called for a report alone, so what it imports costs no other command anything.
+`sections` is called for a report only, so its imports slow down no other command.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class Rows:
-    """A table. The first cell of a row says what the row is about; numbers are aligned, None is a dash."""
+    """A table. The first cell of a row says what the row is about; numbers are aligned to the right, None is a dash."""
 
     caption: str
     columns: Sequence[str]
@@ -50,7 +50,7 @@ class Rows:
 
     @property
     def shown(self) -> Sequence[Sequence[object]]:
-        """As many rows as a page bears."""
+        """The rows that the page shows."""
         return self.rows[:_ROWS_SHOWN]
 
     @property

@@ -19,7 +19,7 @@ _METRICS_SHOWN = 16
 
 @dataclass(frozen=True)
 class StepFacts:
-    """The last run of a step that succeeded; without a run id none has."""
+    """The last successful run of a step; `run_id` None: none has succeeded."""
 
     name: str
     stage: str
@@ -60,7 +60,7 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class Steps:
-    """All steps in order, then those of which no run has succeeded."""
+    """All steps in order, then those without a successful run."""
 
     rows: tuple[StepFacts, ...]
     seconds: float

@@ -14,7 +14,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-# Colours that no one paints with stand for the page's CSS variables, so that dark mode reaches the plots.
+# Colours that nothing else uses stand for the page's CSS variables, so that dark mode reaches the plots.
 INK, MUTED, GRID, ACCENT, CONTRAST, QUIET, PAPER = (f"#00000{digit}" for digit in "1234567")
 _VARIABLES = {
     INK: "var(--ink)",
@@ -63,7 +63,7 @@ _FONT_FAMILY = re.compile(r"\s*font-family:[^;]*;?|(?<=\d)px '[^;]*")
 def drawing(name: str) -> Iterator[None]:
     """The look of all plots, and ids that depend on the plot's name alone."""
     with warnings.catch_warnings(), matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        # The browser chooses the font: a character that matplotlib's own font lacks is no trouble.
+        # The browser chooses the font: a character that matplotlib's own font lacks does no harm.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -121,7 +121,7 @@ def _scope(root: ET.Element, name: str, tips: Mapping[str, str]) -> None:
 
 
 def _slim(element: ET.Element) -> None:
-    """A tenth of a pixel is enough; groups that say nothing, and the blanks between elements, go."""
+    """A tenth of a pixel is enough; groups without attributes, and the blanks between elements, are removed."""
     for child in list(element):
         _slim(child)
     for key in _COORDINATES & set(element.attrib):

@@ -16,7 +16,7 @@ CURVE_FILE = "curve.jsonl"
 
 @dataclass(frozen=True)
 class Training:
-    """Curves over optimizer steps. A curve that was not recorded is empty."""
+    """Curves over optimiser steps. A curve that was not recorded is empty."""
 
     model: str
     path: str
@@ -24,7 +24,6 @@ class Training:
     metrics: tuple[tuple[str, float], ...]
     loss: Points
     validation: Points
-    learning_rate: Points
     tokens_per_second: Points
     mean_tokens_per_second: float | None
 
@@ -49,7 +48,6 @@ def gather(view: StepView) -> Training | None:
         tuple(sorted(metrics.items())),
         _curve(rows, "train_loss", "loss"),
         _curve(rows, "validation_loss"),
-        _curve(rows, "learning_rate", "lr"),
         tuple(speed),
         mean,
     )

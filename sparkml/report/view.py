@@ -1,4 +1,4 @@
-"""The steps of a lake in their order, each as its last run that succeeded left it."""
+"""The steps of a lake in their order, each as its last successful run left it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class StepView:
 
     @property
     def takes(self) -> dict[str, int]:
-        """What went in, tables and models, but for what the step itself adds to."""
+        """What went in, tables and models, except what the step itself adds to."""
         return {ref: version for ref, version in self.run.inputs.items() if ref not in self.run.outputs}
 
     @property
@@ -116,10 +116,10 @@ class StepView:
 
 
 def step_views(lake: Lake) -> tuple[StepView, ...]:
-    """Every step that has a run which succeeded: none before those whose outputs it takes.
+    """Every step that has a successful run: none before those whose outputs it takes.
 
-    Of the steps that are free to come next, those of the report's own pipeline go first, then the one that succeeded
-    first of all: a repeated step keeps its place.
+    Of the steps that may come next, those of the report's own pipeline go first, then the one that succeeded earliest:
+    a repeated step keeps its place.
     """
     first: dict[str, datetime] = {}
     last: dict[str, Run] = {}
@@ -141,7 +141,7 @@ def upstream(view: StepView, views: Iterable[StepView], *, tables_only: bool = F
 
 
 def _ordered(steps: Sequence[str], before: Mapping[str, set[str]]) -> Iterator[str]:
-    """Kahn's algorithm; where steps wait for each other in a circle (tables have changed hands), the first one goes."""
+    """Kahn's algorithm; where steps wait for each other in a circle (a table has a new writer), the first one goes."""
     place = {step: at for at, step in enumerate(steps)}
     left = {step: set(before[step]) for step in steps}
     free = [place[step] for step in steps if not left[step]]

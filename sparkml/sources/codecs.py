@@ -1,4 +1,4 @@
-"""Decompressors that give out at most so many bytes a call: one interface over gzip, bzip2, xz and zstd.
+"""Decompressors that give out a bounded number of bytes a call: one interface over gzip, bzip2, xz and zstd.
 
 A few bytes can stand for gigabytes: deflate grows up to 1,032 times, a block of zstd 32,768 times, bzip2 a
 million times. So no call gives out more than it is asked for, and a decoder that wants more than
@@ -20,7 +20,7 @@ import zstandard
 MOST_DECODER_BYTES = 128 * 1024**2
 # What a call gives out: at least a block of zstd (RFC 8878, 3.1.1.2.4), which comes out as a whole or not at all.
 _PIECE_BYTES = 128 * 1024
-# A block of bzip2, most often of 900,000 bytes, is checked at its end: one that rots must not come out in part.
+# A block of bzip2, most often of 900,000 bytes, is checked at its end: a corrupt one must not come out in part.
 _BZIP2_PIECE_BYTES = 4 * 1024**2
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SHORTEST_HEADER = 5  # bytes in which a zstd header says how long it is
@@ -124,7 +124,7 @@ class _ZstdFrame:
         """Bytes of the frame's header; 0 where more are needed to know; DecoderMemoryError."""
         held = self._held
         if not held.startswith(_ZSTD_MAGIC[: len(held)]):
-            self._next = None  # skippable, or no zstd at all: the library gives out nothing, or raises
+            self._next = None  # skippable, or not zstd at all: the library gives out nothing, or raises
             return 0
         if len(held) < _SHORTEST_HEADER or len(held) < zstandard.frame_header_size(held):
             return 0
@@ -146,7 +146,7 @@ class _ZstdFrame:
         return _BLOCK_HEADER + (1 if kind == _RUN_LENGTH_BLOCK else size)
 
     def _trailer_bytes(self) -> int:
-        """Behind the last block stands at most a checksum: the library finds the end."""
+        """After the last block there is at most a checksum: the library finds the end."""
         self._next = None
         return 0
 

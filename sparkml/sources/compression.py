@@ -40,7 +40,7 @@ def compression_suffix(path: str) -> str | None:
 def decompressed(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
     """The decompressed bytes of one or more concatenated members, in pieces of at most 4 MiB.
 
-    BrokenStreamError where they end early or rot, or where their decoder asks for too much memory.
+    BrokenStreamError where they end early or are corrupt, or where their decoder asks for too much memory.
     """
     codec = _BY_SUFFIX[suffix]
     member: Member | None = None

@@ -34,7 +34,7 @@ ROW_SCHEMA = pa.schema(
         ("label", pa.string()),
         ("meta", pa.map_(pa.string(), pa.string())),
         ("position", pa.int64()),
-        ("place_id", pa.string()),  # the id by place, of records whose source gives another
+        ("place_id", pa.string()),  # the id by place, for records whose source gives another
         ("drop_reason", pa.string()),
         ("value", pa.float64()),
         ("threshold", pa.float64()),
@@ -121,7 +121,7 @@ class DocumentBatches:
 
 
 def json_value(value: Any) -> str:
-    """A field's value as JSON text; what JSON has no form for (bytes, dates, decimals) as a string of it."""
+    """A field's value as JSON text; bytes, dates, decimals and other values that JSON does not know as a string."""
     kind = type(value)
     if kind is str:
         encoded = encode_basestring(value)
@@ -195,7 +195,7 @@ def _text(record: Record, name: str) -> str | Defect:
 
 
 def _string(fields: dict[str, Any], name: str, taken: set[str | None]) -> str | None:
-    """A same-named field that is a string; it then stands in its own column and not in `meta`."""
+    """The field of this name where it is a string; it then gets its own column and is left out of `meta`."""
     found = fields.get(name)
     if type(found) is not str or name in taken or not _is_encodable(found):
         return None

@@ -13,7 +13,7 @@ Parse = Callable[[Iterator[Line]], Iterator[Record | Defect]]
 
 
 def line_records(opened: OpenSplit, parse: Parse) -> Iterator[Record | Defect]:
-    """What `parse` makes of the lines of a split; where their stream breaks, one defect more."""
+    """What `parse` makes of the lines of a split; where their stream breaks, one more defect."""
     tail = _Tail(opened.split.start)
     try:
         yield from parse(tail.watch(_lines(opened)))

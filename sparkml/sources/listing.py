@@ -42,7 +42,7 @@ class Listing:
 
 
 def list_source(location: str, format_name: str) -> Listing:
-    """Every file at `location`, of format `format_name` (`auto`: by extension); InputError where none is."""
+    """Every file at `location`, of format `format_name` (`auto`: by extension); InputError where there is none."""
     folder, pattern = _split_glob(location)
     filesystem, root = storage.filesystem_of(folder)
     root = root.rstrip("/") or "/"
@@ -137,7 +137,7 @@ def _uri(path: str, location: str) -> str:
     host = rest.partition("/")[0]
     if path.startswith("/"):  # hdfs: the host is not part of the path
         return f"{scheme}://{host}{quote(path)}"
-    if "@" in host:  # Azure: of the host, the path holds the container alone
+    if "@" in host:  # Azure: the path holds only the container, not the account
         return f"{scheme}://{host}{quote(path.removeprefix(host.partition('@')[0]))}"
     return f"{scheme}://{quote(path)}"
 

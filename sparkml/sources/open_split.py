@@ -39,7 +39,7 @@ class OpenSplit:
         return as_utf8(self.chunks())
 
     def is_wide(self) -> bool:
-        """Whether a plain file of which nothing is read yet is UTF-16 or UTF-32; nothing is read afterwards."""
+        """Whether a plain file is UTF-16 or UTF-32. Ask before anything is read; the file is then at its start."""
         head = self.file.read(4)
         self.file.seek(0)
         return wide_encoding(head) is not None

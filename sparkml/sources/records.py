@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Record(NamedTuple):
-    """A record of the source, not yet judged: `raw` are its original bytes, `fields` what they mean."""
+    """A record of the source, not yet checked: `raw` are its original bytes, `fields` what they mean."""
 
     position: int  # orders the records of a file
     locator: str

@@ -37,7 +37,7 @@ _SPLIT_SCHEMA = pa.schema(
 )
 _FileT = TypeVar("_FileT", EnvironmentFile, SourceFile)
 _FOOTER_THREADS = 16
-_COMPRESSED_COST = 4  # beside a plain file's byte
+_COMPRESSED_COST = 4  # compared with a byte of a plain file
 
 
 @dataclass(frozen=True)

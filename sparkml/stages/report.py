@@ -1,4 +1,4 @@
-"""Report: one HTML file of the lake as the last succeeded run of each step left it.
+"""Report: one HTML file of the lake as the last successful run of each step left it.
 
 Spark aggregates; the driver gets counts, bins and a bounded number of examples in a fixed order.
 """

@@ -32,7 +32,9 @@ class TrainConfig(TrainingConfig):
     network: dict[str, Any] = Field(
         default_factory=dict, description="A new network: model_type and further fields of its config.json"
     )
-    task: TaskChoice = Field(TaskChoice(name="masked_lm"), description="What is learnt: its name and settings")
+    task: TaskChoice = Field(
+        TaskChoice(name="masked_lm"), description="What is learnt: its name and settings"
+    )
 
     @model_validator(mode="after")
     def _has_a_start(self) -> TrainConfig:
@@ -100,9 +102,7 @@ def _new_network(job: StageRun, config: TrainConfig, tokenizer: str) -> Start:
     with artifacts.new_artifact(location) as staging:
         copy_inputs(files, staging)
         inputs = read_text_inputs(staging)
-        write_config(
-            config.network, staging, vocab_size=inputs.vocab_size, special=special_fields(inputs)
-        )
+        write_config(config.network, staging, vocab_size=inputs.vocab_size, special=special_fields(inputs))
     return Start(folder=location, random=True)
 
 
@@ -163,5 +163,8 @@ def sections() -> tuple[object, ...]:
 
 
 STAGE = Stage(
-    TrainConfig, run, "pretrain on packed samples: Horovod ranks in a barrier stage -> a model", sections=sections
+    TrainConfig,
+    run,
+    "pretrain on packed samples: Horovod ranks in a barrier stage -> a model",
+    sections=sections,
 )

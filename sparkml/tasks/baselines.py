@@ -25,7 +25,10 @@ def text_features(train: Sequence[str], held_out: Sequence[str]) -> tuple[Any, A
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     features = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, max_features=_MOST_FEATURES, token_pattern=r"(?u)\b\w+\b|[^\w\s]"
+        ngram_range=(1, 2),
+        sublinear_tf=True,
+        max_features=_MOST_FEATURES,
+        token_pattern=r"(?u)\b\w+\b|[^\w\s]",
     )
     return features.fit_transform(train), features.transform(held_out)
 
@@ -56,9 +59,7 @@ def linear_sets(
     return np.stack(columns, axis=1)
 
 
-def linear_numbers(
-    train_x: Any, train_y: npt.NDArray[np.float64], held_x: Any
-) -> npt.NDArray[np.float64]:
+def linear_numbers(train_x: Any, train_y: npt.NDArray[np.float64], held_x: Any) -> npt.NDArray[np.float64]:
     """Predictions of ridge regression."""
     from sklearn.linear_model import Ridge
 

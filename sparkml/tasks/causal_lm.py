@@ -26,7 +26,9 @@ class CausalLM(Language[LanguageOptions]):
 
         ids, mask = self.ids_of(rows)
         follows = (mask[:, 1:] > 0) & (mask[:, :-1] > 0)
-        if self.options.attend_within_documents:  # what comes after a document's end is not to be guessed from it
+        if (
+            self.options.attend_within_documents
+        ):  # what comes after a document's end is not to be guessed from it
             follows &= ids[:, :-1] != self.inputs.sep_id
         row, place = np.nonzero(follows)
         targets = {"position": row * ids.shape[1] + place, "target": ids[row, place + 1]}

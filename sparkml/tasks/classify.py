@@ -14,7 +14,17 @@ from pydantic import Field
 from sparkml.errors import NotApplicableError
 from sparkml.tasks.hashing import unit_hash
 from sparkml.tasks.task import Answer, Batch, Encoded, Loss, NetworkSpec, Reject, Rows, Targets, Task
-from sparkml.tasks.texts import IDS, TYPES, Pooling, TextOptions, Texts, as_bytes, batch_of, missing_texts, sample_batch
+from sparkml.tasks.texts import (
+    IDS,
+    TYPES,
+    Pooling,
+    TextOptions,
+    Texts,
+    as_bytes,
+    batch_of,
+    missing_texts,
+    sample_batch,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,7 +40,9 @@ _MOST_LABELS = 100_000
 class ClassifyOptions(TextOptions):
     """Settings of `task:` where its name is `classify`."""
 
-    several: bool = Field(False, description="A row has several labels, written a|b: each is answered on its own")
+    several: bool = Field(
+        False, description="A row has several labels, written a|b: each is answered on its own"
+    )
     max_labels: int | None = Field(None, ge=2, description="The most frequent labels are learnt; null: all")
     min_rows_per_label: int = Field(1, ge=1, description="A label with fewer training rows is left out")
     max_rows_per_label: int | None = Field(
@@ -43,7 +55,9 @@ class ClassifyOptions(TextOptions):
         "network", description="One vector of a text: as the network has it, or the mean over its tokens"
     )
     class_weights: bool = Field(False, description="Weigh a label's rows by the inverse of their frequency")
-    focal_gamma: float = Field(0.0, ge=0, description="Focal loss: how much less sure answers count; 0: cross-entropy")
+    focal_gamma: float = Field(
+        0.0, ge=0, description="Focal loss: how much less sure answers count; 0: cross-entropy"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all labels")
     threshold: float = Field(0.5, gt=0, lt=1, description="With several labels: a label above it is answered")
 
@@ -89,7 +103,10 @@ class Classify(Task[ClassifyOptions]):
             )
         labels = sorted(label for label, _ in ranked)
         kept: dict[str, float] = {}
-        for split, limit in (("train", options.max_rows_per_label), ("held_out", options.max_held_out_per_label)):
+        for split, limit in (
+            ("train", options.max_rows_per_label),
+            ("held_out", options.max_held_out_per_label),
+        ):
             rows = train if split == "train" else _held_out(counts)
             for label in labels:
                 if limit is not None and rows.get(label, 0) > limit:
@@ -105,7 +122,9 @@ class Classify(Task[ClassifyOptions]):
             self._label(examples, rejects, targets)
         used = [place for place in range(examples.num_rows) if place not in rejects]
         first, *rest = [[column[place] for place in used] for column in texts]
-        samples: dict[str, list[Any]] = {name: [] for name in ("example", "window", "n_tokens", *dict(self.columns))}
+        samples: dict[str, list[Any]] = {
+            name: [] for name in ("example", "window", "n_tokens", *dict(self.columns))
+        }
         for place, windows in zip(used, self._texts.windows(first, rest[0] if rest else None), strict=True):
             for number, window in enumerate(windows):
                 row = (place, number, len(window.ids), as_bytes(window.ids), as_bytes(window.type_ids))
@@ -158,7 +177,9 @@ class Classify(Task[ClassifyOptions]):
                 matrix[number, labels] = 1.0
             targets["target"] = matrix
         elif known:
-            targets["target"] = np.fromiter((labels[0] if len(labels) else _UNKNOWN for labels in known), np.int64)
+            targets["target"] = np.fromiter(
+                (labels[0] if len(labels) else _UNKNOWN for labels in known), np.int64
+            )
         return batch_of(tensors, targets, len(rows["input_ids"]), tokens)
 
     def loss(self, network: nn.Module, batch: Batch) -> Loss:
@@ -203,7 +224,9 @@ class Classify(Task[ClassifyOptions]):
         logits = network(**batch.inputs).logits.float()
         gold, guess = self._marks(target), self._marks_of(logits)
         right = (gold == guess).all(dim=1).sum()
-        head = torch.stack([self._row_losses(logits, target).sum(), logits.new_tensor(batch.rows), right.float()])
+        head = torch.stack(
+            [self._row_losses(logits, target).sum(), logits.new_tensor(batch.rows), right.float()]
+        )
         per_label = torch.cat([(gold & guess).sum(0), guess.sum(0), gold.sum(0)])
         return torch.cat([head.double(), per_label.double()])
 

@@ -24,7 +24,9 @@ _MOST_NATS = 50.0
 class LanguageOptions(TextOptions):
     """Settings of a pretraining task. `max_length` and windows count where texts are not packed by the shard stage."""
 
-    max_windows: int = Field(64, ge=1, description="Windows of a longer text; what is beyond them is not read")
+    max_windows: int = Field(
+        64, ge=1, description="Windows of a longer text; what is beyond them is not read"
+    )
     attend_within_documents: bool = Field(
         False, description="Packed samples: tokens see those of their own document alone"
     )

@@ -75,7 +75,9 @@ class MaskedLM(Language[MaskedLMOptions]):
         if not self.options.whole_words:
             return rng.random(flat.shape) < self.options.mask_fraction
         word = np.cumsum(self.inputs.begins_word[flat])
-        drawn: npt.NDArray[np.bool_] = rng.random(int(word[-1]) + 1 if len(word) else 0) < self.options.mask_fraction
+        drawn: npt.NDArray[np.bool_] = (
+            rng.random(int(word[-1]) + 1 if len(word) else 0) < self.options.mask_fraction
+        )
         return drawn[word]
 
     def start(self, network: nn.Module, rows: Rows, seed: int) -> None:

@@ -27,25 +27,35 @@ class LoopSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_steps: int | None = Field(None, ge=1, description="Optimiser steps at most; null: as max_epochs says")
-    max_epochs: float | None = Field(None, gt=0, description="Passes over the training rows at most; null: any")
+    max_epochs: float | None = Field(
+        None, gt=0, description="Passes over the training rows at most; null: any"
+    )
     batch_size: int = Field(32, ge=1, description="Samples of a step, of all ranks together")
     micro_batch_tokens: int = Field(
         8192, ge=1, description="Tokens of one forward pass, padding included: a step is cut to it"
     )
     pool_steps: int = Field(
-        16, ge=1, description="Steps whose samples are sorted by length together; 1: none, as for packed samples"
+        16,
+        ge=1,
+        description="Steps whose samples are sorted by length together; 1: none, as for packed samples",
     )
     learning_rate: float = Field(5e-5, gt=0, description="Highest learning rate of AdamW")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Part of the steps in which the rate rises")
     decay: Decay = Field("linear", description="How the rate falls after that: linear, cosine or none")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's, on matrices only")
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradients; 0: any")
-    precision: Precision = Field("auto", description="Of activations: auto is bfloat16 on a GPU, else float32")
+    precision: Precision = Field(
+        "auto", description="Of activations: auto is bfloat16 on a GPU, else float32"
+    )
     compile: bool = Field(False, description="torch.compile the network: minutes at first, faster steps then")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="Average the weights over the steps; 0: take the last")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="Average the weights over the steps; 0: take the last"
+    )
     validation_every_steps: int = Field(100, ge=1, description="Steps between two validations")
     validation_rows: int = Field(512, ge=0, description="Held-out samples that a validation looks at")
-    best_metric: str = Field("", description="Keep the weights that are best by this metric; empty: the last ones")
+    best_metric: str = Field(
+        "", description="Keep the weights that are best by this metric; empty: the last ones"
+    )
     patience: int = Field(
         0, ge=0, description="End after so many validations without a better best_metric; 0: never"
     )

@@ -263,7 +263,9 @@ class Trainer:
             for batch in self._held_out:
                 for number, part in enumerate(parts_of(batch.columns, self._settings.micro_batch_tokens)):
                     rng = np.random.default_rng([self._job.seed, batch.step, self._collective.rank, number])
-                    found = self._task.sums(self._forward, self._task.collate(part, rng).to(self._device)).cpu()
+                    found = self._task.sums(
+                        self._forward, self._task.collate(part, rng).to(self._device)
+                    ).cpu()
                     sums = found if sums is None else sums + found
         self.state.swap(self.state.ema)
         sums = torch.zeros(self._task.n_sums, dtype=torch.float64) if sums is None else sums
@@ -277,8 +279,12 @@ class Trainer:
             return False
         value = values.get(f"validation_{metric}")
         if value is None:
-            names = sorted(name.removeprefix("validation_") for name in values if name.startswith("validation_"))
-            raise TrainingError("there is no such metric", got=f"best_metric {metric}", expected=", ".join(names))
+            names = sorted(
+                name.removeprefix("validation_") for name in values if name.startswith("validation_")
+            )
+            raise TrainingError(
+                "there is no such metric", got=f"best_metric {metric}", expected=", ".join(names)
+            )
         self.state.judge(value, higher_is_better=metric not in _LOWER_IS_BETTER)
         return 0 < self._settings.patience <= self.state.since_best
 

@@ -173,7 +173,7 @@ def test_what_a_failed_run_left_is_read_by_nobody(spark: SparkSession, tables: T
 def test_a_table_that_only_a_failed_run_wrote_is_not_there(spark: SparkSession, lake: str) -> None:
     with pytest.raises(InputError):
         run(spark, lake, step(fail=True))
-    with pytest.raises(TableError, match="no table `doubled` that a run which succeeded has left"):
+    with pytest.raises(TableError, match="no successful run has left a table `doubled`"):
         run(spark, lake, step("again", source="doubled", target="next"))
 
 
@@ -182,7 +182,7 @@ def test_lost_rows_fail_the_run_and_nobody_reads_what_it_wrote(spark: SparkSessi
         run(spark, lake, step(lose=1))
     ledger = runner(spark, lake, step()).ledger
     assert ledger.runs()[-1].status == "failed"
-    with pytest.raises(TableError, match="no table `doubled`"):
+    with pytest.raises(TableError, match="no successful run has left a table `doubled`"):
         run(spark, lake, step("again", source="doubled", target="next"))
 
 

@@ -156,7 +156,7 @@ def test_manifests_of_another_version_of_the_samples_are_not_taken(train_run, sh
 
 
 def test_no_manifests(train_run):
-    with pytest.raises(TableError, match="there is no table `manifests`"):
+    with pytest.raises(TableError, match="no successful run has left a table `manifests`"):
         run(train_run(), CONFIG)
 
 

@@ -1,1 +1,1 @@
-"""One reader a format, and the table of them all (`table`)."""
+"""One reader per format, and the table of all formats (`table`)."""

@@ -14,7 +14,7 @@ from sparkml.sources.records import Defect, Record, invalid_utf8, printable, too
 
 @dataclass(frozen=True)
 class Dialect:
-    """How records are written: no `quote`, no quoting at all; no `header`, fields are named 0, 1, 2..."""
+    """How records are written. `quote` None: no quoting; `header` False: fields are named 0, 1, 2..."""
 
     delimiter: str
     quote: str | None
@@ -60,7 +60,7 @@ class _Feed:
         return data.decode("utf-8", "surrogateescape") + "\n"
 
     def record_bytes(self) -> bytes:
-        """The record as it stands in the file, without its last line end."""
+        """The record as it is in the file, without its last line end."""
         end = 2 if self.raw.endswith(b"\r\n") else 1
         return bytes(self.raw[:-end])
 
@@ -83,7 +83,7 @@ def _read_delimited(opened: OpenSplit, delimiter: str, quote: str) -> Iterator[R
 
 
 def _records(lines: Iterable[Line], dialect: Dialect, limit: int) -> Iterator[Record | Defect]:
-    # The csv module's limit (131,072 characters a field) is one for the whole process; ours is the feed's.
+    # The csv module's limit (131,072 characters a field) is for the whole process; the feed keeps ours.
     csv.field_size_limit(max(csv.field_size_limit(), limit + 1))
     feed = _Feed(lines, limit)
     names: list[str] | None = None

@@ -1,8 +1,8 @@
 """The docstrings of a Python source file; nothing is ever imported.
 
-A scanner finds where docstrings stand, `ast` reads their literals: what `ast` alone would give, at twenty
-times its speed. Where the scanner gives up, `ast` parses the whole file and says what is wrong with it. A
-file for another version of Python, whose definitions can be told apart, keeps its documents.
+A scanner finds where docstrings are, `ast` reads their literals: what `ast` alone would give, at twenty times its
+speed. Where the scanner gives up, `ast` parses the whole file and says what is wrong with it. A file for another
+version of Python keeps its documents where the scanner can recognise its definitions.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _parse(source: bytes, mode: str) -> Any:
     gc.disable()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes and the like are for their authors to mend
+            warnings.simplefilter("ignore")  # invalid escapes and the like are for their authors to fix
             return ast.parse(source, mode=mode)
     except (SyntaxError, ValueError) as error:
         reason = "undecodable_python" if _is_encoding_fault(error) else "python_syntax_error"

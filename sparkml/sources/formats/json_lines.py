@@ -1,4 +1,4 @@
-"""JSON Lines: one record a line."""
+"""JSON Lines: one record per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _decode = json.JSONDecoder().decode
 
 
 def read_json_lines(opened: OpenSplit) -> Iterator[Record | Defect]:
-    """A record for every line that is a JSON object; blank lines are no records."""
+    """A record for every line that is a JSON object; blank lines are left out."""
     limit = opened.options.max_record_bytes
     return line_records(opened, lambda lines: _objects(lines, limit))
 

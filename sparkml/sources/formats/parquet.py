@@ -1,4 +1,4 @@
-"""Parquet: one record a row, streamed in batches whose bytes are bounded."""
+"""Parquet: one record per row, streamed in batches whose bytes are bounded."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class _Group:
 def _records(
     batch: pa.RecordBatch, sizes: Sizes, first_row: int, options: ReadOptions
 ) -> Iterator[Record | Defect]:
-    """The rows of a batch, made Python's in runs that keep to `batch_bytes`."""
+    """The rows of a batch, converted to Python in runs of at most `batch_bytes`."""
     limit = options.max_record_bytes
     for start, stop in _runs(sizes, min(options.batch_bytes, limit)):
         row = first_row + start

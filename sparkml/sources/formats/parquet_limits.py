@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from sparkml.sources.compression import FREE_BYTES
 from sparkml.sources.row_bytes import ROW_BYTES, value_bytes
 
-_MOST_ROWS = 1_000  # long rows may stand together: fewer bound the batch better and cost no time
+_MOST_ROWS = 1_000  # long rows may be neighbours: a smaller batch bounds them better and costs no time
 _MOST_BATCH_BYTES = 64 * 1024**2
 # Decoding a value of a list takes its levels, the value and its place in the builder.
 _NESTED_VALUE_BYTES = 16
@@ -68,7 +68,7 @@ def plan_group(file: pa.NativeFile, footer: pq.FileMetaData, index: int, batch_b
     group = footer.row_group(index)
     mean = group.total_byte_size / max(group.num_rows, 1)
     rows = min(max(int(batch_bytes / max(mean, 1.0)), 1), _MOST_ROWS)
-    longest = 0  # bytes of a row whose every value is its column's longest
+    longest = 0  # bytes of a row in which every value is the longest of its column
     dictionaries = []
     for number in range(group.num_columns):
         chunk, column = group.column(number), footer.schema.column(number)

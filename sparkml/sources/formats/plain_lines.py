@@ -1,4 +1,4 @@
-"""Plain lines: one document a line."""
+"""Plain lines: one document per line."""
 
 from __future__ import annotations
 

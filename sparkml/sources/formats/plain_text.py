@@ -1,4 +1,4 @@
-"""Text files: one document a file."""
+"""Text files: one document per file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_text_file(opened: OpenSplit) -> Iterator[Record | Defect]:
 
 
 def _bytes_over(limit: int, opened: OpenSplit) -> int | None:
-    """The size of a file over the limit, where it says the text's: not compressed, not of wide code units."""
+    """The size of a file over the limit; None for others, and for compressed or UTF-16 and UTF-32 files."""
     if compression_suffix(opened.split.path) is not None:
         return None
     size = int(opened.file.size())

@@ -1,4 +1,4 @@
-"""The table of formats: what each is called, which extensions say it, how it is read and cut.
+"""The table of formats: what each is called, which extensions it has, how it is read and cut.
 
 To add a format: a module beside this one with a function from an `OpenSplit` to records and defects, and a row
 here. Listing, splitting, reading and the names that a configuration may give all follow from it.
@@ -23,9 +23,9 @@ from sparkml.sources.records import Defect, Record
 class Format:
     """A format: its name in a configuration, the extensions of its files, and its reader.
 
-    `cut`: what a large file is cut at to be read by several tasks. `cost`: what reading a byte costs beside one
-    of plain JSON Lines, as it grows when decompressed or is parsed slowly. `embedded`: met in the embedded corpus
-    alone, where no configuration names it.
+    `cut`: what a large file is cut at to be read by several tasks. `cost`: what reading a byte costs, compared
+    with plain JSON Lines, because it grows when decompressed or is parsed slowly. `embedded`: found only in the
+    embedded corpus; no configuration names it.
     """
 
     name: str

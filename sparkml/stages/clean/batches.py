@@ -16,9 +16,8 @@ from sparkml.kernels.words import Memory, count_proper_words, find_words
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.rule_sets import EMPTY, NULL_TEXT, TOO_LARGE, Batch, rule_sets, signal_names
 
-_PIECE_BYTES = (
-    1 << 20
-)  # the words of a piece take six times its size: they should stay in the processor's cache
+# The words of a piece take six times its size: they should stay in the processor's cache.
+_PIECE_BYTES = 1 << 20
 
 
 def clean_batches(

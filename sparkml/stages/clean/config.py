@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from sparkml.frame.stage import Reads, Shares, StageConfig, Writes
+from sparkml.kernels.signals import MOST_STOP_WORDS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)] | None
 Ratio = Annotated[float, Field(ge=0.0)] | None
@@ -14,7 +15,6 @@ Count = Annotated[int, Field(ge=1)] | None
 
 RULE_SETS = ("gopher_repetition", "gopher_quality")
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
-_MOST_STOP_WORDS = 62  # the kernel keeps one bit for each
 
 
 class CleanConfig(StageConfig):
@@ -33,7 +33,9 @@ class CleanConfig(StageConfig):
     max_dup_paragraph_char_fraction: Fraction = Field(0.20, description="Characters in repeated paragraphs")
     max_dup_line_fraction: Fraction = Field(0.30, description="Repeated lines, of all")
     max_dup_line_char_fraction: Fraction = Field(0.20, description="Characters in repeated lines")
-    max_top_2_gram_fraction: Fraction = Field(0.20, description="Characters in the commonest pair of words")
+    max_top_2_gram_fraction: Fraction = Field(
+        0.20, description="Characters in the most frequent pair of words"
+    )
     max_top_3_gram_fraction: Fraction = Field(0.18, description="The same of three words")
     max_top_4_gram_fraction: Fraction = Field(0.16, description="The same of four words")
     max_dup_5_gram_fraction: Fraction = Field(0.15, description="Characters in repeated runs of 5 words")
@@ -51,10 +53,10 @@ class CleanConfig(StageConfig):
     max_ellipsis_ratio: Ratio = Field(0.1, description="`...` and `…` per word")
     max_bullet_line_fraction: Fraction = Field(0.9, description="Lines that begin with a bullet or hyphen")
     max_ellipsis_line_fraction: Fraction = Field(0.3, description="Lines that end with an ellipsis")
-    min_alpha_word_fraction: Fraction = Field(0.8, description="Words with a letter")
-    min_stop_words: Count = Field(2, description="Distinct stop words")
+    min_alpha_word_fraction: Fraction = Field(0.8, description="Words with a letter, at least")
+    min_stop_words: Count = Field(2, description="Distinct stop words, at least")
     stop_words: tuple[str, ...] = Field(
-        STOP_WORDS, max_length=_MOST_STOP_WORDS, description="In exactly this case"
+        STOP_WORDS, max_length=MOST_STOP_WORDS, description="Stop words, in exactly this case"
     )
 
     @field_validator("rules")

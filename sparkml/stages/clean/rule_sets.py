@@ -32,7 +32,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """What is measured, how, and what is dropped for it."""
+    """What is measured, how, and which limits drop a document."""
 
     signals: tuple[str, ...]
     measure: Callable[[Batch, CleanConfig], Signals]

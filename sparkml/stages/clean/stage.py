@@ -54,7 +54,7 @@ _REJECTED = ("doc_id", "source", "locator", "drop_reason", "value", "threshold",
 def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
     """Every document with its decision: `drop_reason` is null and `text` normalised where it stays.
 
-    There is no language model here: `lang` and `lang_score` are what the source says in its fields of that name.
+    No language is detected here: `lang` and `lang_score` are the source's own fields of these names.
     """
     documents = bronze.select(
         "doc_id",
@@ -121,7 +121,7 @@ def _decided(config: CleanConfig) -> StructType:
 
 
 def _from_meta(field: str) -> Column:
-    """A field that ingest kept aside; its values are JSON, so a string loses its quotes."""
+    """A field that ingest kept in `meta`; its values are JSON, so a string loses its quotes."""
     return F.get_json_object(F.try_element_at("meta", F.lit(field)), "$")
 
 

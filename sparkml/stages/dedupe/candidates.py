@@ -1,8 +1,7 @@
 """Candidate pairs from LSH buckets, and their true similarity.
 
-Documents are known here by a 64-bit key, the hash of their id: 24 bytes a row instead of 60. Keys only
-propose pairs; a verified pair names document ids, so a collision of keys costs a comparison and can join
-nothing.
+Here a 64-bit key, the hash of its id, stands for a document: 24 bytes a row instead of 60. Keys only propose
+pairs; a verified pair names document ids, so a collision of keys costs a comparison and never joins documents.
 """
 
 from __future__ import annotations

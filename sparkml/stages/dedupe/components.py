@@ -1,8 +1,8 @@
 """Connected components of the verified pairs.
 
-Up to `single_task_edges` edges one task solves by union-find in memory: Spark jobs would only add seconds.
+One task solves up to `single_task_edges` edges by union-find in memory: Spark jobs would only add seconds.
 More edges are contracted first (randomised contraction: Boegeholz, Brand, Todor, ICDE 2020). A round orders
-all documents by a hash of their own and lets each stand for itself or for its smallest neighbour. A fixed
+all documents by a hash; the smallest of a document and its neighbours then represents it. A fixed
 share of the documents disappears in every round, in expectation and on any graph, also on the long paths
 where spreading the smallest id takes one round per document. A finished component has no edge left and
 takes no further part. So rounds are O(log n), and their edges shrink geometrically.
@@ -29,8 +29,8 @@ def connected_components(
 ) -> DataFrame:
     """(node, component) for every end of `edges` (src, dst); a component is named by its smallest node.
 
-    Nodes are ordered by their UTF-8 bytes. The result does not depend on the partitions, nor on which way
-    is taken.
+    Nodes are ordered by their UTF-8 bytes. The result does not depend on the partitions, nor on which of
+    the two ways is taken.
     """
     rounds: list[DataFrame] = []
     while n_edges > single_task_edges:

@@ -14,7 +14,7 @@ _ORDER = re.compile(r"^([A-Za-z_][\w.]*)(?: +(asc|desc))?$")
 
 
 class DedupeConfig(StageConfig):
-    """Configuration of the stage `dedupe`."""
+    """What `conf/base/dedupe.yaml` holds."""
 
     source: Reads = Field(
         "clean", description="Table of documents: doc_id, text, and the columns of keep_order"
@@ -68,7 +68,7 @@ class DedupeConfig(StageConfig):
 
 
 def order_alias(position: int) -> str:
-    """The name under which the column at this place of `keep_order` travels."""
+    """The name of the column at this place of `keep_order` while duplicates are searched."""
     return f"order_{position}"
 
 

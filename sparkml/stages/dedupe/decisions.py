@@ -1,4 +1,4 @@
-"""From verified pairs to one row a duplicate: its cluster, its partner, and the document that stays."""
+"""From verified pairs to one row per duplicate: its cluster, its partner, and the document that stays."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     clean -> groups of equal text -> MinHash bands -> pairs -> true Jaccard -> clusters -> kept | duplicates
 
-Documents of equal text are equal at any length, also empty ones; shorter ones than a shingle are never near
-duplicates. Row order and partitions do not change the result.
+Documents of equal text are duplicates at any length, also empty ones; documents shorter than a shingle are never
+near duplicates. Row order and partitions do not change the result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PairCounts:
 
 
 def run(job: StageRun, config: DedupeConfig) -> RunReport:
-    """Write `kept`, `duplicates` and this stage's slice of `rejects`."""
+    """Write `kept`, `duplicates` and this step's slice of `rejects`."""
     clean = job.read(config.source)
     check_columns(clean, config)
     if config.reliable_checkpoints:
@@ -93,7 +93,7 @@ def write_duplicates(job: StageRun, documents: DataFrame, config: DedupeConfig) 
             F.col("doc_a").alias("src"), F.col("doc_b").alias("dst"), "similarity"
         )
         counts = PairCounts(proposed[0], edges.count() if proposed[0] else 0, proposed[1] or 0)
-        _report(counts, config)
+        _log_counts(counts, config)
         components = connected_components(
             edges.select("src", "dst"),
             counts.verified,
@@ -144,7 +144,7 @@ def check_columns(clean: DataFrame, config: DedupeConfig) -> None:
         )
 
 
-def _report(counts: PairCounts, config: DedupeConfig) -> None:
+def _log_counts(counts: PairCounts, config: DedupeConfig) -> None:
     _log.info("%d candidate pairs, %d of them similar", counts.candidates, counts.verified)
     if counts.uncompared:
         _log.warning(
@@ -169,7 +169,7 @@ def trace(traced: TracedRun) -> list[Station]:
 
 
 def sections() -> tuple[object, ...]:
-    """What the report says of a deduplication."""
+    """What the report says about a deduplication."""
     from sparkml.report.duplicates import DUPLICATES
 
     return (DUPLICATES,)

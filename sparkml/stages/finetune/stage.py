@@ -57,7 +57,9 @@ class FinetuneConfig(TrainingConfig):
         0.1, gt=0, lt=1, description="Part of the clusters that is held out, where the table names no split"
     )
     baseline: bool = Field(True, description="Measure the simple model to beat beside it")
-    baseline_rows: int = Field(20_000, ge=1, description="Training examples that the simple model sees at most")
+    baseline_rows: int = Field(
+        20_000, ge=1, description="Training examples that the simple model sees at most"
+    )
     measured_rows: int = Field(100_000, ge=1, description="Held-out examples that are measured at most")
     n_buckets: int | None = Field(
         None, ge=1, le=MOST_BUCKETS, description="Groups that are encoded on their own; null: by bytes"
@@ -205,5 +207,8 @@ def sections() -> tuple[object, ...]:
 
 
 STAGE = Stage(
-    FinetuneConfig, run, "learn a task from a labelled table, starting from a model -> a model", sections=sections
+    FinetuneConfig,
+    run,
+    "learn a task from a labelled table, starting from a model -> a model",
+    sections=sections,
 )

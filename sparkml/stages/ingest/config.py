@@ -1,4 +1,4 @@
-"""Configuration of the `ingest` stage."""
+"""What `conf/base/ingest.yaml` holds."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class SourceConfig(StageConfig):
     sample_fraction: float = Field(
         1.0, gt=0, le=1, description="Part of the files, chosen by a hash of their path"
     )
-    max_files: int | None = Field(None, ge=1, description="At most so many files: those of the lowest hash")
+    max_files: int | None = Field(
+        None, ge=1, description="The most files that are read: those of the lowest hash"
+    )
 
     @model_validator(mode="after")
     def _path_is_given(self) -> SourceConfig:
@@ -59,14 +61,14 @@ class SourceConfig(StageConfig):
 
 
 class IngestConfig(StageConfig):
-    """Source files -> bronze."""
+    """What is read, where it goes, and how much at a time."""
 
     source: SourceConfig = Field(default_factory=SourceConfig, description="What is read")
     target: Writes = "bronze"
     rejects: Shares = "rejects"
     max_record_bytes: int = Field(16 * 1024**2, ge=1, description="A longer record becomes a reject")
     max_inflation: int = Field(
-        1_000, ge=1, description="Bytes that a byte of a compressed file may become; the rest is a reject"
+        1_000, ge=1, description="Bytes that a byte of a compressed file may become; beyond that is a reject"
     )
     split_bytes: int = Field(
         64 * 1024**2, ge=1, description="Bytes a task reads", json_schema_extra={"semantic": False}

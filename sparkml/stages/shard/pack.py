@@ -35,10 +35,6 @@ SAMPLE_SCHEMA = pa.schema(
         ("n_tokens", pa.int32()),
     ]
 )
-SAMPLE_DDL = (
-    "split string, bucket int, nth int, input_ids array<int>, doc_starts array<int>, doc_ids array<string>, "
-    "n_documents int, n_tokens int"
-)
 
 
 @dataclass(frozen=True)
@@ -88,9 +84,7 @@ def groups_of(batch: pa.RecordBatch) -> Iterator[tuple[Group, pa.RecordBatch]]:
 class GroupPacker:
     """Tokenises and packs the documents of one group, which arrive in order, batch by batch."""
 
-    def __init__(
-        self, group: Group, tokenizer: Tokenizer, inputs: TextInputs, sequence_length: int
-    ) -> None:
+    def __init__(self, group: Group, tokenizer: Tokenizer, inputs: TextInputs, sequence_length: int) -> None:
         self.group = group
         self._tokenizer = tokenizer
         self._inputs = inputs

@@ -1,6 +1,6 @@
-"""Shard: kept documents -> tokenizer, packed samples in equal row groups, one manifest a split.
+"""Shard: kept documents -> tokenizer, packed samples in equal row groups, one manifest per split.
 
-A document's bucket and its place in it are hashes of its id, and each bucket of a split is packed on its own:
+A document's bucket and its place in the bucket are hashes of its id, and each bucket of a split is packed on its own:
 the samples depend on neither the order nor the partitions of the rows.
 """
 
@@ -20,12 +20,13 @@ from sparkml.encoding.sizes import ID_BYTES, FileShape, file_shape
 from sparkml.frame import artifacts, storage
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
+from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses, Writes
 from sparkml.log import get_logger
 from sparkml.models.inputs import TextInputs, read_text_inputs
-from sparkml.stages.shard.pack import SAMPLE_DDL, packing
+from sparkml.stages.shard.pack import SAMPLE_SCHEMA, packing
 from sparkml.stages.shard.vocabulary import (
     SAMPLE_CHARACTERS_PER_DOCUMENT,
     SPECIAL_TOKENS,
@@ -49,7 +50,7 @@ class ShardConfig(StageConfig):
     source: Reads = Field("kept", description="Documents to pack")
     duplicates: Reads = Field("duplicates", description="Their duplicates: a cluster stays in one split")
     target: Writes = Field("samples", description="Packed samples")
-    manifests: Shares = Field("manifests", description="One row a split: files, row groups, version")
+    manifests: Shares = Field("manifests", description="One row per split: files, row groups, version")
     rejects: Shares = Field("rejects", description="Documents without a token")
     tokenizer: Uses | None = Field(
         None, description="The model whose tokenizer packs, to go on training it; null: one is trained"
@@ -75,15 +76,14 @@ class ShardConfig(StageConfig):
 class SourceSize:
     """What there is to pack."""
 
-    documents: int
     bytes: int
-    train_sample_bytes: int  # of the train split, each document cut as for the tokenizer's sample
+    train_sample_bytes: int  # of the train split, with each document cut as for the tokenizer's sample
 
 
 def transform(
     documents: DataFrame, inputs: TextInputs, *, n_buckets: int, sequence_length: int, seed: int
 ) -> DataFrame:
-    """Documents with `split` -> packed samples, numbered within their bucket (`SAMPLE_DDL`)."""
+    """Documents with `split` -> packed samples, numbered within their bucket (`SAMPLE_SCHEMA`)."""
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = documents.select(
         "split",
@@ -95,7 +95,7 @@ def transform(
     # A bucket is a task; hashing the bucket number again would leave some tasks empty and double others.
     grouped = keyed.repartitionById(n_buckets, F.col("bucket"))
     ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
-    return ordered.mapInArrow(packing(inputs, sequence_length), SAMPLE_DDL)
+    return ordered.mapInArrow(packing(inputs, sequence_length), spark_schema(SAMPLE_SCHEMA))
 
 
 def is_empty() -> Column:
@@ -158,11 +158,10 @@ def source_size(documents: DataFrame) -> SourceSize:
     """One pass that also says how large a part the tokenizer's sample is."""
     head = F.octet_length(F.substring("text", 1, SAMPLE_CHARACTERS_PER_DOCUMENT))
     row = documents.agg(
-        F.count(F.lit(1)).alias("documents"),
         F.coalesce(F.sum(F.octet_length("text")), F.lit(0)).alias("bytes"),
         F.coalesce(F.sum(F.when(F.col("split") == TRAIN, head)), F.lit(0)).alias("train"),
     ).collect()[0]
-    return SourceSize(row["documents"], row["bytes"], row["train"])
+    return SourceSize(row["bytes"], row["train"])
 
 
 def suitable_buckets(size: SourceSize) -> int:
@@ -170,9 +169,7 @@ def suitable_buckets(size: SourceSize) -> int:
     return bucket_count(size.bytes, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
 
 
-def _write(
-    job: StageRun, config: ShardConfig, packed: DataFrame, inputs: TextInputs
-) -> WrittenSamples:
+def _write(job: StageRun, config: ShardConfig, packed: DataFrame, inputs: TextInputs) -> WrittenSamples:
     spec = SampleSpec(
         target=config.target,
         manifests=config.manifests,
@@ -236,7 +233,7 @@ def trace(traced: TracedRun) -> list[Station]:
 
 
 def sections() -> tuple[object, ...]:
-    """What the report says of packed samples."""
+    """What the report says about packed samples."""
     from sparkml.report.samples import SAMPLES
 
     return (SAMPLES,)

@@ -28,7 +28,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _UNK_ID, _CLS_ID, _SEP_ID = 1, 2, 3
 # Longer merges are rulers ("======"), base64 and minified code: they would use up the vocabulary.
 _MAX_TOKEN_BYTES = 32
-# A pair seen once is no pattern.
+# A pair seen once is not a pattern.
 _MIN_FREQUENCY = 2
 # One enormous document must not be the whole sample.
 SAMPLE_CHARACTERS_PER_DOCUMENT = 65_536

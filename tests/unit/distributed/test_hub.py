@@ -26,9 +26,7 @@ class Ranks:
 
     def join(self, rank: int, token: str | None = None) -> Connection:
         connection = connect("127.0.0.1", self.hub.port)
-        connection.send(
-            {"hello": {"token": token or self.hub.token, "rank": rank, "host": f"host{rank}", "pid": 1}}
-        )
+        connection.send({"hello": {"token": token or self.hub.token, "rank": rank, "host": f"host{rank}"}})
         return connection
 
     def verdict(self) -> SparkmlError | None:

@@ -74,7 +74,7 @@ def test_rows_must_add_up():
     ],
 )
 def test_what_is_no_table_row_is_refused(change, said):
-    with pytest.raises(InputError, match="not a manifest of ours") as caught:
+    with pytest.raises(InputError, match="not one of our manifests") as caught:
         Manifest.from_record({**MANIFEST.to_record(), **change})
     assert said in caught.value.got
 

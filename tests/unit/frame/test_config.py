@@ -106,7 +106,7 @@ def test_unknown_key_is_told_with_the_nearest_known(conf: str) -> None:
         ("seed=-1", "whole number"),
         ("lake=", "no lake is given"),
         ("lake=s3a://user:secret@bucket/lake", "must not carry credentials"),
-        ("lake=s33://bucket/lake", "no file system knows"),
+        ("lake=s33://bucket/lake", "no file system serves"),
         ("artifacts=main.corpus", "must be a folder or a URI"),
         ("wash.model_id=../up", "pattern"),
     ],

@@ -24,7 +24,7 @@ from sparkml.stages.shard.stage import SourceSize, suitable_buckets
     ],
 )
 def test_buckets_of_a_corpus(n_bytes: int, buckets: int) -> None:
-    assert suitable_buckets(SourceSize(documents=1, bytes=n_bytes, train_sample_bytes=0)) == buckets
+    assert suitable_buckets(SourceSize(bytes=n_bytes, train_sample_bytes=0)) == buckets
 
 
 def test_more_bytes_never_have_fewer_buckets() -> None:
