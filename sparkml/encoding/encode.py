@@ -84,7 +84,7 @@ class _Numbers:
 
 
 def _encoded(task: Task[Any], examples: pa.RecordBatch, numbers: _Numbers) -> Iterator[pa.RecordBatch]:
-    done = task.encode(examples, labelled=True)
+    done = task.encode(examples, purpose="train")
     schema = encoded_schema(task)
     samples = done.samples
     if samples.num_rows:

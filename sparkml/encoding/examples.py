@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
 from sparkml.frame.splits import with_split
-from sparkml.tasks.evaluating import SLICE_COLUMNS
+from sparkml.tasks.evaluating import LENGTH, SLICE_COLUMNS
 from sparkml.tasks.task import Task
 
 _COUNTED_SCHEMA = "split string, label string, n long"
@@ -59,6 +59,13 @@ def examples_of(
     given = [name for name in ("split", *SLICE_COLUMNS) if name in table.columns and name not in named]
     chosen = [F.col(column).alias(name) for name, column in {**named, **optional}.items()]
     return table.select("doc_id", *given, *chosen)
+
+
+def judged_columns(examples: DataFrame, task: type[Task[Any]]) -> list[Column]:
+    """What figures need of examples: targets, slices and the length of the text, not the text."""
+    kept = [name for name in ("doc_id", *task.target_columns, *SLICE_COLUMNS) if name in examples.columns]
+    length = [F.length("text").alias(LENGTH)] if "text" in examples.columns else []
+    return [*(F.col(name) for name in kept), *length]
 
 
 def split_as_given(

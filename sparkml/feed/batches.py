@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import tee
+from typing import Any
 
 import numpy as np
 
@@ -115,6 +116,27 @@ def concatenate(parts: list[Rows]) -> Rows:
     return {name: np.concatenate([part[name] for part in filled]) for name in (filled[0] if filled else ())}
 
 
-def take(rows: Rows, chosen: object) -> Rows:
+def take(rows: Rows, chosen: Any) -> Rows:
     """Some of the rows, by index or slice."""
-    return {name: values[chosen] for name, values in rows.items()}  # type: ignore[index]  # an index of numpy
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def parts_of(columns: Rows, token_budget: int) -> Iterator[Rows]:
+    """The rows of a step, the longest first, in parts of at most `token_budget` tokens padded; one row at least."""
+    n_rows = count(columns)
+    if not n_rows:
+        return
+    lengths = _lengths(columns)
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < n_rows:
+        stop = start + max(1, int(token_budget // max(lengths[order[start]], 1)))
+        yield take(columns, order[start:stop])
+        start = stop
+
+
+def _lengths(columns: Rows) -> Any:
+    if LENGTH_COLUMN in columns:
+        return columns[LENGTH_COLUMN]
+    ids = columns["input_ids"]
+    return np.full(len(ids), ids.shape[1])

@@ -118,10 +118,25 @@ SCORES = _table(
     prediction=_STRING,
     score=_DOUBLE,
     scores=_DOUBLE_MAP,
+    spans=pa.list_(pa.struct([("start", _INT), ("end", _INT), ("label", _STRING), ("score", _DOUBLE)])),
+    embedding=pa.list_(pa.float32()),
+    output=_STRING,
+    engine=_STRING,
     input_table=_STRING,
     input_version=_LONG,
     error=_STRING,
     text_hash=_STRING,
+)
+
+EVALUATIONS = _table(
+    model_id=_STRING,
+    model_version=_INT,
+    step=_STRING,
+    input_table=_STRING,
+    input_version=_LONG,
+    slice=_STRING,
+    metrics=_DOUBLE_MAP,
+    n=_LONG,
 )
 
 RUNS = pa.schema(
@@ -163,6 +178,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "manifests": MANIFESTS,
     "models": MODELS,
     "scores": SCORES,
+    "evaluations": EVALUATIONS,
     "_runs": RUNS,
 }
 

@@ -1,54 +1,47 @@
-"""Scoring in the Python workers, without Spark: Arrow batches of documents in, a score row a document out."""
+"""Scoring in the Python workers, without Spark: Arrow batches of examples in, one answer row per example out."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sparkml.errors import SparkmlError
 from sparkml.frame import artifacts
+from sparkml.tasks.task import Answer
 
-Float32 = npt.NDArray[np.float32]
-
-SCORED_SCHEMA = pa.schema(
-    [
-        ("doc_id", pa.string()),
-        ("text_hash", pa.string()),
-        ("prediction", pa.string()),
-        ("score", pa.float64()),
-        ("scores", pa.map_(pa.string(), pa.float64())),
-        ("error", pa.string()),
-        ("n_tokens", pa.int32()),
-    ]
+SPAN = pa.struct(
+    [("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("score", pa.float64())]
 )
-# Also a chunk of few, long documents ends: what a worker holds is bounded.
-_CHUNK_CHARACTERS = 8_000_000
+ANSWER_FIELDS = [
+    ("prediction", pa.string()),
+    ("score", pa.float64()),
+    ("scores", pa.map_(pa.string(), pa.float64())),
+    ("spans", pa.list_(SPAN)),
+    ("embedding", pa.list_(pa.float32())),
+    ("output", pa.string()),
+    ("error", pa.string()),
+    ("n_tokens", pa.int32()),
+]
+# What names an example: these columns go through as they are.
+KEY_FIELDS = [("doc_id", pa.string()), ("text_hash", pa.string())]
+SCORED_SCHEMA = pa.schema([*KEY_FIELDS, *ANSWER_FIELDS])
+# Also a chunk of few, large examples ends: what a worker holds is bounded.
+_CHUNK_BYTES = 16_000_000
 # float32 probabilities have 7 digits; the last one is noise of the order of summation.
 _DECIMALS = 6
 _ERROR_CHARACTERS = 500
 
 
-class Scores(Protocol):
+class Answers(Protocol):
     """What this module needs of `sparkml.inference.scorer.Scorer`."""
 
-    @property
-    def labels(self) -> Sequence[str]:
-        """The labels in the order of the columns of `score_ids`."""
-        ...
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, as the model sees it."""
-        ...
-
-    def score_ids(self, input_ids: Sequence[Sequence[int]]) -> Float32:
-        """Probabilities, float32 [texts, labels]."""
+    def answer_batch(self, examples: pa.RecordBatch) -> list[Answer]:
+        """An answer to each example of a batch, in order."""
         ...
 
 
@@ -61,30 +54,8 @@ class ModelSource:
     threads: int
 
 
-@dataclass(frozen=True)
-class Document:
-    """One document to score."""
-
-    doc_id: str
-    text_hash: str
-    text: str | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model said to one text: probabilities (float32 [labels]) from so many tokens, or why not."""
-
-    probabilities: Float32
-    n_tokens: int
-    error: str | None = None
-
-
-Scored = dict[str, object]
-_NO_PROBABILITIES: Float32 = np.zeros(0, dtype=np.float32)
-
-
 @functools.lru_cache(maxsize=1)
-def worker_scorer(model: ModelSource) -> Scores:
+def worker_scorer(model: ModelSource) -> Answers:
     """The scorer of this Python process, loaded at its first chunk and kept for its later tasks."""
     # torch takes seconds to import: once in the worker, never in the driver.
     from sparkml.inference.scorer import load_scorer
@@ -96,95 +67,99 @@ def worker_scorer(model: ModelSource) -> Scores:
 
 
 def scoring(
-    model: ModelSource, chunk_documents: int, top_labels: int | None
+    model: ModelSource, chunk_rows: int, top_labels: int | None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function for `mapInArrow`: columns `doc_id`, `text_hash`, `text` in, `SCORED_SCHEMA` out."""
+    """The function for `mapInArrow`: `doc_id`, `text_hash` and what the task reads in, `SCORED_SCHEMA` out."""
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for chunk in chunks(documents_of(batches), chunk_documents):
-            rows = score_chunk(worker_scorer(model), chunk, top_labels)
-            yield pa.RecordBatch.from_pylist(rows, schema=SCORED_SCHEMA)
+        for chunk in chunks(batches, chunk_rows):
+            answers = answer_chunk(worker_scorer(model), chunk)
+            yield answer_rows(chunk, answers, top_labels)
 
     return score
 
 
-def documents_of(batches: Iterator[pa.RecordBatch]) -> Iterator[Document]:
-    """The documents of Arrow batches, in order."""
-    for batch in batches:
-        columns = (batch.column(name).to_pylist() for name in ("doc_id", "text_hash", "text"))
-        yield from map(Document, *columns)
-
-
-def chunks(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
-    """Runs of `size` documents, fewer where they are very long.
+def chunks(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+    """Runs of `size` examples, fewer where they are very large.
 
     Arrow's batches would do, but their borders follow Spark settings, and padding follows the borders: the
     last bits of a score would depend on how the cluster is set up.
     """
-    chunk: list[Document] = []
-    characters = 0
-    for document in documents:
-        chunk.append(document)
-        characters += len(document.text or "")
-        if len(chunk) >= size or characters >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+    held: list[pa.RecordBatch] = []
+    rows = held_bytes = 0
+    for batch in batches:
+        start = 0
+        sizes = _row_bytes(batch)
+        for row in range(batch.num_rows):
+            rows += 1
+            held_bytes += sizes[row]
+            if rows >= size or held_bytes >= _CHUNK_BYTES:
+                held.append(batch.slice(start, row + 1 - start))
+                yield _together(held)
+                held, rows, held_bytes, start = [], 0, 0, row + 1
+        if start < batch.num_rows:
+            held.append(batch.slice(start))
+    if held:
+        yield _together(held)
 
 
-def score_chunk(scorer: Scores, chunk: Sequence[Document], top_labels: int | None) -> list[Scored]:
-    """One row a document, in order. Where a chunk fails, its documents are tried one by one."""
-    texts = [document.text for document in chunk if document.text is not None]
+def _row_bytes(batch: pa.RecordBatch) -> list[int]:
+    total = [0] * batch.num_rows
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            lengths = pc.fill_null(pc.binary_length(column), 0).to_pylist()
+            total = [a + b for a, b in zip(total, lengths, strict=True)]
+    return total
+
+
+def _together(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+
+
+def answer_chunk(scorer: Answers, chunk: pa.RecordBatch) -> list[Answer]:
+    """One answer per example, in order. Where a chunk fails, its examples are tried one by one."""
     try:
-        answers = _ask(scorer, texts)
+        return scorer.answer_batch(chunk)
     except Exception:
-        # Whatever the model raises is about some document of the chunk; the next line finds out which.
-        answers = [_ask_alone(scorer, text) for text in texts]
-    remaining = iter(answers)
-    null = Answer(_NO_PROBABILITIES, 0, "text is null")
-    return [
-        _row(document, null if document.text is None else next(remaining), scorer.labels, top_labels)
-        for document in chunk
-    ]
+        # Whatever the model raises is about some example of the chunk; the next line finds out which.
+        return [_answer_alone(scorer, chunk.slice(row, 1)) for row in range(chunk.num_rows)]
 
 
-def _ask(scorer: Scores, texts: Sequence[str]) -> list[Answer]:
-    if not texts:
-        return []
-    input_ids = scorer.encode(texts)
-    probabilities = scorer.score_ids(input_ids)
-    if probabilities.shape != (len(texts), len(scorer.labels)):
-        raise SparkmlError(
-            "the model answered with scores of another shape",
-            got=str(probabilities.shape),
-            expected=str((len(texts), len(scorer.labels))),
-        )
-    return [Answer(row, len(ids)) for row, ids in zip(probabilities, input_ids, strict=True)]
-
-
-def _ask_alone(scorer: Scores, text: str) -> Answer:
+def _answer_alone(scorer: Answers, example: pa.RecordBatch) -> Answer:
     try:
-        return _ask(scorer, [text])[0]
-    except Exception as error:  # kept in the document's row: one bad document must not end the job
-        return Answer(_NO_PROBABILITIES, 0, f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS])
+        return scorer.answer_batch(example)[0]
+    except Exception as error:  # kept in the example's row: one bad example must not end the job
+        return Answer(error=f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS])
 
 
-def _row(document: Document, answer: Answer, labels: Sequence[str], top_labels: int | None) -> Scored:
-    row: Scored = {
-        "doc_id": document.doc_id,
-        "text_hash": document.text_hash,
-        "prediction": None,
-        "score": None,
-        "scores": None,
-        "error": answer.error,
-        "n_tokens": answer.n_tokens,
+def answer_rows(chunk: pa.RecordBatch, answers: list[Answer], top_labels: int | None) -> pa.RecordBatch:
+    """The rows of `SCORED_SCHEMA`."""
+    values: dict[str, list[Any]] = {
+        "prediction": [answer.prediction for answer in answers],
+        "score": [_rounded(answer.score) for answer in answers],
+        "scores": [_ranked(answer, top_labels) for answer in answers],
+        "spans": [_spans(answer) for answer in answers],
+        "embedding": [answer.embedding for answer in answers],
+        "output": [answer.output for answer in answers],
+        "error": [answer.error for answer in answers],
+        "n_tokens": [answer.n_tokens for answer in answers],
     }
-    if answer.error is not None:
-        return row
-    if not np.isfinite(answer.probabilities).all():
-        return {**row, "error": "the model's scores are not finite"}
-    # Stable: of equal scores the label that the model names first comes first.
-    order = np.argsort(-answer.probabilities, kind="stable")[:top_labels]
-    ranked = [(labels[index], round(float(answer.probabilities[index]), _DECIMALS)) for index in order]
-    return {**row, "prediction": ranked[0][0], "score": ranked[0][1], "scores": ranked}
+    keys = [chunk.column(name).cast(kind) for name, kind in KEY_FIELDS]
+    arrays = [pa.array(values[name], kind) for name, kind in ANSWER_FIELDS]
+    return pa.RecordBatch.from_arrays([*keys, *arrays], schema=SCORED_SCHEMA)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DECIMALS)
+
+
+def _ranked(answer: Answer, top_labels: int | None) -> list[tuple[str, float]] | None:
+    if answer.scores is None:
+        return None
+    return [(label, round(score, _DECIMALS)) for label, score in answer.scores[:top_labels]]
+
+
+def _spans(answer: Answer) -> list[dict[str, Any]] | None:
+    if answer.spans is None:
+        return None
+    return [{**span, "score": round(span["score"], _DECIMALS)} for span in answer.spans]

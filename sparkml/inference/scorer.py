@@ -1,94 +1,142 @@
-"""Scores documents with a classifier folder, float or int8; plain torch, no Spark.
+"""Answers of a model directory, whatever its task; plain torch, no Spark.
 
-scorer = load_scorer("lake/_artifacts/models/classifier/v1")
-probabilities = scorer.score(["a text", "another"])     # float32 [2, len(scorer.labels)]
+    scorer = load_scorer("lake/_artifacts/models/classifier/v1")
+    for answer in scorer.answer(["a text", "another"]):
+        print(answer.prediction, answer.score)
+
+What a task reads besides a text is given by name: `scorer.answer(text=[...], text_b=[...])`, `tokens=[[...]]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import torch
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from torch import nn
 
-from sparkml.models.bert import BertClassifier
-from sparkml.models.classifier import load_classifier
-from sparkml.models.folder import TOKENIZER_FILE
-from sparkml.models.tokenizer import PAD_ID, encode_batch, load_tokenizer
+from sparkml.errors import UsageError
+from sparkml.feed.batches import parts_of
+from sparkml.models.directory import read_task
+from sparkml.models.heads import load_trained
+from sparkml.tasks.task import Answer, Reject, Rows, Task, make_task, task_class
 
-# Tokens of one forward pass, padding included: the widest activations of a small encoder then stay in the
+# Tokens of one forward pass, padding included: the widest activations of a small network then stay in the
 # second-level cache, and a large batch of long documents cannot exhaust the memory.
 TOKEN_BUDGET = 2048
+_TYPES = {"tokens": pa.list_(pa.string()), "media": pa.binary()}
 
 
 class Scorer:
-    """A classifier with its tokenizer and labels."""
+    """A task with its trained network."""
 
     def __init__(
-        self,
-        model: BertClassifier,
-        tokenizer: Tokenizer,
-        labels: list[str],
-        max_length: int,
-        token_budget: int = TOKEN_BUDGET,
+        self, task: Task[Any], network: nn.Module, token_budget: int = TOKEN_BUDGET, device: str = "cpu"
     ) -> None:
-        self.labels = labels
-        self.max_length = max_length
-        self._model = model.eval()
-        self._tokenizer = tokenizer
+        self.task = task
+        self.network = network.to(device).eval()
         self._token_budget = token_budget
+        self._device = torch.device(device)
 
-    def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Probabilities of the labels for each text, in the order of `texts`: float32 [n, n_labels].
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that the model knows; empty where its task has none."""
+        return self.task.targets.labels
 
-        A row depends on its text alone, up to 1e-5: the company it is scored in only changes the padding.
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What an example must have to be answered."""
+        return tuple(name for name in self.task.reads if name not in self.task.target_columns)
+
+    def answer(self, texts: Sequence[str | None] | None = None, **columns: Sequence[Any]) -> list[Answer]:
+        """An answer to each example, in order; one that cannot be answered has an `error`.
+
+        An answer depends on its example alone, up to 1e-5: the company only changes the padding.
         """
-        return self.score_ids(self.encode(texts))
+        given = {**({"text": texts} if texts is not None else {}), **columns}
+        if set(given) != set(self.columns):
+            raise UsageError(
+                f"task {self.task.name} answers from other columns",
+                got=", ".join(given) or "nothing",
+                expected=", ".join(self.columns),
+            )
+        arrays = {name: pa.array(values, _TYPES.get(name, pa.string())) for name, values in given.items()}
+        return self.answer_batch(pa.RecordBatch.from_pydict(arrays))
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text as the model sees it: cut, with [CLS] and [SEP]."""
-        return encode_batch(self._tokenizer, texts, self.max_length)
+    def answer_batch(self, examples: pa.RecordBatch) -> list[Answer]:
+        """As `answer`, from a batch with the columns that the task reads."""
+        outputs, rejects, tokens = self.outputs_of(examples)
+        answers: list[Answer] = []
+        for place, output in enumerate(outputs):
+            if output is None:
+                answers.append(Answer(error="there is nothing in it to be answered"))
+                continue
+            example = {name: examples.column(name)[place].as_py() for name in self.columns}
+            answers.append(replace(self.task.answer(example, output), n_tokens=tokens[place]))
+        for reject in rejects:
+            answers[reject.example] = Answer(error=f"{reject.reason} {reject.detail}".strip())
+        return answers
 
-    def score_ids(self, input_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """As `score`, from token ids with [CLS] and [SEP]."""
-        scores = np.empty((len(input_ids), len(self.labels)), dtype=np.float32)
+    def combined(self, examples: pa.RecordBatch) -> tuple[list[npt.NDArray[Any]], list[Reject]]:
+        """What the network says of each example that can be answered, in order, and the others."""
+        outputs, rejects, _ = self.outputs_of(examples)
+        return [output for output in outputs if output is not None], rejects
+
+    def outputs_of(
+        self, examples: pa.RecordBatch
+    ) -> tuple[list[npt.NDArray[Any] | None], list[Reject], list[int]]:
+        encoded = self.task.encode(examples, purpose="answer")
+        found: list[npt.NDArray[Any] | None] = [None] * examples.num_rows
+        tokens = [0] * examples.num_rows
+        if encoded.samples.num_rows:
+            rows = rows_of(encoded.samples)
+            outputs = self.outputs(rows)
+            for place, windows in _by_example(rows["example"]):
+                part = {name: rows[name][windows] for name in ("window", "n_tokens")}
+                found[place] = self.task.combine(part, [outputs[number] for number in windows])
+                tokens[place] = int(part["n_tokens"].sum())
+        return found, list(encoded.rejects), tokens
+
+    def outputs(self, rows: Rows) -> list[npt.NDArray[Any]]:
+        """What the network says of each sample."""
+        numbered = {**rows, "_place": np.arange(len(rows["n_tokens"]))}
+        found: list[Any] = [None] * len(rows["n_tokens"])
         with torch.inference_mode():
-            for members in batches_by_length(input_ids, self._token_budget):
-                logits = self._model(*padded([input_ids[index] for index in members]))
-                scores[members] = torch.softmax(logits, dim=1).numpy()
-        return scores
+            for part in parts_of(numbered, self._token_budget):
+                batch = self.task.collate(part, None).to(self._device)
+                for place, output in zip(part["_place"], self.task.outputs(self.network, batch), strict=True):
+                    found[place] = output
+        return found
 
 
-def load_scorer(folder: str | Path, threads: int = 1) -> Scorer:
-    """Load a classifier folder; `threads` torch threads of this process do the work (a process-wide setting).
+def rows_of(samples: pa.RecordBatch) -> Mapping[str, npt.NDArray[Any]]:
+    """Samples as numpy columns; columns of targets, which are null, are left out."""
+    return {
+        name: samples.column(name).to_numpy(zero_copy_only=False)
+        for name in samples.schema.names
+        if samples.column(name).null_count < max(samples.num_rows, 1)
+    }
 
-    Raises `InputError` when the folder is missing, incomplete, no classifier, or holds pickle weights.
+
+def _by_example(examples: npt.NDArray[Any]) -> list[tuple[int, list[int]]]:
+    found: dict[int, list[int]] = {}
+    for number, example in enumerate(examples.tolist()):
+        found.setdefault(example, []).append(number)
+    return list(found.items())
+
+
+def load_scorer(folder: str | Path, threads: int = 1, *, token_budget: int = TOKEN_BUDGET) -> Scorer:
+    """Load a model directory; `threads` torch threads of this process do the work (a process-wide setting).
+
+    Raises `InputError` when the directory is missing, incomplete, answers nothing, or holds pickle weights.
     """
     torch.set_num_threads(threads)
-    found = load_classifier(folder)
-    longest = int(found.config.get("max_length", found.model.bert.shape.max_length))
-    return Scorer(found.model, load_tokenizer(Path(folder) / TOKENIZER_FILE), found.labels, longest)
-
-
-def batches_by_length(input_ids: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first, each at most `token_budget` tokens padded."""
-    order = sorted(range(len(input_ids)), key=lambda index: (-len(input_ids[index]), index))
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // max(len(input_ids[order[start]]), 1))
-        yield order[start : start + size]
-        start += size
-
-
-def padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids as int64 [rows, longest] filled with [PAD], and the boolean mask of real tokens."""
-    longest = max(len(row) for row in rows)
-    ids = np.full((len(rows), longest), PAD_ID, dtype=np.int64)
-    mask = np.zeros((len(rows), longest), dtype=bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-        mask[index, : len(row)] = True
-    return torch.from_numpy(ids), torch.from_numpy(mask)
+    path = Path(folder)
+    spec = read_task(path)
+    task = make_task(spec, task_class(spec["name"]).read_inputs(str(path)))
+    return Scorer(task, load_trained(task.network(), path), token_budget)

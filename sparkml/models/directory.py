@@ -16,7 +16,7 @@ from typing import Any
 
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import CHECKSUMS_FILE
-from sparkml.models.folder import read_json, write_json
+from sparkml.models.folder import CONFIG_FILE, check_folder, read_json, write_json
 
 TASK_FILE, LINEAGE_FILE, CARD_FILE, EVALUATION_FILE = (
     "task.json",
@@ -31,6 +31,10 @@ _INPUT_FILES = (
     "preprocessor_config.json", "processor_config.json", "feature_extractor_config.json",
 )  # fmt: skip
 
+# What the name of an architecture says of its task.
+_TASKS = {"ForSequenceClassification": "classify"}
+_SEVERAL = "multi_label_classification"
+
 
 def copy_inputs(source: Path, target: Path) -> None:
     """Copy the files of the tokenizer or processor."""
@@ -40,20 +44,35 @@ def copy_inputs(source: Path, target: Path) -> None:
 
 
 def read_task(folder: str | Path) -> dict[str, Any]:
-    """The task of a model; InputError for a directory that is something to start from and answers nothing."""
+    """The task of a model: task.json, else what the architecture of config.json says.
+
+    InputError for a directory that is something to start from and answers nothing.
+    """
     path = Path(folder) / TASK_FILE
-    if not path.is_file():
-        raise InputError(
-            "the model has no task: it is something to start from",
-            where=str(folder),
-            expected=f"a directory with {TASK_FILE}",
-            next_action="make a model of it that answers: the stage finetune",
-        )
-    spec = read_json(path)
+    spec = read_json(path) if path.is_file() else _task_of_architecture(Path(folder))
     missing = sorted({"name", "options", "targets"} - set(spec))
     if missing:
         raise InputError("not the task of a model", where=str(path), got=f"no {', '.join(missing)}")
     return spec
+
+
+def _task_of_architecture(folder: Path) -> dict[str, Any]:
+    config = read_json(check_folder(folder, CONFIG_FILE) / CONFIG_FILE)
+    names = config.get("architectures") or [""]
+    task = next((task for end, task in _TASKS.items() if str(names[0]).endswith(end)), None)
+    labels = [
+        str(label) for _, label in sorted((config.get("id2label") or {}).items(), key=lambda one: int(one[0]))
+    ]
+    if task is None:
+        raise InputError(
+            "the model has no task: it is something to start from",
+            where=str(folder),
+            got=f"architectures {', '.join(map(str, names))}",
+            expected=f"a directory with {TASK_FILE}, or an architecture that ends in {', '.join(_TASKS)}",
+            next_action="make a model of it that answers: the stage finetune",
+        )
+    options: dict[str, Any] = {"several": True} if config.get("problem_type") == _SEVERAL else {}
+    return {"name": task, "options": options, "targets": {"labels": labels}}
 
 
 def publish(

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from sparkml.errors import InputError
 from sparkml.models.adapt import Adapted, load_adapter, read_base, save_adapter
-from sparkml.models.folder import CONFIG_FILE, read_json, write_json
+from sparkml.models.folder import CONFIG_FILE, check_folder, read_json, write_json
+from sparkml.models.int8 import load_int8
 from sparkml.models.networks import NetworkSpec, check_model, kept_config, load_network, quiet
 
 HEAD_FILE = "head.safetensors"
+INT8_FOLDER = "int8"
 ADAPTER_FILE = "adapter_config.json"
 
 
@@ -72,12 +74,16 @@ def build_network(
 
 
 def load_trained(spec: NetworkSpec, folder: str | Path) -> nn.Module:
-    """The network of a model directory that a training has written, in eval mode; InputError where a part is missing."""
+    """The network of a trained model's directory, in eval mode; InputError where a part is missing."""
     path = Path(folder)
     if (path / ADAPTER_FILE).is_file():
         base, _ = read_base(path)
         network, _ = build_network(spec, base, seed=0)
-        return load_adapter(network, path).eval()
+        adapted: nn.Module = load_adapter(network, path).eval()
+        return adapted
+    if (path / INT8_FOLDER).is_dir():
+        network, _ = build_network(spec, check_folder(path, CONFIG_FILE), seed=0, random=True)
+        return load_int8(network, path / INT8_FOLDER)
     network, new = build_network(spec, check_model(path), seed=0)
     if new:
         raise InputError(

@@ -35,7 +35,7 @@ _WORD_MARKS = ("\u0120", "\u010a", "\u2581")  # blank and newline of byte-level 
 
 
 class Window(NamedTuple):
-    """One sequence for the network: ids with special tokens, segment ids, and per token the word (-1: none) it is of."""
+    """One sequence for the network: ids with special tokens, segment ids, and the word (-1: none) of each token."""
 
     ids: list[int]
     type_ids: list[int]

@@ -9,11 +9,16 @@ neighbours. Embedding tables have one scale a row.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
-from sparkml.models.bert import BertClassifier, SelfAttention
+from sparkml.errors import InputError
+from sparkml.models.folder import WEIGHTS_FILE
 
 _LEVELS = 127.0
 _SMALLEST = 1e-12
@@ -39,12 +44,12 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", torch.zeros(n_out))
 
     @classmethod
-    def of(cls, *linears: nn.Linear) -> Int8Linear:
-        """One layer for one or more float layers that share their input."""
-        weight = torch.cat([linear.weight.detach() for linear in linears])
-        quantised = cls(weight.shape[1], weight.shape[0])
-        quantised.weight, quantised.scale = quantise_rows(weight)
-        quantised.bias = torch.cat([linear.bias.detach() for linear in linears]).clone()
+    def of(cls, linear: nn.Linear) -> Int8Linear:
+        """Quantise a float layer; without a bias, it is zero."""
+        quantised = cls(linear.in_features, linear.out_features)
+        quantised.weight, quantised.scale = quantise_rows(linear.weight.detach())
+        if linear.bias is not None:
+            quantised.bias = linear.bias.detach().clone()
         return quantised
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -77,41 +82,41 @@ class Int8Embedding(nn.Module):
         return F.embedding(index, self.weight).float().mul_(self.scale[index].unsqueeze(-1))
 
 
-class Int8SelfAttention(nn.Module):
-    """Self-attention whose three projections are one int8 layer: their common input is quantised once."""
-
-    def __init__(self, hidden: int, heads: int) -> None:
-        super().__init__()
-        self.projection = Int8Linear(hidden, 3 * hidden)
-        self._heads = heads
-
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """[batch, time, hidden] -> [batch, time, hidden]."""
-        projected = self.projection(hidden).unflatten(-1, (3, self._heads, -1))
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+def to_int8(network: nn.Module) -> nn.Module:
+    """Make the linear layers and the word table of the network's base int8, in place; its head stays float."""
+    base = getattr(network, "base_model", network)
+    words = base.get_input_embeddings() if isinstance(base, PreTrainedModel) else None
+    for parent in list(base.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, Int8Linear.of(child))
+            elif child is words and isinstance(child, nn.Embedding):
+                setattr(parent, name, Int8Embedding.of(child))
+    return network.eval()
 
 
-def to_int8(model: BertClassifier) -> BertClassifier:
-    """Make the encoder's linear layers and word table int8, in place; the small head stays float."""
-    encoder = model.bert
-    words = encoder.embeddings.word_embeddings
-    if not isinstance(words, nn.Embedding):
-        raise TypeError(f"expected a float model, got a word table of type {type(words).__name__}")
-    encoder.embeddings.word_embeddings = Int8Embedding.of(words)
-    for layer in encoder.layers():
-        attention = layer.attention.self
-        if not isinstance(attention, SelfAttention):
-            raise TypeError(f"expected a float model, got attention of type {type(attention).__name__}")
-        quantised = Int8SelfAttention(encoder.shape.hidden, encoder.shape.heads)
-        quantised.projection = Int8Linear.of(attention.query, attention.key, attention.value)
-        layer.attention.self = quantised
-        for part in (layer.attention.output, layer.intermediate, layer.output):
-            part.dense = _int8(part.dense)
-    return model.eval()
+def save_int8(network: nn.Module, folder: Path) -> None:
+    """Write the weights of a network that `to_int8` has made."""
+    folder.mkdir()
+    state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
-def _int8(module: nn.Module) -> Int8Linear:
-    if not isinstance(module, nn.Linear):
-        raise TypeError(f"expected a float linear layer, got {type(module).__name__}")
-    return Int8Linear.of(module)
+def load_int8(network: nn.Module, folder: Path) -> nn.Module:
+    """The network with the weights of `folder` in place of its own; InputError where they do not fit."""
+    to_int8(network)
+    state, wanted = load_file(folder / WEIGHTS_FILE), network.state_dict()
+    wrong = sorted(
+        name
+        for name in state.keys() | wanted.keys()
+        if name not in state or name not in wanted or state[name].shape != wanted[name].shape
+    )
+    if wrong:
+        raise InputError(
+            "the int8 weights do not fit the network of config.json",
+            where=str(folder),
+            got=f"missing or of another shape: {', '.join(wrong[:3])} ({len(wrong)} in all)",
+            next_action="compress the model again",
+        )
+    network.load_state_dict(state)
+    return network.eval()

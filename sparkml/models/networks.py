@@ -124,7 +124,7 @@ def load_network(
 def write_config(
     config: Mapping[str, Any], folder: Path, *, vocab_size: int, special: Mapping[str, int]
 ) -> None:
-    """Write config.json of a new network (`model_type` and its fields) for a vocabulary; InputError where it is none."""
+    """Write config.json of a new network (`model_type` and its fields) for a vocabulary."""
     import transformers
 
     fields = dict(config)
@@ -210,8 +210,9 @@ def untied_state(network: nn.Module) -> dict[str, Tensor]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars and load reports of transformers: what is missing is said by our own errors."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

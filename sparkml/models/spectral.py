@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ _SVD_ITERATIONS = 2
 
 def start_bias(network: PreTrainedModel, rows: NDArray[np.int32]) -> None:
     """Set the output bias, where there is one, to the tokens' log frequencies in `rows` [samples, time]."""
-    bias = getattr(network.get_output_embeddings(), "bias", None)
+    head: Any = network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    bias = getattr(head, "bias", None)
     if bias is None:
         return
     counts = np.bincount(rows.ravel(), minlength=len(bias)) + 1.0
@@ -42,7 +43,7 @@ def start_embeddings(
     Special tokens and those never seen keep their random vectors, and so do dimensions beyond the number of
     samples or tokens.
     """
-    weight = network.get_input_embeddings().weight
+    weight: Any = network.get_input_embeddings().weight
     vectors = spectral_embeddings(rows, special_ids, len(weight), weight.shape[1], seed)
     told = vectors.norm(dim=1) > 0
     if not told.any():

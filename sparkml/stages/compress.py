@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,7 @@ from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import Makes, RunReport, Stage, StageConfig, Uses
 from sparkml.log import get_logger
-from sparkml.models.folder import (
-    CONFIG_FILE,
-    TOKENIZER_FILE,
-    WEIGHTS_FILE,
-    folder_bytes,
-    read_json,
-    write_json,
-)
+from sparkml.models.folder import CONFIG_FILE, folder_bytes, write_json
 
 if TYPE_CHECKING:
     from sparkml.compression.measure import SideBySide
@@ -61,7 +54,7 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
     ):
         write_int8(folder, staging)
         task.advance(1)
-        measured = _measure(folder, staging, config)
+        measured = _measure(folder, staging, config, job.seed)
         _write_report(staging, source, measured)
     job.register(
         config.model_id,
@@ -72,45 +65,47 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
     )
     _log.info("%d of %d predictions flipped by int8", measured.flipped, measured.documents)
     return RunReport(
-        bytes_in=folder_bytes(folder, WEIGHTS_FILE),
+        bytes_in=_weights_bytes(folder),
         metrics={**measured.metrics(), "documents": measured.documents, "flipped": measured.flipped},
     )
 
 
-def write_int8(source_folder: str | Path, staging: Path) -> None:
-    """Write the int8 form of a float classifier folder into a staging folder."""
-    from sparkml.models.classifier import FLOAT32, INT8, load_classifier, write_classifier
-    from sparkml.models.int8 import to_int8
+def write_int8(source_folder: Path, staging: Path) -> None:
+    """Write the int8 form of a model directory into a staging folder."""
+    from sparkml.models.directory import TASK_FILE, copy_inputs, read_task
+    from sparkml.models.heads import INT8_FOLDER, load_trained
+    from sparkml.models.int8 import save_int8, to_int8
+    from sparkml.tasks.task import make_task, task_class
 
-    found = load_classifier(source_folder)
-    if found.precision != FLOAT32:
-        raise InputError(
-            "the model is quantised already", where=str(source_folder), got=found.precision, expected=FLOAT32
-        )
-    scheme = {
-        "weights": "int8, symmetric, one scale an output channel",
-        "activations": "int8, symmetric, one scale a token, at run time",
-        "word_embeddings": "int8, symmetric, one scale a row",
-    }
-    config = {**found.config, "precision": INT8, "quantisation": scheme}
-    tokenizer_file = Path(source_folder) / TOKENIZER_FILE
-    write_classifier(staging, to_int8(found.model), found.labels, config, tokenizer_file)
+    if (source_folder / INT8_FOLDER).is_dir():
+        raise InputError("the model is quantised already", where=str(source_folder))
+    spec = read_task(source_folder)
+    task = make_task(spec, task_class(spec["name"]).read_inputs(str(source_folder)))
+    save_int8(to_int8(load_trained(task.network(), source_folder)), staging / INT8_FOLDER)
+    copy_inputs(source_folder, staging)
+    shutil.copyfile(source_folder / CONFIG_FILE, staging / CONFIG_FILE)
+    write_json(staging / TASK_FILE, spec)
 
 
-def _measure(source: Path, staging: Path, config: CompressConfig) -> SideBySide:
+def _measure(source: Path, staging: Path, config: CompressConfig, seed: int) -> SideBySide:
     from sparkml.compression.measure import TimingPlan, side_by_side
     from sparkml.inference.scorer import load_scorer
-    from sparkml.models.evaluation import read_held_out
+    from sparkml.models.heads import INT8_FOLDER
+    from sparkml.models.held_out import read_held_out
 
     plan = TimingPlan(config.latency_documents, config.throughput_documents, config.batch_size, config.rounds)
-    sizes = (folder_bytes(source, WEIGHTS_FILE), folder_bytes(staging, WEIGHTS_FILE))
     return side_by_side(
         load_scorer(source, config.threads),
         load_scorer(staging, config.threads),
         read_held_out(source),
-        sizes,
+        (_weights_bytes(source), folder_bytes(staging / INT8_FOLDER)),
         plan,
+        seed,
     )
+
+
+def _weights_bytes(folder: Path) -> int:
+    return folder_bytes(folder, *(file.name for file in folder.glob("*.safetensors")))
 
 
 def _write_report(staging: Path, source: ModelRecord, measured: SideBySide) -> None:
@@ -118,13 +113,16 @@ def _write_report(staging: Path, source: ModelRecord, measured: SideBySide) -> N
         staging / "report.json",
         {
             "parent": source.name,
-            "float32": asdict(measured.float32),
-            "int8": asdict(measured.int8),
+            "float32": measured.before.flat(),
+            "int8": measured.after.flat(),
             "documents": measured.documents,
             "flipped": measured.flipped,
             "largest_score_difference": measured.largest_score_difference,
-            "confusion": measured.confusion,
-            "quantisation": read_json(staging / CONFIG_FILE)["quantisation"],
+            "quantisation": {
+                "weights": "int8, symmetric, one scale an output channel",
+                "activations": "int8, symmetric, one scale a token, at run time",
+                "word_embeddings": "int8, symmetric, one scale a row",
+            },
         },
     )
 
@@ -136,4 +134,4 @@ def sections() -> tuple[object, ...]:
     return (COMPRESSION,)
 
 
-STAGE = Stage(CompressConfig, run, "dynamic int8 of a classifier -> a model", sections=sections)
+STAGE = Stage(CompressConfig, run, "dynamic int8 of a model -> a model", sections=sections)

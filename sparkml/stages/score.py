@@ -8,13 +8,14 @@ score alone: not on the order of the rows, the number of partitions, or the size
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import Field
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
+from sparkml.encoding.examples import Columns, examples_of
 from sparkml.errors import AccountingError, ConfigError, ScoringError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, model_identity
@@ -25,6 +26,8 @@ from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Us
 from sparkml.frame.tables import slice_of
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
 from sparkml.log import get_logger
+from sparkml.models.directory import read_task
+from sparkml.tasks.task import task_class
 
 _log = get_logger(__name__)
 # A small encoder scores a bucket of 1 MB in some seconds on one core, and the documents of one sort well by length.
@@ -35,6 +38,7 @@ class ScoreConfig(StageConfig):
     """What `conf/base/score.yaml` holds."""
 
     source: Reads = Field("kept", description="Documents to score")
+    columns: Columns = Field(Columns(), description="Which columns of the table the model's task reads")
     target: Shares = Field("scores", description="One row a document, model version and step")
     model: Uses = Field(
         "classifier", description="What scores: `name` (its latest version), `name/v3`, a directory"
@@ -82,26 +86,38 @@ class Pending:
 
 
 def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig, n_buckets: int) -> DataFrame:
-    """Documents (`doc_id`, `text`) -> one row each as `SCORED_SCHEMA` says."""
+    """Documents (`doc_id`, `_hash`, `_bytes` and what the task reads) -> one row each as `SCORED_SCHEMA` says."""
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
-    keyed = documents.select("doc_id", text_hash().alias("text_hash"), "text", bucket.alias("_bucket"))
+    keyed = documents.withColumnRenamed("_hash", "text_hash").withColumn("_bucket", bucket)
     grouped = keyed.repartitionById(n_buckets, F.col("_bucket"))
-    ordered = grouped.sortWithinPartitions(F.length("text"), "doc_id").drop("_bucket")
+    ordered = grouped.sortWithinPartitions("_bytes", "doc_id").drop("_bucket", "_bytes")
     return ordered.mapInArrow(
         scoring(model, config.chunk_documents, config.top_labels), spark_schema(SCORED_SCHEMA)
     )
 
 
-def text_hash() -> Column:
-    """16 hex digits that change with the text."""
-    return F.lower(F.lpad(F.hex(F.xxhash64("text")), 16, "0"))
+def with_hash(examples: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Add `_hash`, 16 hex digits that change with what the task reads, and `_bytes`, how large that is."""
+    hashed = F.lower(F.lpad(F.hex(F.xxhash64(*columns)), 16, "0"))
+    sizes = [_bytes_of(name, dict(examples.dtypes)[name]) for name in columns]
+    return examples.withColumn("_hash", hashed).withColumn("_bytes", sum(sizes[1:], sizes[0]))
+
+
+def _bytes_of(name: str, kind: str) -> Column:
+    size = F.octet_length(F.concat_ws(" ", name)) if kind.startswith("array") else F.octet_length(name)
+    return F.coalesce(size, F.lit(0)).cast("long")
 
 
 def run(job: StageRun, config: ScoreConfig) -> RunReport:
     """Score what has no score of this model version yet, or failed before; one commit at most."""
     _check_threads(job, config)
-    kept = job.read(config.source).select("doc_id", "text")
     record = job.model(config.model)
+    # Verified once, here: workers trust a local folder, and verify what they download.
+    task = task_class(read_task(artifacts.localise(record.path))["name"])
+    wanted = [name for name in task.reads if name not in task.target_columns]
+    where = f"table `{config.source}`"
+    examples = examples_of(job.read(config.source), task, config.columns, where=where, labelled=False)
+    kept = with_hash(examples.select("doc_id", *wanted), wanted)
     scored = _scores_of(job, config, record)
     pending = replace(pending_of(kept, scored), leftovers=_has_leftovers(job, config, record))
     _log.info("%s: %d of %d documents to score", record.name, pending.to_score, pending.documents)
@@ -196,15 +212,14 @@ def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
 
 
 def _compared(kept: DataFrame, scored: DataFrame) -> DataFrame:
-    mine = kept.select("doc_id", text_hash().alias("_hash"), F.octet_length("text").alias("_bytes"))
-    return mine.join(scored, "doc_id", "full")
+    return kept.select("doc_id", "_hash", "_bytes").join(scored, "doc_id", "full")
 
 
 def unscored(kept: DataFrame, scored: DataFrame) -> DataFrame:
     """Documents without a score of their present text, those that failed before included."""
     good = scored.where(F.col("error").isNull())
-    known = good.select(F.col("doc_id").alias("_id"), F.col("text_hash").alias("_hash"))
-    same = (F.col("doc_id") == F.col("_id")) & (text_hash() == F.col("_hash"))
+    known = good.select(F.col("doc_id").alias("_id"), F.col("text_hash").alias("_known"))
+    same = (F.col("doc_id") == F.col("_id")) & (F.col("_hash") == F.col("_known"))
     return kept.join(known, same, "left_anti")
 
 
@@ -228,8 +243,6 @@ def _write(
     pending: Pending,
 ) -> dict[str, float]:
     started = time.monotonic()
-    # Verified once, here: workers trust a local folder, and verify what they download.
-    artifacts.localise(record.path)
     model = ModelSource(record.path, model_identity(record), config.threads)
     seen = Observation()
     n_buckets = config.n_buckets or suitable_buckets(pending)
@@ -290,6 +303,10 @@ def with_provenance(scored: DataFrame, record: ModelRecord, job: StageRun, confi
         "prediction",
         "score",
         "scores",
+        "spans",
+        "embedding",
+        "output",
+        F.lit("torch").alias("engine"),
         F.lit(config.source).alias("input_table"),
         F.lit(job.input_version(config.source)).cast("long").alias("input_version"),
         "error",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.language import Language, LanguageOptions
-from sparkml.tasks.task import Batch, NetworkSpec, Rows
+from sparkml.tasks.task import Batch, Rows
 from sparkml.tasks.texts import batch_of
 
 

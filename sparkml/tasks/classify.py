@@ -12,8 +12,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from sparkml.errors import NotApplicableError
+from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.hashing import unit_hash
-from sparkml.tasks.task import Answer, Batch, Encoded, Loss, NetworkSpec, Reject, Rows, Targets, Task
+from sparkml.tasks.task import Answer, Batch, Encoded, Loss, Purpose, Reject, Rows, Targets, Task
 from sparkml.tasks.texts import (
     IDS,
     TYPES,
@@ -113,13 +114,13 @@ class Classify(Task[ClassifyOptions]):
                     kept[f"{split}:{label}"] = limit / rows[label]
         return Targets(labels=tuple(labels), counts={label: train[label] for label in labels}, numbers=kept)
 
-    def encode(self, examples: pa.RecordBatch, *, labelled: bool) -> Encoded:
+    def encode(self, examples: pa.RecordBatch, *, purpose: Purpose) -> Encoded:
         """One sample a window; examples without text, or without a label that is learnt, are left out."""
         texts = [examples.column(name).to_pylist() for name in self.text_columns]
         rejects = missing_texts(texts, self.text_columns)
         targets: list[bytes | None] = [None] * examples.num_rows
-        if labelled:
-            self._label(examples, rejects, targets)
+        if purpose != "answer":
+            self._label(examples, rejects, targets, capped=purpose == "train")
         used = [place for place in range(examples.num_rows) if place not in rejects]
         first, *rest = [[column[place] for place in used] for column in texts]
         samples: dict[str, list[Any]] = {
@@ -133,9 +134,15 @@ class Classify(Task[ClassifyOptions]):
         return Encoded(sample_batch(samples, self.columns), list(rejects.values()))
 
     def _label(
-        self, examples: pa.RecordBatch, rejects: dict[int, Reject], targets: list[bytes | None]
+        self,
+        examples: pa.RecordBatch,
+        rejects: dict[int, Reject],
+        targets: list[bytes | None],
+        *,
+        capped: bool,
     ) -> None:
-        ids, splits = examples.column("doc_id").to_pylist(), examples.column("split").to_pylist()
+        if capped:
+            ids, splits = examples.column("doc_id").to_pylist(), examples.column("split").to_pylist()
         for place, label in enumerate(examples.column("label").to_pylist()):
             if place in rejects:
                 continue
@@ -145,8 +152,8 @@ class Classify(Task[ClassifyOptions]):
                 rejects[place] = Reject(place, "label_missing")
             elif not known and names:
                 rejects[place] = Reject(place, "label_not_learnt", names[0])
-            elif (reject := self._over_cap(place, ids[place], splits[place], known)) is not None:
-                rejects[place] = reject
+            elif capped and (over := self._over_cap(place, ids[place], splits[place], known)) is not None:
+                rejects[place] = over
             else:
                 targets[place] = as_bytes(known)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from sparkml.measures.slices import Columns, length_buckets
 
 # Columns that an examples table may have for this alone.
 SLICE_COLUMNS = ("lang", "source", "dataset")
+LENGTH = "n_characters"
 _RESAMPLES = 1000
 
 
@@ -21,13 +22,17 @@ def settings_of(seed: int) -> Settings:
     return Settings(resamples=_RESAMPLES, seed=seed)
 
 
-def slices_of(examples: pa.Table, text: str = "text") -> Columns:
+def slices_of(examples: pa.Table) -> Columns:
     """Slices by length of the text, and by the language and source where the table has them."""
-    found: dict[str, Sequence[object]] = {}
-    if text in examples.column_names:
-        lengths = pc.fill_null(pc.utf8_length(examples.column(text)), 0).to_numpy()
-        found["length"] = length_buckets(lengths.astype(np.int64))
+    found: dict[str, Any] = {}
+    lengths = None
+    if LENGTH in examples.column_names:
+        lengths = examples.column(LENGTH)
+    elif "text" in examples.column_names:
+        lengths = pc.utf8_length(examples.column("text"))
+    if lengths is not None:
+        found["length"] = length_buckets(pc.fill_null(lengths, 0).to_numpy().astype(np.int64))
     for name in SLICE_COLUMNS:
         if name in examples.column_names:
             found[name] = examples.column(name).to_pylist()
-    return found  # type: ignore[return-value]  # strings and nulls, as the slices take them
+    return found

@@ -7,4 +7,4 @@ import xxhash
 
 def unit_hash(doc_id: str, seed: int = 0) -> float:
     """Even over [0, 1), the same for the same id and seed on every machine."""
-    return xxhash.xxh3_64_intdigest(doc_id, seed=seed) / 2.0**64
+    return xxhash.xxh3_64_intdigest(doc_id.encode(), seed=seed) / 2.0**64

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from sparkml.models.inputs import filled
-from sparkml.tasks.task import Batch, Encoded, Loss, OptionsT, Rows, Targets, Task
+from sparkml.tasks.task import Batch, Encoded, Loss, OptionsT, Purpose, Rows, Targets, Task
 from sparkml.tasks.texts import IDS, TextOptions, Texts, as_bytes, missing_texts, padded, sample_batch
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Language(Task[OptionsT]):
         self._language = assert_options
         self._texts = Texts(inputs, assert_options)
 
-    def encode(self, examples: pa.RecordBatch, *, labelled: bool) -> Encoded:
+    def encode(self, examples: pa.RecordBatch, *, purpose: Purpose) -> Encoded:
         """One sample a window of a text."""
         texts = examples.column("text").to_pylist()
         rejects = missing_texts([texts], ["text"])
@@ -120,8 +120,8 @@ def same_document(ids: Int64, mask: Int64, end_id: int) -> npt.NDArray[np.bool_]
     ended = np.cumsum(ids == end_id, axis=1)
     document = np.concatenate([np.zeros((len(ids), 1), ended.dtype), ended[:, :-1]], axis=1)
     seen = (document[:, :, None] == document[:, None, :]) & (mask[:, None, :] > 0)
-    seen |= np.eye(ids.shape[1], dtype=np.bool_)
-    return seen
+    found: npt.NDArray[np.bool_] = seen | np.eye(ids.shape[1], dtype=np.bool_)
+    return found
 
 
 def logits_at(network: nn.Module, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
@@ -132,7 +132,8 @@ def logits_at(network: nn.Module, inputs: dict[str, Tensor], positions: Tensor) 
     """
     head = _head_of(network)
     if head is None:
-        return network(**inputs).logits.flatten(0, 1)[positions]
+        whole: Tensor = network(**inputs).logits
+        return whole.flatten(0, 1)[positions]
     hidden: Tensor = network.base_model(**inputs)[0]  # type: ignore[operator]  # a module of transformers
     logits: Tensor = head(hidden.flatten(0, 1)[positions])
     return logits

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from sparkml.errors import ConfigError
+from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.language import Int64, Language, LanguageOptions
-from sparkml.tasks.task import Batch, NetworkSpec, Rows
+from sparkml.tasks.task import Batch, Rows
 from sparkml.tasks.texts import batch_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class MaskedLM(Language[MaskedLMOptions]):
 
     def _chosen(self, flat: Int64, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
         if not self.options.whole_words:
-            return rng.random(flat.shape) < self.options.mask_fraction
+            each: npt.NDArray[np.bool_] = rng.random(flat.shape) < self.options.mask_fraction
+            return each
         word = np.cumsum(self.inputs.begins_word[flat])
         drawn: npt.NDArray[np.bool_] = (
             rng.random(int(word[-1]) + 1 if len(word) else 0) < self.options.mask_fraction

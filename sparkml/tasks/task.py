@@ -9,7 +9,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = "sparkml.tasks"
 
+Purpose = Literal["train", "measure", "answer"]
 Rows = Mapping[str, npt.NDArray[Any]]
 Float32 = npt.NDArray[np.float32]
 # What every encoded sample has beside the columns of its task: which example it is of, and how long it is.
@@ -161,8 +162,11 @@ class Task(ABC, Generic[OptionsT]):
     # Examples to samples, on Spark's workers: no torch, no transformers.
 
     @abstractmethod
-    def encode(self, examples: pa.RecordBatch, *, labelled: bool) -> Encoded:
-        """Samples of a batch of examples: `SAMPLE_FIELDS`, then `columns` (targets are null where not `labelled`)."""
+    def encode(self, examples: pa.RecordBatch, *, purpose: Purpose) -> Encoded:
+        """Samples of a batch of examples: `SAMPLE_FIELDS`, then `columns`.
+
+        `purpose`: to train, where caps on rows count; to measure, where labels do; to answer, where targets are null.
+        """
 
     # Samples to a loss, on ranks.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -109,7 +109,9 @@ def batch_of(tensors: dict[str, Tensor], targets: dict[str, Any], rows: int, tok
     return Batch(tensors, {name: torch.from_numpy(value) for name, value in targets.items()}, rows, tokens)
 
 
-def sample_batch(columns: dict[str, Sequence[Any]], own: Sequence[tuple[str, pa.DataType]]) -> pa.RecordBatch:
+def sample_batch(
+    columns: Mapping[str, Sequence[Any]], own: Sequence[tuple[str, pa.DataType]]
+) -> pa.RecordBatch:
     """Samples from Python columns: `example`, `window`, `n_tokens`, and the task's own."""
     from sparkml.tasks.task import SAMPLE_FIELDS
 

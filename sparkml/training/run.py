@@ -17,7 +17,7 @@ import torch
 
 from sparkml.distributed.collective import Collective
 from sparkml.distributed.reporter import Reporter
-from sparkml.feed.batches import micro_batches
+from sparkml.feed.batches import micro_batches, parts_of
 from sparkml.feed.plan import epoch_plan, steps_per_epoch
 from sparkml.feed.reader import open_reader
 from sparkml.frame import artifacts, storage
@@ -25,8 +25,8 @@ from sparkml.models.adapt import Adapted, adapt
 from sparkml.models.folder import write_json
 from sparkml.models.heads import build_network, save_network
 from sparkml.tasks.task import Task, make_task, task_class
+from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import CURVE_FILE
-from sparkml.training.parts import SAMPLE_ID, parts_of, widths_of
 from sparkml.training.settings import ANSWERS, RESULT, TrainingJob
 from sparkml.training.trainer import Trainer, device_of
 

@@ -1,4 +1,4 @@
-"""Settings of a training, declared once: fields of the stages' configurations, and what travels to the ranks as JSON."""
+"""Settings of a training: fields of the stages' configurations, and what travels to the ranks as JSON."""
 
 from __future__ import annotations
 

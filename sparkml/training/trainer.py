@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sparkml.distributed.collective import Collective
 from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
-from sparkml.feed.batches import MicroBatch, micro_batches
+from sparkml.feed.batches import MicroBatch, micro_batches, parts_of
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.plan import epoch_plan, steps_per_epoch
 from sparkml.feed.reader import Rows, open_reader
@@ -29,9 +29,9 @@ from sparkml.log import get_logger
 from sparkml.models.adapt import Adapted
 from sparkml.tasks.task import Task
 from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint
+from sparkml.training.columns import widths_of
 from sparkml.training.curves import Curves
 from sparkml.training.gradients import FlatGradients
-from sparkml.training.parts import parts_of, widths_of
 from sparkml.training.schedule import learning_rate
 from sparkml.training.settings import TrainingJob
 from sparkml.training.state import TrainingState
@@ -210,7 +210,7 @@ class Trainer:
             extra = self._adapted.extra_loss()
         total = loss.total if extra is None else loss.total + extra * loss.units
         if loss.units:
-            total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            total.backward()
         return torch.tensor([float(loss.total.detach()), loss.units, batch.tokens], dtype=torch.float64)
 
     def _set_rates(self, step: int) -> float:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from sparkml.encoding.evaluations import write_evaluation
 from sparkml.errors import AccountingError
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
@@ -34,6 +35,7 @@ class Figures:
     """The evaluations by name: of the model, and of the simple one where it was asked for."""
 
     evaluations: dict[str, Evaluation]
+    held_out: pa.Table | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -52,7 +54,10 @@ class Figures:
     def write(self, folder: Path) -> None:
         """Keep them with the model."""
         from sparkml.models.directory import EVALUATION_FILE
+        from sparkml.models.held_out import write_held_out
 
+        if self.held_out is not None:
+            write_held_out(folder, self.held_out)
         if self.evaluations:
             found = {name: json.loads(evaluation.to_json()) for name, evaluation in self.evaluations.items()}
             write_json(folder / EVALUATION_FILE, found)
@@ -69,11 +74,14 @@ def measure(
     place = pc.index_in(held_out.column("doc_id"), pa.array(ids, pa.string())).to_pylist()
     found = task.evaluate(held_out, [outputs[number] for number in place], job.seed)
     evaluations = {} if found is None else {MODEL: found}
+    if found is not None:
+        model = (config.model_id, job.next_version(config.model_id))
+        write_evaluation(job, config.evaluations, found, model=model, source=config.source)
     if config.baseline and found is not None:
         simple = task.baseline(_training(examples, config), held_out, job.seed)
         if simple is not None:
             evaluations[BASELINE] = simple
-    return Figures(evaluations)
+    return Figures(evaluations, held_out)
 
 
 def _outputs(
