@@ -15,7 +15,8 @@ from sparkml.frame.splits import with_split
 from sparkml.tasks.evaluating import LENGTH, SLICE_COLUMNS
 from sparkml.tasks.task import Task
 
-_COUNTED_SCHEMA = "split string, label string, n long"
+_ROWS = ""  # no label is empty
+_COUNTED_SCHEMA = "split string, label string, n double"
 
 
 class Columns(BaseModel):
@@ -79,13 +80,15 @@ def split_as_given(
     return hashed.withColumn("split", F.coalesce("_given", "split")).drop("_given")
 
 
-def count_labels(examples: DataFrame, task: type[Task[Any]], options: Any) -> dict[str, dict[str, int]]:
-    """How often each label stands in each split; the rows of a split under the empty name."""
+def count_labels(
+    examples: DataFrame, task: type[Task[Any]], options: Any
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """What the task counts of each split, and the rows of each split."""
     rows = examples.mapInArrow(_counting(task.name, options), _COUNTED_SCHEMA)
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, float]] = {}
     for row in rows.groupBy("split", "label").agg(F.sum("n").alias("n")).collect():
-        counts.setdefault(row["split"], {})[row["label"]] = int(row["n"])
-    return counts
+        counts.setdefault(row["split"], {})[row["label"]] = row["n"]
+    return counts, {split: int(found.pop(_ROWS)) for split, found in counts.items()}
 
 
 def _counting(name: str, options: Any) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -96,14 +99,14 @@ def _counting(name: str, options: Any) -> Callable[[Iterator[pa.RecordBatch]], I
 
         task = task_class(name)
         chosen = task.Options(**values)
-        found: dict[tuple[str, str], int] = {}
+        found: dict[tuple[str, str], float] = {}
         for batch in batches:
             for split in batch.column("split").unique().to_pylist():
                 part = batch.filter(pa.compute.equal(batch.column("split"), split))
-                for label, n in {"": part.num_rows, **task.count(chosen, part)}.items():
+                for label, n in {_ROWS: part.num_rows, **task.count(chosen, part)}.items():
                     found[split, label] = found.get((split, label), 0) + n
         rows = [{"split": split, "label": label, "n": n} for (split, label), n in found.items()]
-        schema = pa.schema([("split", pa.string()), ("label", pa.string()), ("n", pa.int64())])
+        schema = pa.schema([("split", pa.string()), ("label", pa.string()), ("n", pa.float64())])
         yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return count

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from sparkml.frame import storage
 from sparkml.report import formats
-from sparkml.report.finetuning import REPORT_FILE
 from sparkml.report.lake import number, part
 from sparkml.report.section import Section
 from sparkml.report.view import StepView
+
+REPORT_FILE = "report.json"
 
 
 @dataclass(frozen=True)

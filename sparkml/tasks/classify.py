@@ -24,7 +24,7 @@ from sparkml.tasks.texts import (
     as_bytes,
     batch_of,
     missing_texts,
-    sample_batch,
+    samples_of_windows,
 )
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Classify(Task[ClassifyOptions]):
         self._index = {label: number for number, label in enumerate(targets.labels)}
 
     @classmethod
-    def count(cls, options: ClassifyOptions, examples: pa.RecordBatch) -> Mapping[str, int]:
+    def count(cls, options: ClassifyOptions, examples: pa.RecordBatch) -> Mapping[str, float]:
         """Rows of each label."""
         found: Counter[str] = Counter()
         for label in examples.column("label").to_pylist():
@@ -88,7 +88,7 @@ class Classify(Task[ClassifyOptions]):
         return found
 
     @classmethod
-    def fit(cls, options: ClassifyOptions, counts: Mapping[str, Mapping[str, int]]) -> Targets:
+    def fit(cls, options: ClassifyOptions, counts: Mapping[str, Mapping[str, float]]) -> Targets:
         """The labels with enough training rows, at most `max_labels`, in alphabetical order."""
         train = counts.get("train", {})
         enough = [(label, n) for label, n in train.items() if n >= options.min_rows_per_label]
@@ -112,7 +112,9 @@ class Classify(Task[ClassifyOptions]):
             for label in labels:
                 if limit is not None and rows.get(label, 0) > limit:
                     kept[f"{split}:{label}"] = limit / rows[label]
-        return Targets(labels=tuple(labels), counts={label: train[label] for label in labels}, numbers=kept)
+        return Targets(
+            labels=tuple(labels), counts={label: int(train[label]) for label in labels}, numbers=kept
+        )
 
     def encode(self, examples: pa.RecordBatch, *, purpose: Purpose) -> Encoded:
         """One sample a window; examples without text, or without a label that is learnt, are left out."""
@@ -123,15 +125,9 @@ class Classify(Task[ClassifyOptions]):
             self._label(examples, rejects, targets, capped=purpose == "train")
         used = [place for place in range(examples.num_rows) if place not in rejects]
         first, *rest = [[column[place] for place in used] for column in texts]
-        samples: dict[str, list[Any]] = {
-            name: [] for name in ("example", "window", "n_tokens", *dict(self.columns))
-        }
-        for place, windows in zip(used, self._texts.windows(first, rest[0] if rest else None), strict=True):
-            for number, window in enumerate(windows):
-                row = (place, number, len(window.ids), as_bytes(window.ids), as_bytes(window.type_ids))
-                for column, value in zip(samples.values(), (*row, targets[place]), strict=True):
-                    column.append(value)
-        return Encoded(sample_batch(samples, self.columns), list(rejects.values()))
+        windows = self._texts.windows(first, rest[0] if rest else None)
+        samples = samples_of_windows(used, windows, self.columns, {"target": targets})
+        return Encoded(samples, list(rejects.values()))
 
     def _label(
         self,
@@ -346,16 +342,17 @@ def labels_of(label: str | None, *, several: bool) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 
-def _held_out(counts: Mapping[str, Mapping[str, int]]) -> Mapping[str, int]:
-    found: Counter[str] = Counter()
+def _held_out(counts: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
+    found: dict[str, float] = {}
     for split, rows in counts.items():
         if split != "train":
-            found.update(rows)
+            for label, n in rows.items():
+                found[label] = found.get(label, 0) + n
     return found
 
 
-def _too_few(train: Mapping[str, int], options: ClassifyOptions) -> NotApplicableError:
-    shown = ", ".join(f"{label!r} ({n})" for label, n in sorted(train.items())[:5])
+def _too_few(train: Mapping[str, float], options: ClassifyOptions) -> NotApplicableError:
+    shown = ", ".join(f"{label!r} ({n:.0f})" for label, n in sorted(train.items())[:5])
     return NotApplicableError(
         "there are too few labels to learn" if train else "there are no labels to learn",
         where="column `label` of the training rows",

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from sparkml.models.inputs import filled
 from sparkml.tasks.task import Batch, Encoded, Loss, OptionsT, Purpose, Rows, Targets, Task
-from sparkml.tasks.texts import IDS, TextOptions, Texts, as_bytes, missing_texts, padded, sample_batch
+from sparkml.tasks.texts import IDS, TextOptions, Texts, missing_texts, padded, samples_of_windows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,13 +50,8 @@ class Language(Task[OptionsT]):
         texts = examples.column("text").to_pylist()
         rejects = missing_texts([texts], ["text"])
         used = [place for place in range(examples.num_rows) if place not in rejects]
-        samples: dict[str, list[Any]] = {"example": [], "window": [], "n_tokens": [], IDS[0]: []}
-        for place, windows in zip(used, self._texts.windows([texts[place] for place in used]), strict=True):
-            for number, window in enumerate(windows):
-                row = (place, number, len(window.ids), as_bytes(window.ids))
-                for column, value in zip(samples.values(), row, strict=True):
-                    column.append(value)
-        return Encoded(sample_batch(samples, self.columns), list(rejects.values()))
+        windows = self._texts.windows([texts[place] for place in used])
+        return Encoded(samples_of_windows(used, windows, self.columns), list(rejects.values()))
 
     def ids_of(self, rows: Rows) -> tuple[Int64, Int64]:
         """Token ids and mask, int64 [rows, time] each, of packed or single rows."""

@@ -143,12 +143,12 @@ class Task(ABC, Generic[OptionsT]):
     # What there is to learn.
 
     @classmethod
-    def count(cls, options: OptionsT, examples: pa.RecordBatch) -> Mapping[str, int]:
+    def count(cls, options: OptionsT, examples: pa.RecordBatch) -> Mapping[str, float]:
         """How often each label stands in a batch of examples; summed over the table and given to `fit`."""
         return {}
 
     @classmethod
-    def fit(cls, options: OptionsT, counts: Mapping[str, Mapping[str, int]]) -> Targets:
+    def fit(cls, options: OptionsT, counts: Mapping[str, Mapping[str, float]]) -> Targets:
         """What is to be learnt, from the counts by split; NotApplicableError where there is nothing."""
         return Targets()
 

@@ -109,6 +109,29 @@ def batch_of(tensors: dict[str, Tensor], targets: dict[str, Any], rows: int, tok
     return Batch(tensors, {name: torch.from_numpy(value) for name, value in targets.items()}, rows, tokens)
 
 
+def samples_of_windows(
+    places: Sequence[int],
+    windows: Sequence[Sequence[Window]],
+    own: Sequence[tuple[str, pa.DataType]],
+    targets: Mapping[str, Sequence[Any]] | None = None,
+) -> pa.RecordBatch:
+    """One sample per window: ids, segment ids where the task has them, and the targets of its example."""
+    samples: dict[str, list[Any]] = {name: [] for name in ("example", "window", "n_tokens", *dict(own))}
+    for place, parts in zip(places, windows, strict=True):
+        for number, window in enumerate(parts):
+            values: dict[str, Any] = {
+                "example": place,
+                "window": number,
+                "n_tokens": len(window.ids),
+                IDS[0]: as_bytes(window.ids),
+                TYPES[0]: as_bytes(window.type_ids),
+                **{name: column[place] for name, column in (targets or {}).items()},
+            }
+            for name, column in samples.items():
+                column.append(values[name])
+    return sample_batch(samples, own)
+
+
 def sample_batch(
     columns: Mapping[str, Sequence[Any]], own: Sequence[tuple[str, pa.DataType]]
 ) -> pa.RecordBatch:

@@ -71,9 +71,8 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     record = job.model(config.model)
     folder = artifacts.localise(record.path)
     examples = _examples(job, config)
-    learnt = config.task.task.fit(
-        config.task.options, counts := count_labels(examples, config.task.task, config.task.options)
-    )
+    counts, rows = count_labels(examples, config.task.task, config.task.options)
+    learnt = config.task.task.fit(config.task.options, counts)
     task = config.task.task(config.task.options, learnt, config.task.task.read_inputs(str(folder)))
     encoded = kept_on_disk(_encoded(job, config, examples, task))
     try:
@@ -97,7 +96,7 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     metrics = {**trained.metrics, **figures.metrics, "train_rows": float(_rows(samples, TRAIN))}
     _publish(job, config, task, record, folder, trained, figures, metrics)
     _log.info("%s: %s", config.model_id, figures.line())
-    set_aside = counts.get(TEST, {}).get("", 0)
+    set_aside = rows.get(TEST, 0)
     used = samples.layout.documents
     return RunReport(
         rows_in=job.input_rows(config.source),

@@ -1,0 +1,261 @@
+"""How well a model answers: figures with intervals beside the simple model's, labels, slices, calibration, mistakes.
+
+Reads `evaluation.json` of the model's directory, whatever the task: it knows of none by name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyspark.sql import functions as F
+
+from sparkml.errors import SparkmlError
+from sparkml.frame import storage
+from sparkml.measures.evaluation import Evaluation
+from sparkml.report import formats
+from sparkml.report.charts import Chart, Confusion, Curve, Lines
+from sparkml.report.lake import Model, numbers
+from sparkml.report.section import Facts, Rows, Section
+from sparkml.report.training import CURVE_FILE
+from sparkml.report.view import StepView
+
+EVALUATION_FILE = "evaluation.json"
+MODEL, BASELINE = "model", "baseline"
+# What a summary names first, of the metrics that a task has.
+_HEADLINES = ("accuracy", "micro_f1", "f1", "subset_accuracy", "rmse")
+_LABELS_SHOWN, _PAIRS_SHOWN = 40, 20
+_MATRIX_LABELS = 20  # more cannot be read
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the section shows."""
+
+    model: str
+    parent: str
+    path: str
+    evaluation: Evaluation | None
+    baseline: Evaluation | None
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    training: Sequence[tuple[str, object]] = ()
+
+
+def gather(view: StepView) -> Measured | None:
+    """The figures of the model that the step made; None where it made none."""
+    model = view.model("model_id")
+    if model is None:
+        return None
+    found = model.object(EVALUATION_FILE)
+    rows = model.lines(CURVE_FILE)
+    curves = {
+        "training loss": tuple(sorted(numbers(rows, "step", "train_loss"))),
+        "held-out loss": tuple(sorted(numbers(rows, "step", "validation_loss"))),
+        "held-out accuracy": tuple(sorted(numbers(rows, "step", "validation_accuracy"))),
+    }
+    return Measured(
+        model.name,
+        storage.redacted(model.record.parent or ""),
+        model.path,
+        _evaluation(found.get(MODEL)),
+        _evaluation(found.get(BASELINE)),
+        curves,
+        _training(model),
+    )
+
+
+def _evaluation(found: object) -> Evaluation | None:
+    if not isinstance(found, Mapping):
+        return None
+    try:
+        return Evaluation.from_json(json.dumps(found))
+    except SparkmlError:  # a gap on the page, never an error
+        return None
+
+
+def _training(model: Model) -> list[tuple[str, object]]:
+    metrics = model.record.metrics
+    names = {
+        "steps": "optimiser steps",
+        "train_rows": "training examples",
+        "trainable_parameters": "trained parameters",
+        "total_parameters": "parameters",
+        "tokens_per_second": "tokens a second",
+        "ranks": "ranks",
+    }
+    return [(text, formats.measured(metrics[name])) for name, text in names.items() if name in metrics]
+
+
+def facts(view: StepView) -> Facts | None:
+    """The section of a fine-tuning."""
+    found = gather(view)
+    return None if found is None else facts_of(found)
+
+
+def facts_of(found: Measured) -> Facts:
+    """Sentence, values, tables and charts."""
+    values: dict[str, object] = {"model": found.model, "made from": found.parent or formats.NOTHING}
+    values |= dict(found.training)
+    evaluation = found.evaluation
+    if evaluation is None:
+        lead = "The model is something to start from: its loss is its only figure."
+        return Facts(lead, values, (), _curve_charts(found))
+    values["held-out examples"] = f"{evaluation.n:,}"
+    tables = [
+        _metric_table(evaluation, found.baseline),
+        _label_table(evaluation),
+        _slice_table(evaluation),
+        _pair_table(evaluation),
+        _mistake_table(evaluation),
+    ]
+    charts = {**_curve_charts(found), **_evaluation_charts(evaluation)}
+    return Facts(_lead(found), values, tuple(table for table in tables if table.rows), charts)
+
+
+def headline(evaluation: Evaluation) -> tuple[str, float] | None:
+    """The metric that is named first."""
+    for name in _HEADLINES:
+        if name in evaluation.metrics:
+            return name, evaluation.metrics[name]
+    return next(iter(evaluation.metrics.items()), None)
+
+
+def _lead(found: Measured) -> str:
+    evaluation = found.evaluation
+    if evaluation is None or (first := headline(evaluation)) is None:
+        return ""
+    name, value = first
+    interval = evaluation.intervals.get(name)
+    text = f"{_named(name).capitalize()} {formats.score(value)}"
+    if interval is not None and math.isfinite(interval.low):
+        text += f" ({interval.level:.0%} of resamples: {formats.score(interval.low)} to {formats.score(interval.high)})"
+    other = found.baseline.metrics.get(name) if found.baseline else None
+    return f"{text} on {evaluation.n:,} held-out examples" + (
+        f"; the simple model reaches {formats.score(other)}." if other is not None else "."
+    )
+
+
+def _named(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _metric_table(evaluation: Evaluation, baseline: Evaluation | None) -> Rows:
+    columns = ["metric", "model", "from", "to", *(["simple model"] if baseline else [])]
+    rows = []
+    for name, value in evaluation.metrics.items():
+        interval = evaluation.intervals.get(name)
+        row: list[object] = [_named(name), _rounded(value)]
+        row += [_rounded(interval.low), _rounded(interval.high)] if interval else [None, None]
+        rows.append([*row, *([_rounded(baseline.metrics.get(name))] if baseline else [])])
+    return Rows("Metrics on held-out examples, with 95 % intervals by bootstrap", columns, rows)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 4)
+
+
+def _label_table(evaluation: Evaluation) -> Rows:
+    ranked = sorted(evaluation.labels, key=lambda one: (-one.support, one.label))[:_LABELS_SHOWN]
+    rows = [
+        [one.label, _rounded(one.precision), _rounded(one.recall), _rounded(one.f1), one.support]
+        for one in ranked
+    ]
+    return Rows("By label", ("label", "precision", "recall", "F1", "support"), rows)
+
+
+def _slice_table(evaluation: Evaluation) -> Rows:
+    first = headline(evaluation)
+    name = first[0] if first else ""
+    rows = [[one.slice, one.n, _rounded(one.metrics.get(name))] for one in evaluation.slices if not one.small]
+    return Rows(
+        f"By slice (of 30 examples or more): {_named(name)}", ("slice", "examples", _named(name)), rows
+    )
+
+
+def _pair_table(evaluation: Evaluation) -> Rows:
+    wrong = [cell for cell in evaluation.confusion if cell.gold != cell.predicted]
+    ranked = sorted(wrong, key=lambda cell: (-cell.n, cell.gold, cell.predicted))[:_PAIRS_SHOWN]
+    rows = [[cell.gold, cell.predicted, cell.n] for cell in ranked]
+    return Rows("Most frequent confusions", ("label", "taken for", "examples"), rows)
+
+
+def _mistake_table(evaluation: Evaluation) -> Rows:
+    rows = [[one.id, one.gold, one.predicted, _rounded(one.confidence)] for one in evaluation.worst]
+    return Rows("Worst mistakes: wrong, and sure of it", ("document", "label", "answer", "confidence"), rows)
+
+
+def _curve_charts(found: Measured) -> dict[str, Chart]:
+    made: dict[str, Chart] = {}
+    for caption, names in (
+        ("Loss", ("training loss", "held-out loss")),
+        ("Held-out accuracy", ("held-out accuracy",)),
+    ):
+        curves = [
+            Curve(name, found.curves[name], colour, dots=len(found.curves[name]) < 30, detail=60)
+            for name, colour in zip(names, ("quiet", "accent"), strict=False)
+            if found.curves.get(name)
+        ]
+        if curves:
+            ends = "; ".join(f"{curve.name} ends at {curve.points[-1][1]:.3f}" for curve in curves)
+            made[caption] = Lines(
+                curves, x_label="step", y_label=caption.lower(), description=f"{caption}: {ends}."
+            )
+    return made
+
+
+def _evaluation_charts(evaluation: Evaluation) -> dict[str, Chart]:
+    made: dict[str, Chart] = {}
+    points = [(one.confidence, one.accuracy) for one in evaluation.calibration if one.n]
+    if points:
+        made["Calibration"] = Lines(
+            [
+                Curve("as sure as it is right", ((0.0, 0.0), (1.0, 1.0)), "quiet"),
+                Curve("model", tuple(points), "accent", dots=True),
+            ],
+            x_label="confidence",
+            y_label="share that is right",
+            description=f"Reliability of {len(points)} bins of confidence.",
+        )
+    labels = sorted(
+        {cell.gold for cell in evaluation.confusion} | {cell.predicted for cell in evaluation.confusion}
+    )
+    if 1 < len(labels) <= _MATRIX_LABELS:
+        place = {label: number for number, label in enumerate(labels)}
+        matrix = [[0.0] * len(labels) for _ in labels]
+        for cell in evaluation.confusion:
+            matrix[place[cell.gold]][place[cell.predicted]] = float(cell.n)
+        right = sum(matrix[number][number] for number in range(len(labels)))
+        made["Confusion matrix"] = Confusion(
+            [formats.label(text, 18) for text in labels],
+            matrix,
+            description=f"{right:,.0f} of {evaluation.n:,} held-out examples lie on the diagonal.",
+        )
+    return made
+
+
+def measured_facts(view: StepView) -> Facts | None:
+    """The section of the stage evaluate: what its run added to `evaluations`."""
+    table = view.table("target")
+    if table is None:
+        return None
+    rows = table.where(F.col("run_id") == view.run.run_id).orderBy(F.desc("n"), "slice").limit(200).collect()
+    if not rows:
+        return None
+    names = sorted(rows[0]["metrics"])
+    shown = [
+        [row["slice"], row["n"], *(_rounded(row["metrics"].get(name)) for name in names[:6])] for row in rows
+    ]
+    first = rows[0]
+    return Facts(
+        values={
+            "model": f"{first['model_id']}/v{first['model_version']}",
+            "table": f"{first['input_table']} version {first['input_version']}",
+        },
+        tables=(Rows("By slice", ("slice", "rows", *map(_named, names[:6])), shown),),
+    )
+
+
+EVALUATION = Section("Evaluation", facts)
+MEASURED = Section("Evaluation", measured_facts)
