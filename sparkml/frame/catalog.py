@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType
 
 from sparkml.errors import TableError
-from sparkml.frame.delta import Commit, commit_of, missing_table
+from sparkml.frame.commits import Commit, commit_of
+from sparkml.frame.delta import missing_table
 from sparkml.frame.effects import effect
 from sparkml.frame.tables import slice_of
 
@@ -56,6 +57,17 @@ class CatalogTable:
         """See `TableLog.size`."""
         files = self._frame(version).select("_metadata.file_path", "_metadata.file_size").distinct()
         return int(files.agg(F.coalesce(F.sum("file_size"), F.lit(0))).collect()[0][0])
+
+    def has_same_slice(self, old: int, new: int, where: Mapping[str, str]) -> bool:
+        """See `TableLog.has_same_slice`: here it is told by the rows themselves."""
+        before, after = (self._files(version, where) for version in (old, new))
+        return before == after if set(where) <= set(self._frame(new).columns) else before <= after
+
+    def _files(self, version: int, where: Mapping[str, str]) -> set[str]:
+        frame = self._frame(version)
+        known = {name: value for name, value in where.items() if name in frame.columns}
+        rows = frame.where(slice_of(**known)) if known else frame
+        return {row[0] for row in rows.select("_metadata.file_path").distinct().collect()}
 
     def read(self, version: int | None = None) -> pa.Table:
         """See `TableLog.read`."""
