@@ -14,7 +14,7 @@ from pyspark.sql.types import ArrayType
 
 from sparkml.errors import TableError
 from sparkml.frame.commits import Commit, commit_of
-from sparkml.frame.delta import missing_table
+from sparkml.frame.delta import ANYWHERE, missing_table
 from sparkml.frame.effects import effect
 from sparkml.frame.tables import slice_of
 
@@ -75,13 +75,17 @@ class CatalogTable:
             raise missing_table(self._ref, self._name)
         return self._frame(version).toArrow()
 
-    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
+    def find(
+        self, column: str, value: str, version: int, limit: int, where: Mapping[str, int] = ANYWHERE
+    ) -> list[dict[str, Any]]:
         """See `TableLog.find`."""
         frame = self._frame(version)
         if column not in frame.columns:
             return []
         is_list = isinstance(frame.schema[column].dataType, ArrayType)
         holds = F.array_contains(column, value) if is_list else F.col(column) == value
+        for name in where.keys() & set(frame.columns):
+            holds = holds & (F.col(name) == where[name])
         return [row.asDict(recursive=True) for row in frame.where(holds).limit(limit).collect()]
 
     def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:

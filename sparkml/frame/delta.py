@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ RETENTION = {
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
 _MOST_COMMITS = 1000
+ANYWHERE: Mapping[str, int] = MappingProxyType({})
 
 
 class TableLog(Protocol):
@@ -62,8 +64,13 @@ class TableLog(Protocol):
         """A small table."""
         ...
 
-    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
-        """A few rows whose `column` is, or as a list holds, `value`; files that cannot hold it stay closed."""
+    def find(
+        self, column: str, value: str, version: int, limit: int, where: Mapping[str, int] = ANYWHERE
+    ) -> list[dict[str, Any]]:
+        """A few rows whose `column` is, or as a list holds, `value`; files that cannot hold it stay closed.
+
+        `where`: the values of other columns, as far as the table has them.
+        """
         ...
 
     def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
@@ -130,7 +137,9 @@ class FolderTable:
         table = self._existing(version)
         return _query(table, "SELECT * FROM rows").cast(pa.schema(table.schema().to_arrow()))
 
-    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
+    def find(
+        self, column: str, value: str, version: int, limit: int, where: Mapping[str, int] = ANYWHERE
+    ) -> list[dict[str, Any]]:
         """See `TableLog.find`."""
         from deltalake.schema import PrimitiveType
 
@@ -139,7 +148,8 @@ class FolderTable:
         if column not in fields:
             return []
         text, is_list = _literal(value), not isinstance(fields[column], PrimitiveType)
-        holds = f"array_has({column}, {text})" if is_list else f"{column} = {text}"
+        tests = [f"array_has({column}, {text})" if is_list else f"{column} = {text}"]
+        holds = " AND ".join(tests + [f"{name} = {there}" for name, there in where.items() if name in fields])
         rows: list[dict[str, Any]] = _query(
             table, f"SELECT * FROM rows WHERE {holds} LIMIT {limit}"
         ).to_pylist()

@@ -57,6 +57,16 @@ def test_rows_of_a_document_are_found_by_value_and_in_lists(tables: Tables) -> N
     assert log.find("no_such_column", "a", 0, 5) == []
 
 
+def test_a_look_up_may_say_what_else_the_row_holds(tables: Tables) -> None:
+    data = pa.table({"doc_ids": [["x"], ["x", "y"]], "bucket": [1, 2]})
+    tables.log("plain").append(data, {})
+    log = tables.log("plain")
+    assert [row["bucket"] for row in log.find("doc_ids", "x", 0, 5, {"bucket": 2, "no_such_column": 7})] == [
+        2
+    ]
+    assert log.find("doc_ids", "y", 0, 5, {"bucket": 1}) == []
+
+
 def test_what_is_named_stays_readable_for_years(tables: Tables, tmp_path: Path) -> None:
     put(tables, "r1", 1)
     log = (tmp_path / "plain" / "_delta_log" / "00000000000000000000.json").read_text()
