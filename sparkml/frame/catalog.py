@@ -88,6 +88,11 @@ class CatalogTable:
             holds = holds & (F.col(name) == where[name])
         return [row.asDict(recursive=True) for row in frame.where(holds).limit(limit).collect()]
 
+    def counts(self, column: str, version: int, where: Mapping[str, str]) -> dict[str, int]:
+        """See `TableLog.counts`."""
+        counted = self._frame(version).where(slice_of(**where)).groupBy(column).count().collect()
+        return {row[column]: row["count"] for row in sorted(counted)}
+
     def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
         """See `TableLog.append`."""
         return self._write(rows, info, "append", {"mergeSchema": "true"})

@@ -67,6 +67,15 @@ def test_a_look_up_may_say_what_else_the_row_holds(tables: Tables) -> None:
     assert log.find("doc_ids", "y", 0, 5, {"bucket": 1}) == []
 
 
+def test_rows_are_counted_by_value_within_a_slice_and_a_version(tables: Tables) -> None:
+    log = tables.log("plain")
+    log.append(pa.table({"step": ["it's", "it's", "b", "it's"], "reason": ["y", "x", "x", "y"]}), {})
+    log.append(pa.table({"step": ["it's"], "reason": ["x"]}), {})
+    assert list(log.counts("reason", 0, {"step": "it's"}).items()) == [("x", 1), ("y", 2)]
+    assert log.counts("reason", 1, {"step": "it's"}) == {"x": 2, "y": 2}
+    assert log.counts("reason", 1, {"step": "none"}) == {}
+
+
 def test_what_is_named_stays_readable_for_years(tables: Tables, tmp_path: Path) -> None:
     put(tables, "r1", 1)
     log = (tmp_path / "plain" / "_delta_log" / "00000000000000000000.json").read_text()
