@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,28 @@ PAD_ID, UNK_ID, CLS_ID, SEP_ID, MASK_ID = range(5)
 # A document is cut to this many characters per wanted token before it is tokenised: the tail of a long one is
 # never looked at. English takes about 4 characters a token, so the cut hardly ever leaves too few.
 _CHARACTERS_PER_TOKEN = 12
+
+
+@dataclass(frozen=True)
+class TokenizerFile:
+    """Where a tokenizer lies, and the SHA-256 of the file: two models share a vocabulary when this is equal."""
+
+    location: str
+    sha256: str
+
+    def read(self) -> bytes:
+        """The file; InputError where it is missing, or is not the one that the samples were made with."""
+        content = storage.read_bytes(self.location)
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.sha256:
+            raise InputError(
+                "the tokenizer is not the one that the samples were made with",
+                where=self.location,
+                got=f"{len(content)} bytes with sha256 {found}",
+                expected=f"sha256 {self.sha256}",
+                next_action="restore the file, or write it anew: sparkml run shard --force",
+            )
+        return content
 
 
 def load_tokenizer(tokenizer_file: str | Path) -> Tokenizer:
@@ -55,11 +78,6 @@ def parse_tokenizer(content: str, *, where: str = "tokenizer.json") -> Tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def tokenizer_hash(tokenizer_file: str | Path) -> str:
-    """SHA-256 of the tokenizer file, lower-case hex: two models share a vocabulary when this is equal."""
-    return hashlib.sha256(Path(tokenizer_file).read_bytes()).hexdigest()
 
 
 def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> list[list[int]]:

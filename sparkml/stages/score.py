@@ -15,7 +15,7 @@ from pydantic import Field
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
-from sparkml.errors import AccountingError, ConfigError, ScoringError
+from sparkml.errors import AccountingError, ConfigError, InputError, ScoringError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
@@ -63,6 +63,8 @@ class Pending:
     failed: int  # tried before, with an error
     changed: int  # scored from another text
     gone: int  # scores of documents that are no more
+    repeated: int = 0  # ids that several documents have
+    example: str | None = None  # one of those ids
     leftovers: bool = False  # rows that a run of this step which failed or died has left
 
     @property
@@ -94,7 +96,11 @@ def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig, n_b
 
 def text_hash() -> Column:
     """16 hex digits that change with the text."""
-    return F.lower(F.lpad(F.hex(F.xxhash64("text")), 16, "0"))
+    return _hex(F.xxhash64("text"))
+
+
+def _hex(number: Column | str) -> Column:
+    return F.lower(F.lpad(F.hex(number), 16, "0"))
 
 
 def run(job: StageRun, config: ScoreConfig) -> RunReport:
@@ -104,6 +110,7 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     record = job.model(config.model)
     scored = _scores_of(job, config, record)
     pending = replace(pending_of(kept, scored), leftovers=_has_leftovers(job, config, record))
+    _check_ids(config, pending)
     _log.info("%s: %d of %d documents to score", record.name, pending.to_score, pending.documents)
     metrics: dict[str, float] = {"scored": 0, "errors": 0}
     if pending.is_done and job.exists(config.target):
@@ -140,6 +147,18 @@ def _check_threads(job: StageRun, config: ScoreConfig) -> None:
             got=str(config.threads),
             expected=f"at most spark.task.cpus = {cores}",
             next_action=f"set spark.task.cpus={config.threads}, or {job.step}.threads={cores}",
+        )
+
+
+def _check_ids(config: ScoreConfig, pending: Pending) -> None:
+    # Two documents of one id would be scored twice and take each other's scores.
+    if pending.repeated:
+        raise InputError(
+            "several documents have the same `doc_id`",
+            where=f"table `{config.source}`",
+            got=f"{pending.repeated} such ids, for example {pending.example!r}",
+            expected="one row for each `doc_id`",
+            next_action="give every document an id of its own, or keep one row of each",
         )
 
 
@@ -191,13 +210,20 @@ def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
         F.count_if(here & there & same & failed).alias("failed"),
         F.count_if(here & there & ~same).alias("changed"),
         F.count_if(~here).alias("gone"),
+        F.count_if(F.col("_rows") > 1).alias("repeated"),
+        F.min(F.when(F.col("_rows") > 1, F.col("doc_id"))).alias("example"),
     ).collect()[0]
     return Pending(**row.asDict())
 
 
 def _compared(kept: DataFrame, scored: DataFrame) -> DataFrame:
-    mine = kept.select("doc_id", text_hash().alias("_hash"), F.octet_length("text").alias("_bytes"))
-    return mine.join(scored, "doc_id", "full")
+    # A row for each id, whatever the table holds: the join has to be by `doc_id` anyway.
+    mine = kept.groupBy("doc_id").agg(
+        F.max(F.xxhash64("text")).alias("_number"),
+        F.sum(F.octet_length("text")).alias("_bytes"),
+        F.count(F.lit(1)).alias("_rows"),
+    )
+    return mine.withColumn("_hash", _hex("_number")).drop("_number").join(scored, "doc_id", "full")
 
 
 def unscored(kept: DataFrame, scored: DataFrame) -> DataFrame:

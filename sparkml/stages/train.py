@@ -26,6 +26,7 @@ from sparkml.frame.stage import LooksUp, Makes, Reads, RunReport, Stage, StageCo
 from sparkml.log import get_logger
 from sparkml.models.encoder import EncoderShape
 from sparkml.models.folder import TOKENIZER_FILE
+from sparkml.models.tokenizer import TokenizerFile
 from sparkml.training.curves import own_store
 from sparkml.training.rank import train_rank
 from sparkml.training.schedule import Decay
@@ -95,6 +96,7 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
     epoch_plan(train, epoch=0, seed=job.seed, world_size=config.ranks, micro_batch=config.micro_batch)
     version = job.next_version(config.model_id)
     training = training_job(job, config, train, validation, version)
+    training.tokenizer.read()  # one that was altered is an error here too, and on every rank
     with job.progress.task("train", total=config.max_steps, unit="steps") as task:
 
         def show(step: StepDone) -> None:
@@ -150,7 +152,7 @@ def training_job(
         settings=loop_settings(config, job.seed),
         train_manifest=write_manifest(train, manifests),
         validation_manifest=write_manifest(validation, manifests),
-        tokenizer_file=storage.join(job.artifacts, "tokenizers", train.tokenizer_hash, TOKENIZER_FILE),
+        tokenizer=tokenizer_of(job, train),
         reader=config.reader,
         run_folder=storage.join(job.artifacts, "checkpoints", f"{name}-{job.fingerprint}"),
         model_folder=model_location(job.artifacts, config.model_id, version),
@@ -159,6 +161,12 @@ def training_job(
         mlflow_uri=config.mlflow_uri,
         mlflow_store="" if config.mlflow_uri else _mlflow_store(job),
     )
+
+
+def tokenizer_of(job: StageRun, manifest: Manifest) -> TokenizerFile:
+    """The tokenizer that samples were made with, where the shard stage keeps it."""
+    digest = manifest.tokenizer_hash
+    return TokenizerFile(storage.join(job.artifacts, "tokenizers", digest, TOKENIZER_FILE), digest)
 
 
 def _mlflow_store(job: StageRun) -> str:

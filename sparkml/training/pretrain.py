@@ -11,7 +11,7 @@ from sparkml.distributed.reporter import Reporter
 from sparkml.frame import artifacts, storage
 from sparkml.models.encoder import save_model
 from sparkml.models.folder import write_json
-from sparkml.models.tokenizer import load_tokenizer
+from sparkml.models.tokenizer import parse_tokenizer
 from sparkml.training.curves import CURVE_FILE
 from sparkml.training.loop import Trainer
 from sparkml.training.settings import TrainingJob
@@ -22,11 +22,11 @@ TRAINING_FILE = "training.json"
 def pretrain(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[str, float]:
     """Train to the last step; rank 0 writes the model folder. Returns losses and rates."""
     make_deterministic()
-    vocab_size = load_tokenizer(job.tokenizer_file).get_vocab_size()
+    tokenizer = job.tokenizer.read()
+    vocab_size = parse_tokenizer(tokenizer.decode(), where=job.tokenizer.location).get_vocab_size()
     trainer = Trainer(job, vocab_size, collective, reporter)
     measured = trainer.run()
     if collective.rank == 0:
-        tokenizer = storage.read_bytes(job.tokenizer_file)
         with artifacts.new_artifact(job.model_folder) as folder:
             save_model(trainer.model, folder, tokenizer)
             (folder / CURVE_FILE).write_bytes(storage.read_bytes(storage.join(job.run_folder, CURVE_FILE)))

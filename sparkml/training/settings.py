@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from sparkml.feed.manifest_file import ManifestFile
 from sparkml.feed.reader import ReaderName
 from sparkml.models.encoder import EncoderShape
+from sparkml.models.tokenizer import TokenizerFile
 from sparkml.training.schedule import Decay
 
 EmbeddingStart = Literal["spectral", "random"]
@@ -45,7 +46,7 @@ class TrainingJob(BaseModel):
     settings: LoopSettings
     train_manifest: ManifestFile
     validation_manifest: ManifestFile
-    tokenizer_file: str
+    tokenizer: TokenizerFile
     reader: ReaderName
     run_folder: str
     model_folder: str

@@ -99,6 +99,7 @@ def numbered(packed: DataFrame, layout: Layout, spark: SparkSession) -> DataFram
         "input_ids",
         "doc_starts",
         "doc_ids",
+        "bucket",  # with the ids in its order, a look-up of a document reads one bucket
         (F.col("first_file") + place).alias("_file"),
     )
     # A hash of the file number could put two files into one partition; the number itself cannot.

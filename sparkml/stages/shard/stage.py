@@ -21,6 +21,7 @@ from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Writes
 from sparkml.frame.tables import Written
+from sparkml.kernels.hashing import bucket_of
 from sparkml.log import get_logger
 from sparkml.models.tokenizer import SPECIAL_TOKENS
 from sparkml.stages.shard.layout import Bucket, Layout, numbered, row_groups_of
@@ -36,6 +37,7 @@ from sparkml.stages.shard.vocabulary import (
 
 _log = get_logger(__name__)
 _SPLITS = (TRAIN, VALIDATION)
+_BUCKETS = "buckets"  # among the metrics: with the id of a document, it tells where its samples lie
 _BYTE_TOKENS = 256
 # A bucket of 4 MB is packed in a second or two; its last sample is padded, one of thousands.
 _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 4_000_000, 128_000_000
@@ -115,10 +117,11 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
     )
     tokenizer_hash = save_tokenizer(content, job.artifacts)
     started = time.monotonic()
+    n_buckets = config.n_buckets or suitable_buckets(size)
     packed = transform(
         documents,
         content,
-        n_buckets=config.n_buckets or suitable_buckets(size),
+        n_buckets=n_buckets,
         sequence_length=config.sequence_length,
         seed=job.seed,
     )
@@ -134,7 +137,7 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
         rows_rejected=rejected,
         reasons=reasons,
         bytes_in=size.bytes,
-        metrics=_metrics(layout, config, facts, size, seconds),
+        metrics={**_metrics(layout, config, facts, size, seconds), _BUCKETS: n_buckets},
     )
 
 
@@ -230,7 +233,7 @@ def trace(traced: TracedRun) -> list[Station]:
     """The samples that hold tokens of the document, and the manifests of its run."""
     stations = list(rows_of_document(traced))
     for ref in traced.outputs():
-        rows = traced.rows(ref, "doc_ids")
+        rows = traced.rows(ref, "doc_ids", where=_place_of(traced))
         if rows:
             ids = ", ".join(sorted((str(row["sample_id"]) for row in rows), key=int))
             found = (("split", str(rows[0]["split"])), ("sample_id", ids), ("run_id", traced.run.run_id))
@@ -243,6 +246,12 @@ def trace(traced: TracedRun) -> list[Station]:
                     Station(f"manifest {row['manifest_id']}", (*facts, ("files", str(len(row["files"])))))
                 )
     return stations
+
+
+def _place_of(traced: TracedRun) -> dict[str, int]:
+    """The bucket that a document is packed in, whatever its length."""
+    n_buckets = traced.run.metrics.get(_BUCKETS)
+    return {"bucket": bucket_of(traced.doc_id, int(n_buckets))} if n_buckets else {}
 
 
 def sections() -> tuple[object, ...]:
