@@ -14,6 +14,7 @@ _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _STRING_MAP = pa.map_(_STRING, _STRING)
 _DOUBLE_MAP = pa.map_(_STRING, _DOUBLE)
 _TABLE_VERSIONS = pa.list_(pa.struct([("table", _STRING), ("version", _LONG)]))
+_STRINGS = pa.list_(_STRING)
 ANY_STRUCT = pa.struct([])  # a struct whose fields differ with the configuration
 
 
@@ -29,11 +30,16 @@ BRONZE = _table(
     locator=_STRING,
     content_hash=_STRING,
     text=_STRING,
+    text_b=_STRING,
+    tokens=_STRINGS,
+    tags=_STRINGS,
     media=pa.binary(),
+    media_type=_STRING,
     url=_STRING,
     title=_STRING,
     published=_TIMESTAMP,
     label=_STRING,
+    split=_STRING,
     meta=_STRING_MAP,
     ingested_at=_TIMESTAMP,
 )
@@ -41,12 +47,18 @@ BRONZE = _table(
 CLEAN = _table(
     doc_id=_STRING,
     text=_STRING,
+    text_b=_STRING,
+    tokens=_STRINGS,
+    tags=_STRINGS,
+    media=pa.binary(),
+    media_type=_STRING,
     lang=_STRING,
     lang_score=pa.float32(),
     n_words=_INT,
     url=_STRING,
     title=_STRING,
     label=_STRING,
+    split=_STRING,
     signals=ANY_STRUCT,
     meta=_STRING_MAP,
 )

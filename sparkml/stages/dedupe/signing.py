@@ -1,4 +1,8 @@
-"""One pass over the texts: exact groups by hash of the text, and band hashes for one document of each."""
+"""One pass over the texts: exact groups by hash of the text, and band hashes for one document of each.
+
+A pair is compared as a whole, its second text behind its first. Media is compared by its bytes (and its text, where it
+has one), exactly: rows with media are never near duplicates.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, LongType, StructField, StructType
 
@@ -14,14 +18,33 @@ from sparkml.kernels.minhash import band_hashes
 from sparkml.stages.dedupe.config import DedupeConfig, best_first, order_alias
 
 
+def compared_documents(documents: DataFrame) -> DataFrame:
+    """The documents with `text` as it is compared, null for media, and `digest`, its SHA-256 or the media's."""
+    text = F.concat_ws("\n", "text", "text_b") if "text_b" in documents.columns else F.col("text")
+    if "media" not in documents.columns:
+        return documents.withColumn("text", text).withColumn("digest", _sha256(F.col("text")))
+    has_media = F.col("media").isNotNull()
+    of_media = F.concat(_sha256(F.col("media")), _sha256(F.coalesce(text, F.lit(""))))
+    return documents.withColumns(
+        {
+            "text": F.when(~has_media, text),
+            "digest": F.when(has_media, of_media).otherwise(_sha256(text)),
+        }
+    )
+
+
+def _sha256(column: Column) -> Column:
+    return F.unhex(F.sha2(column, 256))
+
+
 def signed_documents(documents: DataFrame, config: DedupeConfig) -> DataFrame:
-    """`doc_id`, `digest` (SHA-256 of the text), the columns of keep_order, `bands` (64-bit hashes)."""
+    """`doc_id`, `digest`, the columns of keep_order, `bands` (64-bit hashes) of compared documents."""
     order = [
         F.col(name).alias(order_alias(position))
         for position, (name, _) in enumerate(config.keep_columns())
         if name != "doc_id"
     ]
-    hashed = documents.select("doc_id", F.unhex(F.sha2(F.col("text"), 256)).alias("digest"), *order, "text")
+    hashed = documents.select("doc_id", "digest", *order, "text")
     bands = StructField("bands", ArrayType(LongType()))
     if not config.near:
         return hashed.drop("text").withColumn("bands", F.lit(None).cast(bands.dataType))
@@ -47,7 +70,7 @@ def sign_batches(
 
 
 def with_exact_groups(signed: DataFrame, config: DedupeConfig) -> DataFrame:
-    """Documents of equal text: `rep_id` (the best of them), `first_id` (the smallest id), `is_rep`.
+    """Documents of equal digest: `rep_id` (the best of them), `first_id` (the smallest id), `is_rep`.
 
     Only a representative keeps its `bands`: the near search sees every text once.
     """
