@@ -65,7 +65,7 @@ def zip_members(opened: OpenSplit) -> Iterator[Member | Defect]:
         return
     names, total = MemberNames(), 0
     for position, info in enumerate(archive.infolist()):
-        if info.is_dir():
+        if info.filename.endswith("/"):  # `is_dir` fails for a member without a name
             continue
         path = names.path(position, info.filename.replace("\\", "/"))
         if not isinstance(path, str):

@@ -1,13 +1,14 @@
 """One pass over the texts: exact groups by hash of the text, and band hashes for one document of each.
 
-A pair is compared as a whole, its second text behind its first. Media is compared by its bytes (and its text, where it
-has one), exactly: rows with media are never near duplicates.
+Pairs and media are compared exactly, by all that they hold: a passage may stand with many short questions, a caption
+with many pictures, and none of them is a near duplicate of another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
@@ -19,16 +20,18 @@ from sparkml.stages.dedupe.config import DedupeConfig, best_first, order_alias
 
 
 def compared_documents(documents: DataFrame) -> DataFrame:
-    """The documents with `text` as it is compared, null for media, and `digest`, its SHA-256 or the media's."""
-    text = F.concat_ws("\n", "text", "text_b") if "text_b" in documents.columns else F.col("text")
-    if "media" not in documents.columns:
-        return documents.withColumn("text", text).withColumn("digest", _sha256(F.col("text")))
-    has_media = F.col("media").isNotNull()
-    of_media = F.concat(_sha256(F.col("media")), _sha256(F.coalesce(text, F.lit(""))))
+    """The documents with `digest`, a hash of all that is compared, and `text` null where only that is."""
+    parts = [name for name in ("media", "text_b") if name in documents.columns]
+    of_text = _sha256(F.col("text"))
+    if not parts:
+        return documents.withColumn("digest", of_text)
+    has_more = reduce(or_, (F.col(name).isNotNull() for name in parts))
+    # A part that is not there must not count as an empty one.
+    hashes = [F.coalesce(_sha256(F.col(name)), F.lit(b"-")) for name in ("text", *parts)]
     return documents.withColumns(
         {
-            "text": F.when(~has_media, text),
-            "digest": F.when(has_media, of_media).otherwise(_sha256(text)),
+            "text": F.when(~has_more, F.col("text")),
+            "digest": F.when(has_more, F.concat(*hashes)).otherwise(of_text),
         }
     )
 

@@ -265,6 +265,19 @@ def test_rot_in_an_archive(tmp_path: Path, read: Read) -> None:
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
+def test_damage_of_any_byte_is_a_reject_and_no_error(tmp_path: Path, read: Read, pack: Any) -> None:
+    whole = pack({"a.png": PNG, "b.png": PNG})
+    damaged = 0
+    for place in range(0, len(whole), 1 if pack is zipped else 7):
+        for byte in {0, 255} - {whole[place]}:
+            (tmp_path / "a.archive").write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+            rows = read(tmp_path / "a.archive", format="images")
+            assert len({row["doc_id"] for row in rows}) == len(rows)
+            damaged += any(row["drop_reason"] is not None for row in rows)
+    assert damaged > 50
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
 def test_a_huge_member_is_not_read(tmp_path: Path, read: Read, pack: Any) -> None:
     (tmp_path / "a.archive").write_bytes(pack({"a.png": PNG + bytes(50_000_000), "b.png": PNG}))
     large, good = read(tmp_path / "a.archive", format="images", max_record_bytes=1_000)
