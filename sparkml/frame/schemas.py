@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
 _STRING, _LONG, _INT, _DOUBLE = pa.string(), pa.int64(), pa.int32(), pa.float64()
@@ -178,6 +179,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     "_runs": RUNS,
 }
 
+# Columns of documents that a table of another program may lack: they are null then.
+LABELLED = ("text_b", "tokens", "tags", "media", "media_type", "split")
+DOCUMENTS = ("bronze", "clean", "kept")
+
 # Slices that are replaced as a whole are partitions: replacing one then touches no other row.
 PARTITIONS: dict[str, tuple[str, ...]] = {
     "rejects": ("step",),
@@ -195,3 +200,12 @@ def spark_schema(schema: pa.Schema) -> StructType:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema)
+
+
+def with_labelled(df: DataFrame) -> DataFrame:
+    """Documents with every labelled column; those that were missing are null."""
+    from pyspark.sql import functions as F
+
+    missing = [name for name in LABELLED if name not in df.columns]
+    types = {field.name: field.dataType for field in spark_schema(BRONZE).fields}
+    return df.withColumns({name: F.lit(None).cast(types[name]) for name in missing}) if missing else df

@@ -188,7 +188,7 @@ def test_media_and_tokens_pass_as_they_are(spark: SparkSession) -> None:
     assert (image["text"], image["media"], image["media_type"]) == (None, b"\x89PNG", "image/png")
     assert image["n_words"] == 0
     assert set(image["signals"].asDict().values()) == set(tokens["signals"].asDict().values()) == {None}
-    assert (tokens["text"], tokens["n_words"]) == (given, 2)
+    assert (tokens["text"], tokens["n_words"]) == (given, 3)
     assert (tokens["tokens"], tokens["tags"]) == (["Une", "e\u0301te\u0301", "\u200b"], ["O", "B-X", "I-X"])
     assert (pair["text_b"], pair["split"], pair["signals"]["n_words"]) == ("Va !", "test", PROSE_WORDS)
     verbatim = by_id(transform(bronze_of(spark, rows), CleanConfig(normalise=False)))

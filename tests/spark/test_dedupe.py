@@ -300,32 +300,3 @@ def test_both_ways_of_clustering_agree(spark: SparkSession, single_task_edges: i
 def test_no_edges_are_no_components(spark: SparkSession) -> None:
     frame = spark.createDataFrame([], "src string, dst string")
     assert connected_components(frame, 0, single_task_edges=10).collect() == []
-
-
-def test_pairs_and_media_are_compared_exactly_by_all_that_they_hold(
-    dedupe: Callable[..., RunReport], tables: Tables, spark: SparkSession
-) -> None:
-    text, answer = phrase(0, 23), phrase(100, 140)
-    rows = [
-        ("a", text, None, None),
-        ("b", text, "short answer", None),
-        ("c", text, answer, None),
-        ("d", text, answer, None),  # equal to c
-        ("e", text, phrase(101, 141), None),
-        ("f", None, None, b"picture"),
-        ("g", None, None, b"picture"),  # equal to f
-        ("h", None, None, b"another"),
-        ("i", text, None, b"picture"),
-        ("j", phrase(0, 24), None, b"picture"),
-        ("k", None, "no text", None),
-        ("l", phrase(0, 25), None, None),  # near a
-        ("m", "", None, b"picture"),
-        ("n", text, "", None),
-    ]
-    schema = "doc_id string, text string, text_b string, media binary"
-    frame = spark.createDataFrame(rows, schema).withColumn("n_words", F.lit(1))
-    report = dedupe(frame, **SURE)
-    found = {row["doc_id"]: (row["kind"], row["kept_id"]) for row in duplicate_rows(tables)}
-    assert found == {"d": ("exact", "c"), "g": ("exact", "f"), "l": ("near", "a")}
-    assert "".join(kept_ids(tables)) == "abcefhijmn"
-    assert report.reasons == {"null_text": 1, "exact_duplicate": 2, "near_duplicate": 1}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from sparkml.stages.dedupe.signing import compared_documents
 from tests.command_line import call
 from tests.conftest import SMALL
 from tests.identities import table, violations
@@ -123,3 +124,28 @@ def test_one_of_equal_images_stays_and_so_do_two_translations(lake: Path) -> Non
 
 def test_the_identities_hold(lake: Path) -> None:
     assert violations(lake) == []
+
+
+def test_pairs_and_media_are_compared_by_all_that_they_hold(spark: SparkSession) -> None:
+    rows = [
+        ("a", "text", None, None),
+        ("b", "text", None, None),  # equal to a
+        ("c", "text", "answer", None),
+        ("d", "text", "answer", None),  # equal to c
+        ("e", "text", "", None),
+        ("f", None, None, b"picture"),
+        ("g", None, None, b"picture"),  # equal to f
+        ("h", "", None, b"picture"),
+        ("i", "text", None, b"picture"),
+        ("j", "other", None, b"picture"),
+    ]
+    frame = spark.createDataFrame(rows, "doc_id string, text string, text_b string, media binary")
+    found = compared_documents(frame).orderBy("doc_id").collect()
+    groups: dict[bytes, str] = {}
+    for row in found:
+        groups[bytes(row["digest"])] = groups.get(bytes(row["digest"]), "") + row["doc_id"]
+    assert sorted(groups.values()) == ["ab", "cd", "e", "fg", "h", "i", "j"]
+    # Only these can be near duplicates.
+    assert [row["doc_id"] for row in found if row["text"] is not None] == ["a", "b"]
+    plain = compared_documents(frame.select("doc_id", "text")).where("doc_id = 'a'").collect()
+    assert plain[0]["digest"] == found[0]["digest"]

@@ -27,7 +27,7 @@ from pyspark.sql.types import (
 )
 from pyspark.storagelevel import StorageLevel
 
-from sparkml.frame.schemas import CLEAN
+from sparkml.frame.schemas import CLEAN, LABELLED, with_labelled
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.rule_sets import signal_names
@@ -47,12 +47,12 @@ _PASSED = StructType(
         StructField("url", StringType()),
         StructField("title", StringType()),
         StructField("label", StringType()),
-        StructField("split", StringType()),
         StructField("text_b", StringType()),
         StructField("tokens", ArrayType(StringType())),
         StructField("tags", ArrayType(StringType())),
         StructField("media", BinaryType()),
         StructField("media_type", StringType()),
+        StructField("split", StringType()),
         StructField("meta", MapType(StringType(), StringType())),
     ]
 )
@@ -65,7 +65,7 @@ def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
 
     There is no language model here: `lang` and `lang_score` are what the source says in its fields of that name.
     """
-    documents = bronze.select(
+    documents = with_labelled(bronze).select(
         "doc_id",
         "source",
         "locator",
@@ -74,12 +74,7 @@ def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
         "url",
         "title",
         "label",
-        "split",
-        "text_b",
-        "tokens",
-        "tags",
-        "media",
-        "media_type",
+        *LABELLED,
         "meta",
         "text",
     )
