@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 from transformers.pytorch_utils import Conv1D
 
 LINEAR = (nn.Linear, Conv1D)
@@ -15,7 +16,7 @@ _ATTENTION = ("attn", "attention")
 class Anatomy:
     """Levels of a network: 0 what comes before the blocks, 1 to n its n blocks, n + 1 what comes after, and the head.
 
-    Blocks are the items of the outermost `ModuleList`s of like modules; lists side by side of one length (XLM's
+    Blocks are the items of the outermost `ModuleList`s; lists side by side of one length (XLM's
     attentions and feed-forwards) are one stack, lists of different parents (encoder, decoder) follow each other.
     """
 
@@ -131,11 +132,10 @@ def _find_blocks(network: nn.Module, heads: Collection[str]) -> tuple[tuple[str,
 
 
 def _is_stack(module: nn.Module) -> bool:
-    """A list of modules of one class, with parameters."""
-    if not isinstance(module, nn.ModuleList) or not len(module):
+    """A list of modules with parameters; not always of one class (a first layer that differs, mixed layers)."""
+    if isinstance(module, ParametrizationList):
         return False
-    alike = len({type(item) for item in module}) == 1
-    return alike and any(True for _ in module.parameters())
+    return isinstance(module, nn.ModuleList) and any(True for _ in module.parameters())
 
 
 def _ancestors(name: str) -> Iterator[str]:

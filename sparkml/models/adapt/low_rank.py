@@ -14,6 +14,7 @@ from sparkml.errors import ConfigError
 from sparkml.models.adapt.anatomy import LINEAR, Anatomy, is_attention, is_under, linears
 from sparkml.models.adapt.budget import BudgetSchedule, RankBudget
 from sparkml.models.adapt.heads import drawn_from
+from sparkml.models.adapt.products import fuse
 from sparkml.models.adapt.settings import AdaptSettings
 
 BASE_PREFIX = "base_model.model."
@@ -38,7 +39,9 @@ def low_rank(
     }
     if settings.method == "lora":
         with drawn_from(seed, "lora"):
-            return get_peft_model(network, LoraConfig(r=settings.rank, **common)), None
+            adapted = get_peft_model(network, LoraConfig(r=settings.rank, **common))
+        fuse(adapted)
+        return adapted, None
     schedule = BudgetSchedule.of(
         total_steps,
         first=settings.tinit_fraction,
@@ -59,6 +62,7 @@ def low_rank(
     )
     with drawn_from(seed, "adalora"):
         adapted = get_peft_model(network, config)
+    fuse(adapted)
     return adapted, RankBudget(svd_layers(adapted), schedule)
 
 

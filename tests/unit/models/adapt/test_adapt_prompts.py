@@ -23,6 +23,7 @@ _BERT = hf.BertConfig(
     intermediate_size=64,
     max_position_embeddings=64,
 )
+_PLACES = hf.BertConfig(**{**_BERT.to_dict(), "id2label": {0: "start", 1: "end"}})
 _GPT2 = hf.GPT2Config(
     vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, pad_token_id=0, num_labels=3
 )
@@ -31,7 +32,7 @@ TASKS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "tokens": (lambda: hf.BertForTokenClassification(_BERT), ("classifier",)),
     "masked": (lambda: hf.BertForMaskedLM(_BERT), ()),
     "encoder": (lambda: hf.BertModel(_BERT), ()),
-    "answers": (lambda: hf.BertForQuestionAnswering(_BERT), ("qa_outputs",)),
+    "answers": (lambda: hf.BertForQuestionAnswering(_PLACES), ("qa_outputs",)),
     "next": (lambda: hf.GPT2LMHeadModel(_GPT2), ()),
 }
 

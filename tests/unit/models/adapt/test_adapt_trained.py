@@ -66,7 +66,7 @@ def test_low_rank_updates_begin_as_the_network_itself(kind: str, method: str) ->
 def test_adapters_begin_near_the_network_and_then_change_it(kind: str) -> None:
     base = answers(adapted(kind, method="full").network, kind)
     model = adapted(kind, method="adapters")
-    torch.testing.assert_close(answers(model.network, kind), base, atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(answers(model.network, kind), base, atol=2e-2, rtol=2e-2)
     disturb(model)
     assert float((answers(model.network, kind) - base).abs().max()) > 0.05
 
