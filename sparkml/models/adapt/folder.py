@@ -131,8 +131,8 @@ def _with_peft(
         # The network is there already: peft need not compare the name of its base.
         known = {**values, "inference_mode": True, "base_model_name_or_path": None}
         pattern = known.pop("rank_pattern", None)
-        config = kind(**known)
-        adapted = get_peft_model(network, config)
+        config: Any = kind(**known)
+        adapted: PeftModel = get_peft_model(network, config)
         if pattern:
             config.rank_pattern = pattern
         expected = set(_weights(adapted))

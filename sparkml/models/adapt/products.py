@@ -35,7 +35,7 @@ class LowRankProduct(torch.autograd.Function):
         return out.view(*x.shape[:-1], out.shape[-1])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]  # torch leaves it untyped
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, bias, down and up."""
         rows, weight, down, up, inner = ctx.saved_tensors
@@ -49,27 +49,29 @@ class LowRankProduct(torch.autograd.Function):
         return of_x, None, of_bias, outer.T @ rows, (grad.T @ inner).mul_(ctx.scale), None
 
 
-class FusedLinear(Linear):  # type: ignore[misc]  # peft leaves it untyped
+class FusedLinear(Linear):
     """peft's layer for LoRA with the product above where nothing else is asked of it."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As peft's."""
         if args or kwargs or not _is_plain(self, x):
             return super().forward(x, *args, **kwargs)
-        down, up = self.lora_A[_ADAPTER].weight, self.lora_B[_ADAPTER].weight
+        down: Any = self.lora_A[_ADAPTER].weight
+        up: Any = self.lora_B[_ADAPTER].weight
         return _product(self, x, down, up, self.scaling[_ADAPTER])
 
 
-class FusedSVDLinear(SVDLinear):  # type: ignore[misc]  # peft leaves it untyped
+class FusedSVDLinear(SVDLinear):
     """peft's layer for AdaLoRA with the product above where nothing else is asked of it."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As peft's."""
         if args or kwargs or not _is_plain(self, x):
             return super().forward(x, *args, **kwargs)
-        down = self.lora_A[_ADAPTER] * self.lora_E[_ADAPTER]
-        scale = self.scaling[_ADAPTER] / (float(self.ranknum[_ADAPTER]) + 1e-5)
-        return _product(self, x, down, self.lora_B[_ADAPTER], scale)
+        down: Any = self.lora_A[_ADAPTER] * self.lora_E[_ADAPTER]
+        up: Any = self.lora_B[_ADAPTER]
+        # The rank at the start, as in peft's `ranknum`, which would have to come from the accelerator.
+        return _product(self, x, down, up, self.scaling[_ADAPTER] / (self.r[_ADAPTER] + 1e-5))
 
 
 def fuse(network: nn.Module) -> None:
@@ -101,5 +103,5 @@ def _is_plain(layer: Any, x: Tensor) -> bool:
 def _product(layer: Any, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
     base = layer.get_base_layer()
     weight = base.weight.T if isinstance(base, Conv1D) else base.weight
-    product: Tensor = LowRankProduct.apply(x, weight, base.bias, down, up, scale)
+    product: Tensor = LowRankProduct.apply(x, weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
     return product

@@ -146,7 +146,7 @@ def _refused(network: nn.Module, method: str, why: str) -> ConfigError:
 @torch.no_grad()
 def _try(adapted: PeftModel, method: str) -> None:
     """Feed a few tokens: it must run, heed the virtual tokens, and answer a text alike with and without padding."""
-    base: nn.Module = adapted.get_base_model()  # type: ignore[operator]  # a method of a module
+    base: nn.Module = adapted.get_base_model()
     training = adapted.training
     adapted.eval()
     try:
