@@ -25,7 +25,8 @@ demo: setup ## A whole pipeline on the documentation of the installed Python: in
 test: setup ## All the tests but the slow ones
 	@$(BIN)/python -m pytest
 
-test-slow: s3 ## The slow tests, with an S3 server and a cluster of processes: by hand and before a release
+test-slow: ## The slow tests, with servers (S3, HDFS) and a cluster of processes: by hand and before a release
+	@$(PYTHON) -B tools/setup --s3 --slow
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group slow
 	@$(BIN)/python -m pytest tests/slow
 
