@@ -8,7 +8,7 @@ BIN := .venv/bin
 LAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup s3 demo test test-slow check check-style check-kernels check-units bundle format lock wheel zip clean
+.PHONY: help setup s3 demo test test-slow check check-style check-kernels check-units bundle format lock wheel zip env clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,8 @@ demo: setup ## A whole pipeline on the documentation of the installed Python: in
 test: setup ## All the tests but the slow ones
 	@$(BIN)/python -m pytest
 
-test-slow: s3 ## The slow tests, with an S3 server and a cluster of processes: by hand and before a release
+test-slow: ## The slow tests, with servers (S3, HDFS) and a cluster of processes: by hand and before a release
+	@$(PYTHON) -B tools/setup --s3 --slow
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group slow
 	@$(BIN)/python -m pytest tests/slow
 
@@ -60,6 +61,14 @@ wheel: setup ## dist/sparkml-VERSION-py3-none-any.whl
 
 zip: wheel ## dist/sparkml-VERSION.zip: the wheel's bytes for spark-submit --py-files
 	@for wheel in dist/sparkml-*-py3-none-any.whl; do cp "$$wheel" "$${wheel%-py3-none-any.whl}.zip"; done; ls dist/*.zip
+
+# Executors bring Spark's jars themselves. TORCH=0: for steps that make and use no model.
+LEFT_OUT := pyspark/jars $(if $(filter 0,$(TORCH)),torch torchgen functorch triton nvidia cuda horovod)
+env: setup ## dist/env.tar.gz: the environment for spark-submit --archives (TORCH=0: without torch, for a curation)
+	@mkdir -p dist
+	@tar -C .venv $(foreach name,$(LEFT_OUT),--exclude='lib/python*/site-packages/$(name)') \
+	    -czf dist/.env.part pyvenv.cfg bin lib && mv dist/.env.part dist/env.tar.gz
+	@ls -lh dist/env.tar.gz
 
 clean: ## Remove what was built here; the lake, the environment and the cache stay
 	rm -rf dist build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis spark-warehouse metastore_db derby.log

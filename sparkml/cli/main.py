@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,10 +12,11 @@ from rich.console import Console
 
 from sparkml import __version__
 from sparkml.cli import screens
+from sparkml.cli.choice import Choice, ConfDir, PipelineName, chosen
 from sparkml.cli.databricks import job_yaml
 from sparkml.errors import SparkmlError, UsageError
-from sparkml.frame.checks import check_storage, everything_is_there, known_in_lake
-from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig, load_config
+from sparkml.frame.checks import check_storage, everything_is_there
+from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig
 from sparkml.frame.lineage import trace as trace_document
 from sparkml.frame.locks import lake_lock
 from sparkml.frame.pipeline import Step
@@ -56,111 +57,97 @@ no model; `reviews` learns from labelled short texts.
 **Exit codes**: 0 done, 1 the work failed, 2 wrong use or configuration
 """
 
-PipelineName = Annotated[
-    str,
-    typer.Option(
-        "--pipeline", help="A pipeline of the configuration folder, or a YAML file.", metavar="NAME|FILE"
-    ),
-]
-Env = Annotated[str, typer.Option("--env", help="Environment: an overlay in the configuration folder.")]
-ConfDir = Annotated[str | None, typer.Option("--conf-dir", help="Configuration folder. Default: ./conf.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example clean.min_words=20.")]
 Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
 LogLevel = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")]
 
 
 @app.command(epilog=EPILOG)
+@chosen
 def run(
     words: Annotated[
         list[str], typer.Argument(help="Steps, then key=value overrides.", metavar="STEP... [KEY=VALUE]...")
     ],
-    pipeline: PipelineName = DEFAULT_PIPELINE,
-    env: Env = "local",
+    *,
+    choice: Choice,
     force: Force = False,
-    conf_dir: ConfDir = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Run some steps of a pipeline, in its order. What is up to date is skipped."""
     names = [word for word in words if "=" not in word]
-    asked = Asked(env, pipeline, tuple(word for word in words if "=" in word), conf_dir)
-    config = asked.load()
+    config = choice.load([word for word in words if "=" in word])
     if not names:
         raise UsageError("no step is named", expected=", ".join(config.pipeline.by_name))
-    _execute(asked, config, config.pipeline.chosen(names), force, log_level)
+    _execute(config, config.pipeline.chosen(names), force, log_level)
 
 
 @app.command("run-all", epilog=EPILOG)
+@chosen
 def run_all(
     overrides: Overrides = None,
     until: Annotated[str | None, typer.Option("--until", help="Last step to run.")] = None,
-    pipeline: PipelineName = DEFAULT_PIPELINE,
-    env: Env = "local",
+    *,
+    choice: Choice,
     force: Force = False,
-    conf_dir: ConfDir = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Run all steps of a pipeline.
 
     A step that does not apply (learning labels, where documents have none) is left out, and what depends on it.
     """
-    asked = Asked(env, pipeline, tuple(overrides or ()), conf_dir)
-    config = asked.load()
-    _execute(asked, config, config.pipeline.until(until), force, log_level, whole=True)
+    config = choice.load(overrides)
+    _execute(config, config.pipeline.until(until), force, log_level, whole=True)
 
 
 @app.command(epilog=EPILOG)
-def plan(
-    overrides: Overrides = None,
-    pipeline: PipelineName = DEFAULT_PIPELINE,
-    env: Env = "local",
-    conf_dir: ConfDir = None,
-) -> None:
+@chosen
+def plan(overrides: Overrides = None, *, choice: Choice) -> None:
     """Show the resolved configuration with each value's origin, and which steps would run. Nothing is run."""
-    with _opened(Asked(env, pipeline, tuple(overrides or ()), conf_dir), "WARNING") as opened:
+    with _opened(choice.load(overrides), "WARNING") as opened:
         screens.show_config(opened.console, opened.config)
         states = [opened.runner.state(step) for step in opened.config.pipeline.steps]
         screens.show_plan(opened.console, states, opened.config)
 
 
 @app.command(epilog=EPILOG)
+@chosen
 def runs(
     overrides: Overrides = None,
-    pipeline: PipelineName = DEFAULT_PIPELINE,
-    env: Env = "local",
-    conf_dir: ConfDir = None,
+    *,
+    choice: Choice,
     last: Annotated[int, typer.Option("--last", min=1, help="How many runs to show.")] = 30,
 ) -> None:
     """Show the ledger: every run of every step with its rows, reasons, seconds and status."""
-    with _opened(Asked(env, pipeline, tuple(overrides or ()), conf_dir), "WARNING") as opened:
+    with _opened(choice.load(overrides), "WARNING") as opened:
         screens.show_runs(opened.console, opened.runner.ledger.runs()[-last:], opened.config.lake)
 
 
 @app.command(epilog=EPILOG)
+@chosen
 def trace(
     table: Annotated[
         str, typer.Argument(help="A table with doc_id: scores, kept, clean, duplicates, rejects, bronze.")
     ],
     doc_id: Annotated[str, typer.Argument(help="The document.")],
     overrides: Overrides = None,
-    pipeline: PipelineName = DEFAULT_PIPELINE,
-    env: Env = "local",
-    conf_dir: ConfDir = None,
+    *,
+    choice: Choice,
 ) -> None:
     """Walk from a row back over models, manifests, decisions and versions to its source."""
-    with _opened(Asked(env, pipeline, tuple(overrides or ()), conf_dir), "WARNING") as opened:
+    with _opened(choice.load(overrides), "WARNING") as opened:
         stations = trace_document(opened.runner.tables, opened.runner.ledger, table, doc_id)
         screens.show_trace(opened.console, table, doc_id, stations)
 
 
 @app.command(epilog=EPILOG)
+@chosen
 def steps(
     step: Annotated[str | None, typer.Argument(help="A step: shows its fields with their meaning.")] = None,
-    pipeline: PipelineName = DEFAULT_PIPELINE,
-    env: Env = "local",
-    conf_dir: ConfDir = None,
+    *,
+    choice: Choice,
 ) -> None:
     """Show a pipeline's steps in their order, with what each reads and makes, or every field of one step."""
-    config = Asked(env, pipeline, (), conf_dir).load(known=everything_is_there)
+    config = choice.load(known=everything_is_there)
     console = screens.open_console()
     if step is None:
         screens.show_steps(console, config)
@@ -169,22 +156,18 @@ def steps(
 
 
 @app.command(epilog=EPILOG)
-def report(
-    overrides: Overrides = None,
-    pipeline: PipelineName = DEFAULT_PIPELINE,
-    env: Env = "local",
-    conf_dir: ConfDir = None,
-) -> None:
+@chosen
+def report(overrides: Overrides = None, *, choice: Choice) -> None:
     """Write the HTML report of the lake as it stands, and print its path."""
-    asked = Asked(env, pipeline, tuple(overrides or ()), conf_dir)
-    config = asked.load()
-    _execute(asked, config, [step for step in config.pipeline.steps if step.stage.last], True, "INFO")
+    config = choice.load(overrides)
+    _execute(config, [step for step in config.pipeline.steps if step.stage.last], True, "INFO")
 
 
 @app.command(epilog=EPILOG)
 def bundle(pipeline: PipelineName = DEFAULT_PIPELINE, conf_dir: ConfDir = None) -> None:
-    """Print the Databricks job of a pipeline: one task per step, each after those whose outputs it takes."""
-    print(job_yaml(Asked("databricks", pipeline, (), conf_dir).load(known=everything_is_there)), end="")
+    """Print the Databricks job of a pipeline: a task a step, each after those whose outputs it takes."""
+    choice = Choice(pipeline, "databricks", conf_dir)
+    print(job_yaml(choice.load(known=everything_is_there)), end="")
 
 
 @app.callback(invoke_without_command=True)
@@ -197,26 +180,6 @@ def _root(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the command line says about the configuration."""
-
-    env: str
-    pipeline: str
-    overrides: tuple[str, ...]
-    conf_dir: str | None
-
-    def load(self, known: Callable[[str], Callable[[str], bool]] | None = None) -> ProjectConfig:
-        """The resolved configuration; a pipeline may read what the lake already has."""
-        return load_config(
-            self.env,
-            self.overrides,
-            pipeline=self.pipeline,
-            conf_dir=self.conf_dir,
-            known=known or known_in_lake,
-        )
-
-
-@dataclass(frozen=True)
 class _Opened:
     config: ProjectConfig
     runner: Runner
@@ -224,17 +187,15 @@ class _Opened:
 
 
 @contextmanager
-def _opened(asked: Asked, log_level: str, config: ProjectConfig | None = None) -> Iterator[_Opened]:
+def _opened(config: ProjectConfig, log_level: str) -> Iterator[_Opened]:
     """A resolved configuration and a runner; a session starts when something needs it, and ends with the block."""
     console = screens.open_console()
     configure_logging(log_level, terminal=console.is_terminal)
-    config = config or asked.load()
     with Progress(console) as progress, Session(config.spark, progress) as session:
         yield _Opened(config, Runner(session, config, progress), console)
 
 
 def _execute(
-    asked: Asked,
     config: ProjectConfig,
     steps: Sequence[Step],
     force: bool,
@@ -245,7 +206,7 @@ def _execute(
     # Refuse what cannot work, and lock the lake, before waiting for a session.
     check_storage(config)
     command = "sparkml " + " ".join(step.name for step in steps)
-    with lake_lock(config.lake, command) as locked, _opened(asked, log_level, config) as opened:
+    with lake_lock(config.lake, command) as locked, _opened(config, log_level) as opened:
         if locked:
             opened.runner.ledger.abandon_started()
         console = opened.console

@@ -32,11 +32,15 @@ class AttemptError(TrainingError):
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long a rank may be silent, may work on one step, and may take to start, in seconds."""
+    """How long a rank may be silent, may work on one step, and may take to start, in seconds.
+
+    `slots_seconds` is how long Spark may take besides to find a slot for every rank: a barrier stage starts as a whole.
+    """
 
     heartbeat_seconds: float
     step_seconds: float
     start_seconds: float
+    slots_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Hub:
         self.finished = threading.Event()
         self.drained = threading.Event()
         self._opened = time.monotonic()
+        self._first_hello: float | None = None
         self._listener = Listener(bind, token=self.token, ranks=ranks, serve=self._serve)
         threading.Thread(target=self._watch, daemon=True, name="hub-watch").start()
 
@@ -130,6 +135,7 @@ class Hub:
             if state.connection is not None:
                 return  # Spark started the stage a second time: attempts are ours to count
             state.connection, state.host, state.last_message = connection, hello.host, time.monotonic()
+            self._first_hello = self._first_hello or state.last_message
         try:
             for message in connection.messages():
                 done = self._note(state, message)
@@ -179,8 +185,8 @@ class Hub:
             if state.exit_code is not None or state.lost:
                 continue
             if state.connection is None:
-                if now - self._opened > timeouts.start_seconds:
-                    return _attempt_error(state, f"did not start within {timeouts.start_seconds:g} s")
+                if error := self._failure_to_start(state, now):
+                    return error
             elif now - state.last_message > self._longest_silence(state):
                 return _attempt_error(state, f"hangs: no heartbeat for {now - state.last_message:.0f} s")
             elif state.phase != COLLECTIVE and state.phase_seconds > self._limit(state):
@@ -191,6 +197,19 @@ class Hub:
             if longest.phase_seconds > timeouts.step_seconds:
                 return _attempt_error(longest, "waits for the other ranks, as they all do: the network hangs")
         return None
+
+    def _failure_to_start(self, state: RankState, now: float) -> SparkmlError | None:
+        seconds = self._timeouts.start_seconds
+        if self._first_hello is not None:
+            late = now - self._first_hello > seconds
+            return _attempt_error(state, f"did not start within {seconds:g} s of the first") if late else None
+        seconds += self._timeouts.slots_seconds
+        if now - self._opened <= seconds:
+            return None
+        return AttemptError(
+            f"no rank has started within {seconds:g} s",
+            got="Spark has found no slot for every one of them, or cannot start their Python workers",
+        )
 
     def _limit(self, state: RankState) -> float:
         return self._timeouts.start_seconds if state.phase == START else self._timeouts.step_seconds

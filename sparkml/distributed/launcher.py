@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Thread
 from typing import Any
@@ -34,7 +34,9 @@ class LaunchOptions:
     """How ranks are started and watched; times in seconds.
 
     `max_attempts` limits the failed attempts in a row of which none got further than those before;
-    `slots_seconds` is how long an attempt after the first waits for lost executors to be replaced.
+    `slots_seconds` is how long an attempt after the first waits for lost executors to be replaced. A machine that has
+    gone silent keeps its slots until Spark gives it up (`spark.storage.blockManagerHeartbeatTimeoutMs`, else
+    `spark.network.timeout`): the wait must be longer than that.
     """
 
     ranks: int
@@ -49,7 +51,7 @@ class LaunchOptions:
     @property
     def timeouts(self) -> Timeouts:
         """The hub's part of the options."""
-        return Timeouts(self.heartbeat_seconds, self.step_seconds, self.start_seconds)
+        return Timeouts(self.heartbeat_seconds, self.step_seconds, self.start_seconds, self.slots_seconds)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ def launch(
     while True:
         attempt += 1
         highest = HighestStep(on_progress)
-        start = partial(_attempt, spark, entry, payload, options, highest)
+        # The first attempt has found the slots that it needs; a later one may have to wait for them.
+        waiting = options if attempt > 1 else replace(options, slots_seconds=0.0)
+        start = partial(_attempt, spark, entry, payload, waiting, highest)
         try:
             results = start() if attempt == 1 else retry_for_slots(start, options.slots_seconds)
         except AttemptError as error:

@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType
 
 from sparkml.errors import TableError
-from sparkml.frame.delta import Commit, commit_of, missing_table
+from sparkml.frame.commits import Commit, commit_of
+from sparkml.frame.delta import ANYWHERE, missing_table
 from sparkml.frame.effects import effect
 from sparkml.frame.tables import slice_of
 
@@ -57,20 +58,40 @@ class CatalogTable:
         files = self._frame(version).select("_metadata.file_path", "_metadata.file_size").distinct()
         return int(files.agg(F.coalesce(F.sum("file_size"), F.lit(0))).collect()[0][0])
 
+    def has_same_slice(self, old: int, new: int, where: Mapping[str, str]) -> bool:
+        """See `TableLog.has_same_slice`: here it is told by the rows themselves."""
+        before, after = (self._files(version, where) for version in (old, new))
+        return before == after if set(where) <= set(self._frame(new).columns) else before <= after
+
+    def _files(self, version: int, where: Mapping[str, str]) -> set[str]:
+        frame = self._frame(version)
+        known = {name: value for name, value in where.items() if name in frame.columns}
+        rows = frame.where(slice_of(**known)) if known else frame
+        return {row[0] for row in rows.select("_metadata.file_path").distinct().collect()}
+
     def read(self, version: int | None = None) -> pa.Table:
         """See `TableLog.read`."""
         if self.version() is None:
             raise missing_table(self._ref, self._name)
         return self._frame(version).toArrow()
 
-    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
+    def find(
+        self, column: str, value: str, version: int, limit: int, where: Mapping[str, int] = ANYWHERE
+    ) -> list[dict[str, Any]]:
         """See `TableLog.find`."""
         frame = self._frame(version)
         if column not in frame.columns:
             return []
         is_list = isinstance(frame.schema[column].dataType, ArrayType)
         holds = F.array_contains(column, value) if is_list else F.col(column) == value
+        for name in where.keys() & set(frame.columns):
+            holds = holds & (F.col(name) == where[name])
         return [row.asDict(recursive=True) for row in frame.where(holds).limit(limit).collect()]
+
+    def counts(self, column: str, version: int, where: Mapping[str, str]) -> dict[str, int]:
+        """See `TableLog.counts`."""
+        counted = self._frame(version).where(slice_of(**where)).groupBy(column).count().collect()
+        return {row[column]: row["count"] for row in sorted(counted)}
 
     def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
         """See `TableLog.append`."""

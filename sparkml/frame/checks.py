@@ -14,6 +14,10 @@ from sparkml.frame.pipeline import MODEL_MARK
 from sparkml.frame.registry import TABLE
 
 _PROBE = "_sparkml.probe"
+_NEXT = {
+    "s3": "check the bucket, its rights, the credentials and AWS_ENDPOINT_URL",
+    "hdfs": "check host and port of the name node (or HADOOP_CONF_DIR), HADOOP_USER_NAME and the rights of the folder",
+}
 
 
 def check_storage(config: ProjectConfig) -> None:
@@ -48,7 +52,9 @@ def _probe(name: str, location: str) -> None:
             f"`{name}` cannot be written",
             where=storage.redacted(location),
             got=error.got,
-            next_action="check the bucket, its rights, the credentials and AWS_ENDPOINT_URL",
+            next_action=_NEXT.get(
+                storage.scheme_of(location), "check the place, its rights and the credentials"
+            ),
         ) from error
 
 

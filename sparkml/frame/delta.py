@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparkml.errors import StorageError, TableError
 from sparkml.frame import storage
+from sparkml.frame.commits import Commit, commit_of
 from sparkml.frame.effects import effect
 
 if TYPE_CHECKING:
@@ -25,18 +27,7 @@ RETENTION = {
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
 _MOST_COMMITS = 1000
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One version: the run that wrote it (None: not one of ours), its mark, and what it wrote."""
-
-    version: int
-    run_id: str | None
-    mark: str
-    rows: int
-    bytes: int
-    replaces_all: bool
+ANYWHERE: Mapping[str, int] = MappingProxyType({})
 
 
 class TableLog(Protocol):
@@ -62,12 +53,28 @@ class TableLog(Protocol):
         """Bytes of the data files at a version."""
         ...
 
+    def has_same_slice(self, old: int, new: int, where: Mapping[str, str]) -> bool:
+        """Whether the rows whose columns have these values lie in the same files at both versions.
+
+        Where no partition tells which files those are, files that came cannot be theirs and files that went may be.
+        """
+        ...
+
     def read(self, version: int | None = None) -> pa.Table:
         """A small table."""
         ...
 
-    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
-        """A few rows whose `column` is `value`, or a list that holds it; files that cannot hold it are not opened."""
+    def find(
+        self, column: str, value: str, version: int, limit: int, where: Mapping[str, int] = ANYWHERE
+    ) -> list[dict[str, Any]]:
+        """A few rows whose `column` is, or as a list holds, `value`; files that cannot hold it stay closed.
+
+        `where`: the values of other columns, as far as the table has them.
+        """
+        ...
+
+    def counts(self, column: str, version: int, where: Mapping[str, str]) -> dict[str, int]:
+        """Rows by the value of a column, of those whose other columns have the values of `where`."""
         ...
 
     def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
@@ -116,12 +123,27 @@ class FolderTable:
         actions = self._existing(version).get_add_actions(flatten=True)
         return sum(actions.column("size_bytes").to_pylist())
 
+    def has_same_slice(self, old: int, new: int, where: Mapping[str, str]) -> bool:
+        """See `TableLog.has_same_slice`."""
+        before, after = (self._files(version, where) for version in (old, new))
+        parted = set(where) <= set(self._existing(new).metadata().partition_columns)
+        return before == after if parted else before <= after
+
+    def _files(self, version: int, where: Mapping[str, str]) -> set[str]:
+        actions = pa.table(self._existing(version).get_add_actions(flatten=True))
+        for name, value in where.items():
+            if f"partition.{name}" in actions.column_names:
+                actions = actions.filter(pc.equal(actions.column(f"partition.{name}"), value))
+        return set(actions.column("path").to_pylist())
+
     def read(self, version: int | None = None) -> pa.Table:
         """See `TableLog.read`."""
         table = self._existing(version)
         return _query(table, "SELECT * FROM rows").cast(pa.schema(table.schema().to_arrow()))
 
-    def find(self, column: str, value: str, version: int, limit: int) -> list[dict[str, Any]]:
+    def find(
+        self, column: str, value: str, version: int, limit: int, where: Mapping[str, int] = ANYWHERE
+    ) -> list[dict[str, Any]]:
         """See `TableLog.find`."""
         from deltalake.schema import PrimitiveType
 
@@ -130,11 +152,20 @@ class FolderTable:
         if column not in fields:
             return []
         text, is_list = _literal(value), not isinstance(fields[column], PrimitiveType)
-        holds = f"array_has({column}, {text})" if is_list else f"{column} = {text}"
+        tests = [f"array_has({column}, {text})" if is_list else f"{column} = {text}"]
+        holds = " AND ".join(tests + [f"{name} = {there}" for name, there in where.items() if name in fields])
         rows: list[dict[str, Any]] = _query(
             table, f"SELECT * FROM rows WHERE {holds} LIMIT {limit}"
         ).to_pylist()
         return rows
+
+    def counts(self, column: str, version: int, where: Mapping[str, str]) -> dict[str, int]:
+        """See `TableLog.counts`: one column is read, of few different values."""
+        mine = " AND ".join(f"{name} = {_literal(value)}" for name, value in where.items())
+        sql = (
+            f"SELECT {column} AS v, count(*) AS n FROM rows WHERE {mine} GROUP BY {column} ORDER BY {column}"
+        )
+        return {row["v"]: row["n"] for row in _query(self._existing(version), sql).to_pylist()}
 
     def append(self, rows: pa.Table, info: Mapping[str, str]) -> int:
         """See `TableLog.append`."""
@@ -246,27 +277,6 @@ def _query(table: DeltaTable, sql: str) -> pa.Table:
 def _literal(value: object) -> str:
     """A value in delta-rs's SQL, where a backslash is a character like any other (in Spark's it is not)."""
     return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
-
-
-def commit_of(entry: Mapping[str, Any]) -> Commit:
-    """A commit from its `commitInfo`, Spark's or delta-rs's; the mark is JSON with our run id."""
-    mark = str(entry.get("userMetadata") or "")
-    try:
-        info = json.loads(mark) if mark else {}
-    except ValueError:
-        info = {}
-    metrics = entry.get("operationMetrics") or {}
-    rows = int(metrics.get("numOutputRows", metrics.get("num_added_rows", 0)) or 0)
-    parameters = entry.get("operationParameters") or {}
-    overwrite = str(parameters.get("mode", "")).strip('"').lower() == "overwrite"
-    return Commit(
-        version=int(entry["version"]),
-        run_id=info.get("run_id") if isinstance(info, dict) else None,
-        mark=mark,
-        rows=rows - int(metrics.get("numCopiedRows", 0) or 0),
-        bytes=int(metrics.get("numOutputBytes", 0) or 0),
-        replaces_all=overwrite and parameters.get("predicate") in (None, "", "[]"),
-    )
 
 
 def missing_table(ref: str, where: str) -> TableError:

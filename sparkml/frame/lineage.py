@@ -40,12 +40,21 @@ class TracedRun:
     doc_id: str
     tables: Tables
 
-    def rows(self, ref: str, column: str = "doc_id", value: str | None = None) -> list[dict[str, Any]]:
-        """A few rows of a table as this run left it (or read it) whose `column` holds the document's id."""
+    def rows(
+        self,
+        ref: str,
+        column: str = "doc_id",
+        value: str | None = None,
+        where: Mapping[str, int] | None = None,
+    ) -> list[dict[str, Any]]:
+        """A few rows of a table as this run left it (or read it) whose `column` holds the document's id.
+
+        `where`: what such a row has in other columns, where that tells which files need not be read.
+        """
         version = self.run.outputs.get(ref, self.run.inputs.get(ref))
         if version is None:
             return []
-        found = self.tables.log(ref).find(column, value or self.doc_id, version, _ROWS_SHOWN)
+        found = self.tables.log(ref).find(column, value or self.doc_id, version, _ROWS_SHOWN, where or {})
         return [row for row in found if row.get("step") in (None, self.run.step)]
 
     def outputs(self) -> list[str]:

@@ -152,7 +152,10 @@ class Lease:
         # Writing on would be the second writer that the lock is there to prevent.
         _log.error("%s; this run stops", why)
         self._tag = None
-        os.kill(os.getpid(), signal.SIGINT)  # reaches a main thread that waits in a call, too
+        # A signal reaches a main thread that waits in a call, too. A job that a shell runs in the background ignores
+        # SIGINT from its start.
+        deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGTERM if deaf else signal.SIGINT)
 
 
 def _holder(command: str) -> dict[str, Any]:

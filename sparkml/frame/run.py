@@ -155,8 +155,7 @@ class StageRun:
         written = self.replace_slice(whole, table, mine)
         if written.rows == 0:
             return {}
-        stored = self.tables.read(table, written.version).where(mine).groupBy("drop_reason").count().collect()
-        return {row["drop_reason"]: row["count"] for row in sorted(stored)}
+        return self.tables.log(table).counts("drop_reason", written.version, {"step": self.step})
 
     def model(self, model: str) -> ModelRecord:
         """A model that this run starts from: the pinned version, a named one, or a directory; recorded as input."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sparkml import __version__
 from sparkml.errors import NotApplicableError, SparkmlError
 from sparkml.frame import storage
+from sparkml.frame.as_left import why_not_as_left
 from sparkml.frame.config import ProjectConfig
 from sparkml.frame.fingerprint import code_of, digest, git_commit, versions_of
 from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger, Run, as_json, ended, error_text
@@ -243,8 +244,9 @@ class Runner:
         if step.stage.again is not None and (why := step.stage.again(last.report)):
             return why
         for ref in step.writes:
-            if not self._is_as_left(ref, last, shared=ref in step.refs("shares").values()):
-                return f"table `{ref}` is not as this step left it"
+            shared = ref in step.refs("shares").values()
+            if why := why_not_as_left(ref, self.tables.log(ref), self.ledger, last, shared=shared):
+                return why
         if step.makes:
             record = self.registry.find(step.makes)
             if record is None or record.stage_run != last.run_id:
@@ -252,25 +254,6 @@ class Runner:
             if model_identity(record) == "missing":
                 return f"files of model `{step.makes}` are missing or cut off"
         return ""
-
-    def _is_as_left(self, ref: str, last: Run, *, shared: bool) -> bool:
-        """Is the newest commit the run's own? In a shared table others may follow it, or the run wrote nothing."""
-        version = last.outputs.get(ref)
-        if version is None:
-            return shared
-        for commit in self.tables.log(ref).commits():
-            if commit.version == version:
-                # In a shared table a run with nothing to write records what another program left there.
-                is_foreign = shared and commit.run_id is None
-                return commit.run_id == last.run_id or is_foreign or self._stood_before(commit.run_id, last)
-            if not shared:
-                return False
-        return False
-
-    def _stood_before(self, run_id: str | None, last: Run) -> bool:
-        """True where the run had nothing to write: the version is that of a run that was there before it."""
-        before = self.ledger.run(run_id) if run_id else None
-        return before is not None and last.ended_at is not None and before.started_at < last.ended_at
 
 
 def _recorded_config(step: Step) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
     from pyspark.sql.types import StructType
 
 _STRING, _LONG, _INT, _DOUBLE = pa.string(), pa.int64(), pa.int32(), pa.float64()
@@ -14,6 +15,7 @@ _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _STRING_MAP = pa.map_(_STRING, _STRING)
 _DOUBLE_MAP = pa.map_(_STRING, _DOUBLE)
 _TABLE_VERSIONS = pa.list_(pa.struct([("table", _STRING), ("version", _LONG)]))
+_STRINGS = pa.list_(_STRING)
 ANY_STRUCT = pa.struct([])  # a struct whose fields differ with the configuration
 
 
@@ -29,11 +31,16 @@ BRONZE = _table(
     locator=_STRING,
     content_hash=_STRING,
     text=_STRING,
+    text_b=_STRING,
+    tokens=_STRINGS,
+    tags=_STRINGS,
     media=pa.binary(),
+    media_type=_STRING,
     url=_STRING,
     title=_STRING,
     published=_TIMESTAMP,
     label=_STRING,
+    split=_STRING,
     meta=_STRING_MAP,
     ingested_at=_TIMESTAMP,
 )
@@ -41,12 +48,18 @@ BRONZE = _table(
 CLEAN = _table(
     doc_id=_STRING,
     text=_STRING,
+    text_b=_STRING,
+    tokens=_STRINGS,
+    tags=_STRINGS,
+    media=pa.binary(),
+    media_type=_STRING,
     lang=_STRING,
     lang_score=pa.float32(),
     n_words=_INT,
     url=_STRING,
     title=_STRING,
     label=_STRING,
+    split=_STRING,
     signals=ANY_STRUCT,
     meta=_STRING_MAP,
 )
@@ -182,6 +195,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     "_runs": RUNS,
 }
 
+# Columns of documents that a table of another program may lack: they are null then.
+LABELLED = ("text_b", "tokens", "tags", "media", "media_type", "split")
+DOCUMENTS = ("bronze", "clean", "kept")
+
 # Slices that are replaced as a whole are partitions: replacing one then touches no other row.
 PARTITIONS: dict[str, tuple[str, ...]] = {
     "rejects": ("step",),
@@ -199,3 +216,12 @@ def spark_schema(schema: pa.Schema) -> StructType:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema)
+
+
+def with_labelled(df: DataFrame) -> DataFrame:
+    """Documents with every labelled column; those that were missing are null."""
+    from pyspark.sql import functions as F
+
+    missing = [name for name in LABELLED if name not in df.columns]
+    types = {field.name: field.dataType for field in spark_schema(BRONZE).fields}
+    return df.withColumns({name: F.lit(None).cast(types[name]) for name in missing}) if missing else df

@@ -5,7 +5,7 @@
     s3:// s3a:// s3n://         pyarrow's S3                       s3a://
     gs:// gcs://                pyarrow's Google Cloud Storage     gs://
     abfs:// abfss:// wasbs://   pyarrow's Azure                    abfss://
-    hdfs://                     libhdfs (needs Hadoop's classpath) hdfs://
+    hdfs://                     hdfs-native (see frame.hdfs)       hdfs://
     /Volumes/..., dbfs:/...     the mounted folder                 dbfs:/...
     any other scheme            the fsspec package that serves it  as it is
 
@@ -48,6 +48,11 @@ def scheme_of(location: str) -> str:
 def is_catalog(location: str) -> bool:
     """True for `catalog.schema`: tables that a metastore places."""
     return _CATALOG.match(location) is not None
+
+
+def quoted(name: str) -> str:
+    """A dotted catalog name as SQL takes it: a hyphen is allowed in a part."""
+    return ".".join(f"`{part}`" for part in name.split("."))
 
 
 def is_remote(location: str) -> bool:
@@ -145,13 +150,16 @@ def filesystem_of(location: str) -> tuple[fs.FileSystem, str]:
             "this storage cannot be opened",
             where=redacted(location),
             got=str(error).splitlines()[0],
-            next_action="Hadoop: set JAVA_HOME, HADOOP_HOME and CLASSPATH" if scheme == "hdfs" else "",
         ) from error
     return filesystem, f"{root.rstrip('/')}/{unquote(place.path).strip('/')}"
 
 
 @lru_cache(maxsize=16)
 def _opened(root: str) -> tuple[fs.FileSystem, str]:
+    if root.startswith("hdfs:"):
+        from sparkml.frame.hdfs import open_hdfs
+
+        return open_hdfs(root), "/"
     found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(root)
     return found
 
@@ -189,6 +197,10 @@ def _s3(endpoint: str, region: str) -> fs.FileSystem:
 
 def delta_options(location: str) -> dict[str, str]:
     """The options of a place for delta-rs, which finds credentials by itself."""
+    if scheme_of(location) == "hdfs":
+        from sparkml.frame.hdfs import OPTIONS
+
+        return dict(OPTIONS)
     if scheme_of(location) != "s3":
         return {}
     endpoint, region = _s3_settings()

@@ -18,7 +18,7 @@ from sparkml.errors import SparkmlError, StorageError, TableError
 from sparkml.frame import storage
 from sparkml.frame.delta import RETENTION, FolderTable, TableLog, missing_table
 from sparkml.frame.effects import effect
-from sparkml.frame.schemas import ANY_STRUCT, PARTITIONS, SCHEMAS, spark_schema
+from sparkml.frame.schemas import ANY_STRUCT, DOCUMENTS, PARTITIONS, SCHEMAS, spark_schema, with_labelled
 from sparkml.log import get_logger
 
 if TYPE_CHECKING:
@@ -114,18 +114,25 @@ class Tables:
     def published(self, ref: str, unfinished: Collection[str]) -> int | None:
         """The latest version in which no failed or dead run has a part; None where there is none.
 
-        `unfinished` are the ids of those runs. What other programs add counts, unless it builds on such a version.
+        `unfinished` are the ids of those runs. What other programs add counts, unless it stands on such a version.
+        What they only arrange anew (OPTIMIZE) makes no new version of a table of ours, whose old files stay. Of their
+        own tables it does: VACUUM may soon remove what was there before.
         """
         commits = self.log(ref).commits()
-        waiting: int | None = None  # newest commit of other programs: as good as what it builds on
+        waiting: int | None = None  # newest commits of other programs: as good as what they stand on
+        arranged: int | None = None
         for commit in commits:
             if commit.run_id in unfinished:
-                waiting = None
-            elif commit.run_id is not None or commit.replaces_all or commit.version == 0:
+                waiting = arranged = None
+            elif commit.keeps_rows:
+                arranged = arranged or commit.version
+            elif commit.run_id is not None:
                 return commit.version if waiting is None else waiting
-            elif waiting is None:
-                waiting = commit.version
-        return waiting
+            else:
+                waiting = waiting or arranged or commit.version
+                if commit.replaces_all or commit.version == 0:
+                    return waiting
+        return arranged if waiting is None else waiting
 
     def read(self, ref: str, version: int | None = None) -> DataFrame:
         """The table as it stood at `version` (default: the latest); TableError names what is missing."""
@@ -222,10 +229,15 @@ class Tables:
 
 
 def conform(df: DataFrame, ref: str) -> DataFrame:
-    """Order the columns as the contract has them and refuse missing or differently typed ones; extras stay."""
+    """Order the columns as the contract has them and refuse missing or differently typed ones; extras stay.
+
+    Labelled columns of documents may be missing: they are null.
+    """
     contract = SCHEMAS.get(contract_of(ref))
     if contract is None:
         return df
+    if contract_of(ref) in DOCUMENTS:
+        df = with_labelled(df)
     actual = {field.name: field.dataType.simpleString() for field in df.schema.fields}
     for field, column in zip(contract, spark_schema(contract).fields, strict=True):
         found, free = actual.get(field.name), field.type == ANY_STRUCT

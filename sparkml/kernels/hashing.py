@@ -29,3 +29,10 @@ def content_hash(record: bytes) -> str:
 def hash_fraction(key: str) -> float:
     """A number in [0, 1) that depends on the key alone: below the fraction, the key is in the sample."""
     return (xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogateescape")) >> 11) / float(1 << 53)
+
+
+def bucket_of(doc_id: str, n_buckets: int) -> int:
+    """The bucket of a document: what `pmod(xxhash64(doc_id), n_buckets)` is in Spark, whose seed is 42."""
+    number = xxhash.xxh64_intdigest(doc_id.encode("utf-8", "surrogateescape"), seed=42)
+    signed: int = number - (1 << 64) if number >> 63 else number
+    return signed % n_buckets

@@ -26,6 +26,12 @@ def ratio(above: ArrayLike, below: ArrayLike) -> F64:
     return quotient
 
 
+def as_floats(values: ArrayLike) -> Numbers:
+    """An array of floats: as it is where it is one already, else as float64."""
+    array = np.asarray(values)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
 def row_blocks(n_rows: int, width: int, cells: int = BLOCK_CELLS) -> Iterator[slice]:
     """Slices that cover the rows in order, each of `cells` cells at most (one row at least)."""
     size = max(1, cells // max(width, 1))

@@ -21,6 +21,8 @@ from sparkml.measures.arrays import (
 
 Binning = Literal["equal_width", "equal_mass"]
 
+_ROUNDING = 1e-5  # a mean of float32 probabilities may end so far outside 0 and 1
+
 
 @dataclass(frozen=True)
 class ReliabilityBin:
@@ -42,7 +44,7 @@ def reliability_bins(
     about n_rows / n_bins rows, and rows of the same confidence are never parted.
     """
     check_lengths(confidences=len(confidences), right=len(right))
-    if len(confidences) and not (np.min(confidences) >= 0 and np.max(confidences) <= 1):
+    if len(confidences) and not (np.min(confidences) >= -_ROUNDING and np.max(confidences) <= 1 + _ROUNDING):
         raise InputError(
             "a confidence outside 0 and 1",
             got=f"{np.min(confidences)} to {np.max(confidences)}",
@@ -51,6 +53,7 @@ def reliability_bins(
         )
     if not len(confidences):
         return ()
+    confidences = np.clip(confidences, 0, 1)
     edges = _edges(confidences, n_bins, binning)
     which = np.searchsorted(edges[1:-1], confidences, side="left")
     n = np.bincount(which, minlength=n_bins)

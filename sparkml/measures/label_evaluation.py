@@ -14,6 +14,7 @@ from sparkml.measures.arrays import (
     I64,
     Flags,
     Numbers,
+    as_floats,
     check_finite,
     check_labels,
     check_lengths,
@@ -86,7 +87,7 @@ def evaluate_labels(
     second one is the positive of ROC AUC and average precision.
     """
     settings = settings or Settings()
-    gold = np.asarray(gold, np.int64)
+    gold, probabilities = np.asarray(gold, np.int64), as_floats(probabilities)
     _check(gold, probabilities, labels, ids)
     top_k = settings.top_k if len(labels) > settings.top_k else 0
     answers = _answers(gold, probabilities, top_k)

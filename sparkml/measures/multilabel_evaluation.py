@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparkml.errors import InputError
-from sparkml.measures.arrays import F64, I64, Flags, Numbers, check_finite, check_lengths, ratio
+from sparkml.measures.arrays import F64, I64, Flags, Numbers, as_floats, check_finite, check_lengths, ratio
 from sparkml.measures.calibration import calibration_error, reliability_bins
 from sparkml.measures.classification import hamming_loss, multilabel_counts, subset_accuracy
 from sparkml.measures.counts import LabelCounts
@@ -45,7 +45,7 @@ def evaluate_multilabel(
     its most confident wrong label: the probability of a spurious one, 1 - probability of a missed one.
     """
     settings = settings or Settings()
-    gold = np.asarray(gold, bool)
+    gold, probabilities = np.asarray(gold, bool), as_floats(probabilities)
     _check(gold, probabilities, labels, ids)
     predicted = probabilities >= np.asarray(threshold)
     counts = multilabel_counts(gold, predicted)

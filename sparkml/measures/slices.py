@@ -35,7 +35,7 @@ def slices_of(columns: Columns, n_rows: int, max_values: int = MAX_VALUES) -> It
     `column (rest)`, rows without a value `column (none)`.
     """
     for column, values in columns.items():
-        check_lengths(rows=n_rows, **{column: len(values)})
+        check_lengths(**{"rows": n_rows, f"column {column}": len(values)})
         as_listed = values.tolist() if isinstance(values, np.ndarray) else values
         yield from _slices_of_one(column, as_listed, max_values)
 

@@ -178,7 +178,7 @@ class _XzStream:
 
 
 CODECS = (
-    Codec("gzip", (".gz",), _GzipMember),
+    Codec("gzip", (".gz", ".tgz"), _GzipMember),
     Codec("zstd", (".zst", ".zstd"), _ZstdFrame),
     Codec("bzip2", (".bz2",), bz2.BZ2Decompressor, _BZIP2_PIECE_BYTES),
     Codec("xz", (".xz",), _XzStream),

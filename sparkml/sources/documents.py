@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from sparkml.kernels.hashing import content_hash, document_id
-from sparkml.sources.records import Defect, ReadOptions, Record, Split, printable
+from sparkml.sources.labelled import Labelled, labelled_columns
+from sparkml.sources.records import Defect, ReadOptions, Record, Split, is_encodable, printable
 
 _MOST_ROWS = 10_000
 _NO_VALUE = object()
@@ -28,10 +29,16 @@ ROW_SCHEMA = pa.schema(
         ("locator", pa.string()),
         ("content_hash", pa.string()),
         ("text", pa.string()),
+        ("text_b", pa.string()),
+        ("tokens", pa.list_(pa.string())),
+        ("tags", pa.list_(pa.string())),
+        ("media", pa.binary()),
+        ("media_type", pa.string()),
         ("url", pa.string()),
         ("title", pa.string()),
         ("published", pa.timestamp("us", tz="UTC")),
         ("label", pa.string()),
+        ("split", pa.string()),
         ("meta", pa.map_(pa.string(), pa.string())),
         ("position", pa.int64()),
         ("place_id", pa.string()),  # the id by place, for records whose source gives another
@@ -41,6 +48,7 @@ ROW_SCHEMA = pa.schema(
         ("detail", pa.string()),
     ]
 )
+_NO_COLUMNS = [None] * (ROW_SCHEMA.get_field_index("position") - ROW_SCHEMA.get_field_index("content_hash"))
 
 
 class DocumentBatches:
@@ -51,12 +59,15 @@ class DocumentBatches:
         self._rows: list[tuple[Any, ...]] = []
         self._bytes = 0
 
-    def add(self, split: Split, items: Iterable[Record | Defect]) -> Iterator[pa.RecordBatch]:
-        """Rows for all items of a split; yields the batches that became full."""
+    def add(
+        self, split: Split, items: Iterable[Record | Defect], options: ReadOptions
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows for all items of a split that was read with `options`; yields the batches that became full."""
+        self._options = options
         for item in items:
             row = self._document(split, item) if isinstance(item, Record) else item
             self._rows.append(self._reject(split, row) if isinstance(row, Defect) else row)
-            if self._bytes >= self._options.batch_bytes or len(self._rows) >= _MOST_ROWS:
+            if self._bytes >= options.batch_bytes or len(self._rows) >= _MOST_ROWS:
                 yield self._flush()
 
     def rest(self) -> Iterator[pa.RecordBatch]:
@@ -65,31 +76,33 @@ class DocumentBatches:
             yield self._flush()
 
     def _document(self, split: Split, record: Record) -> tuple[Any, ...] | Defect:
-        options = self._options
-        fields = record.fields
-        text = _text(record, options.text_field)
+        options, fields = self._options, record.fields
+        found = labelled_columns(record, split.relative, options.labelled)
+        if isinstance(found, Defect):
+            return found
+        text = _text(record, options, found)
         if isinstance(text, Defect):
             return text
         doc_id = self._doc_id(split, record)
         if isinstance(doc_id, Defect):
             return doc_id
-        taken = {options.text_field, options.id_field}
+        taken = {options.text_field, options.id_field, *found.fields}
         url, title = _string(fields, "url", taken), _string(fields, "title", taken)
-        published = None
-        if (found := fields.get("published")) is not None and "published" not in taken:
-            published = parse_published(found)
-            if published is not None:
-                taken.add("published")
-        label = split.label
+        published = _published(fields, taken)
+        label = found.path_label if split.label is None else split.label
         if options.label_field is not None and options.label_field in fields:
-            label = _label(fields[options.label_field])
+            given = _label(fields[options.label_field])
+            label = found.path_label if given is None else given
             taken.add(options.label_field)
         meta = [(_key(name), json_value(value)) for name, value in fields.items() if name not in taken]
-        self._bytes += len(text) + sum(len(name) + len(value) for name, value in meta) + 256
+        meta += [(_key(name), json_value(value)) for name, value in found.rest]
+        self._bytes += len(text or "") + found.size() + sum(len(name) + len(value) for name, value in meta)
+        self._bytes += 256
         digest = content_hash(record.raw)
-        head = (doc_id, split.uri, record.locator, digest, text, url, title, published, label, meta)
         place_id = None if options.id_field is None else self._place_id(split, record.locator)
-        return (*head, record.position, place_id, None, None, None, None)
+        head = (doc_id, split.uri, record.locator, digest, text, *found.columns())
+        tail = (url, title, published, label, found.split, meta, record.position, place_id)
+        return (*head, *tail, None, None, None, None)
 
     def _doc_id(self, split: Split, record: Record) -> str | Defect:
         name = self._options.id_field
@@ -99,7 +112,7 @@ class DocumentBatches:
         if found is None or found == "":
             return _defect(record, "missing_id", f"`{name}` is missing or null; fields: {_names(record)}")
         given = found if isinstance(found, str) else json_value(found)
-        if _is_encodable(given):
+        if is_encodable(given):
             return given
         return _defect(record, "lone_surrogate", f"`{name}` holds half of a surrogate pair")
 
@@ -110,7 +123,7 @@ class DocumentBatches:
         self._bytes += 512
         doc_id = self._place_id(split, defect.locator)
         why = (defect.reason, defect.value, defect.threshold, defect.detail)
-        return (doc_id, split.uri, defect.locator, *[None] * 7, defect.position, None, *why)
+        return (doc_id, split.uri, defect.locator, *_NO_COLUMNS, defect.position, None, *why)
 
     def _flush(self) -> pa.RecordBatch:
         columns = zip(*self._rows, strict=True)
@@ -125,7 +138,7 @@ def json_value(value: Any) -> str:
     kind = type(value)
     if kind is str:
         encoded = encode_basestring(value)
-        return encoded if _is_encodable(encoded) else _encode(value)
+        return encoded if is_encodable(encoded) else _encode(value)
     if kind is int:
         return str(value)
     if value is None:
@@ -180,35 +193,54 @@ def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
 
 
-def _text(record: Record, name: str) -> str | Defect:
+def _text(record: Record, options: ReadOptions, found: Labelled) -> str | Defect | None:
+    """The text; of tokens without one, the tokens; null where there is media instead."""
+    name = options.text_field
     text = record.fields.get(name, _NO_VALUE)
     if type(text) is str:
-        if _is_encodable(text):
+        if is_encodable(text):
             return text
         return _defect(record, "lone_surrogate", f"`{name}` holds half of a surrogate pair")
-    if text is _NO_VALUE:
-        return _defect(record, "missing_text", f"no field `{name}`; fields: {_names(record)}")
+    if text is not _NO_VALUE and text is not None:
+        shown = json_value(text)
+        return _defect(record, "text_not_a_string", f"`{name}` is {type(text).__name__}: {shown[:100]}")
+    if found.tokens is not None:
+        return " ".join(found.tokens)
+    if found.media is not None:
+        return None
     if text is None:
         return _defect(record, "null_text", f"`{name}` is null")
-    shown = json_value(text)
-    return _defect(record, "text_not_a_string", f"`{name}` is {type(text).__name__}: {shown[:100]}")
+    media = options.labelled.media
+    if media is not None:
+        lacking = f"neither `{media}` nor `{name}` holds anything; fields: {_names(record)}"
+        return _defect(record, "missing_media", lacking)
+    return _defect(record, "missing_text", f"no field `{name}`; fields: {_names(record)}")
+
+
+def _published(fields: dict[str, Any], taken: set[str | None]) -> datetime | None:
+    if (value := fields.get("published")) is None or "published" in taken:
+        return None
+    published = parse_published(value)
+    if published is not None:
+        taken.add("published")
+    return published
 
 
 def _string(fields: dict[str, Any], name: str, taken: set[str | None]) -> str | None:
     """The field of this name where it is a string; it then gets its own column and is left out of `meta`."""
     found = fields.get(name)
-    if type(found) is not str or name in taken or not _is_encodable(found):
+    if type(found) is not str or name in taken or not is_encodable(found):
         return None
     taken.add(name)
     return found
 
 
 def _key(name: str) -> str:
-    return name if _is_encodable(name) else printable(name)
+    return name if is_encodable(name) else printable(name)
 
 
 def _label(value: Any) -> str | None:
-    if value is None or (type(value) is str and _is_encodable(value)):
+    if value is None or (type(value) is str and is_encodable(value)):
         return value
     return json_value(value)
 
@@ -219,14 +251,3 @@ def _names(record: Record) -> str:
 
 def _defect(record: Record, reason: str, detail: str) -> Defect:
     return Defect(record.position, record.locator, reason, printable(detail))
-
-
-def _is_encodable(text: str) -> bool:
-    """False for half of a surrogate pair, which JSON can write and UTF-8 cannot."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+from pyarrow import fs
 
 from sparkml.sources.compression import compression_suffix, decompressed, within_inflation
 from sparkml.sources.lines import as_utf8, wide_encoding
@@ -21,17 +22,26 @@ class OpenSplit:
     file: pa.NativeFile
     split: Split
     options: ReadOptions
+    filesystem: fs.FileSystem
 
     def chunks(self) -> Iterator[bytes]:
         """The file's bytes from its current position, decompressed; BrokenStreamError after the last good one."""
         raw = iter(lambda: self.file.read(_CHUNK_BYTES), b"")
-        suffix = compression_suffix(self.split.path)
+        return self._decompressed(raw, self.split.path, self.file.size())
+
+    def chunks_beside(self, name: str) -> Iterator[bytes]:
+        """As `chunks`, of another file of the same folder; FileNotFoundError where there is none."""
+        path = self.split.path.rpartition("/")[0] + "/" + name
+        with self.filesystem.open_input_file(path) as file:
+            raw = iter(lambda: file.read(_CHUNK_BYTES), b"")
+            yield from self._decompressed(raw, path, file.size())
+
+    def _decompressed(self, raw: Iterator[bytes], path: str, size: int) -> Iterator[bytes]:
+        suffix = compression_suffix(path)
         if suffix is None:
             return raw
         return within_inflation(
-            decompressed(raw, suffix),
-            compressed_bytes=self.file.size(),
-            max_inflation=self.options.max_inflation,
+            decompressed(raw, suffix), compressed_bytes=size, max_inflation=self.options.max_inflation
         )
 
     def utf8_chunks(self) -> Iterator[bytes]:

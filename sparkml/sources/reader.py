@@ -30,7 +30,8 @@ def read_splits(splits: Iterable[Split], options: ReadOptions) -> Iterator[pa.Re
     filesystem = storage.filesystem_of(options.root)[0]
     collected = DocumentBatches(options)
     for split in splits:
-        yield from collected.add(split, read_split(filesystem, split, options))
+        own = _options_for(split, options)
+        yield from collected.add(split, read_split(filesystem, split, own), own)
     yield from collected.rest()
 
 
@@ -47,6 +48,11 @@ def read_split(filesystem: fs.FileSystem, split: Split, options: ReadOptions) ->
         return
     try:
         with closing(filesystem.open_input_file(split.path)) as file:
-            yield from entry.read(OpenSplit(file, split, options))
+            yield from entry.read(OpenSplit(file, split, options, filesystem))
     except (FileNotFoundError, PermissionError) as error:
         yield Defect(0, "file", "unreadable_file", printable(str(error)))
+
+
+def _options_for(split: Split, options: ReadOptions) -> ReadOptions:
+    entry = FORMATS.get(split.format)
+    return options.with_columns(entry.columns) if entry is not None and entry.columns else options

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 
@@ -13,6 +14,7 @@ class Record(NamedTuple):
     locator: str
     fields: dict[str, Any]
     raw: bytes
+    path: str | None = None  # inside an archive
 
 
 class Defect(NamedTuple):
@@ -43,6 +45,24 @@ class Split:
 
 
 @dataclass(frozen=True)
+class LabelledFields:
+    """Which fields hold the labelled columns, and which part of a path says a label or a split; None: none."""
+
+    text_b: str | None = None
+    tokens: str | None = None
+    tags: str | None = None
+    media: str | None = None
+    split: str | None = None
+    label_pattern: str | None = None
+    split_pattern: str | None = None
+
+    def fields(self) -> tuple[str, ...]:
+        """The named fields."""
+        named = (self.text_b, self.tokens, self.tags, self.media, self.split)
+        return tuple(name for name in named if name is not None)
+
+
+@dataclass(frozen=True)
 class ReadOptions:
     """How to read, as plain data that travels to the tasks."""
 
@@ -57,6 +77,14 @@ class ReadOptions:
     max_record_bytes: int
     batch_bytes: int
     max_inflation: int
+    labelled: LabelledFields = LabelledFields()
+    tag_column: int = -1
+
+    def with_columns(self, columns: Sequence[str]) -> ReadOptions:
+        """For a format that itself says what these columns are: each is its own field, where none is named."""
+        named = {name: getattr(self.labelled, name) or name for name in columns if name != "label"}
+        label = "label" if "label" in columns else None
+        return replace(self, label_field=self.label_field or label, labelled=replace(self.labelled, **named))
 
 
 def too_large(position: int, locator: str, size: int | None, limit: int) -> Defect:
@@ -76,3 +104,14 @@ def printable(text: str, length: int = 200) -> str:
     cut = text[: length + 1]
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
     return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def is_encodable(text: str) -> bool:
+    """False for half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

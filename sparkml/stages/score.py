@@ -16,7 +16,7 @@ from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
 from sparkml.encoding.examples import Columns, examples_of
-from sparkml.errors import AccountingError, ConfigError, ScoringError
+from sparkml.errors import AccountingError, ConfigError, InputError, ScoringError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
@@ -67,6 +67,8 @@ class Pending:
     failed: int  # tried before, with an error
     changed: int  # scored from another text
     gone: int  # scores of documents that are no more
+    repeated: int = 0  # ids that several documents have
+    example: str | None = None  # one of those ids
     leftovers: bool = False  # rows that a run of this step which failed or died has left
 
     @property
@@ -120,6 +122,7 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     kept = with_hash(examples.select("doc_id", *wanted), wanted)
     scored = _scores_of(job, config, record)
     pending = replace(pending_of(kept, scored), leftovers=_has_leftovers(job, config, record))
+    _check_ids(config, pending)
     _log.info("%s: %d of %d documents to score", record.name, pending.to_score, pending.documents)
     metrics: dict[str, float] = {"scored": 0, "errors": 0}
     if pending.is_done and job.exists(config.target):
@@ -156,6 +159,18 @@ def _check_threads(job: StageRun, config: ScoreConfig) -> None:
             got=str(config.threads),
             expected=f"at most spark.task.cpus = {cores}",
             next_action=f"set spark.task.cpus={config.threads}, or {job.step}.threads={cores}",
+        )
+
+
+def _check_ids(config: ScoreConfig, pending: Pending) -> None:
+    # Two documents of one id would be scored twice and take each other's scores.
+    if pending.repeated:
+        raise InputError(
+            "several documents have the same `doc_id`",
+            where=f"table `{config.source}`",
+            got=f"{pending.repeated} such ids, for example {pending.example!r}",
+            expected="one row for each `doc_id`",
+            next_action="give every document an id of its own, or keep one row of each",
         )
 
 
@@ -207,12 +222,18 @@ def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
         F.count_if(here & there & same & failed).alias("failed"),
         F.count_if(here & there & ~same).alias("changed"),
         F.count_if(~here).alias("gone"),
+        F.count_if(F.col("_rows") > 1).alias("repeated"),
+        F.min(F.when(F.col("_rows") > 1, F.col("doc_id"))).alias("example"),
     ).collect()[0]
     return Pending(**row.asDict())
 
 
 def _compared(kept: DataFrame, scored: DataFrame) -> DataFrame:
-    return kept.select("doc_id", "_hash", "_bytes").join(scored, "doc_id", "full")
+    # A row for each id, whatever the table holds: the join has to be by `doc_id` anyway.
+    mine = kept.groupBy("doc_id").agg(
+        F.max("_hash").alias("_hash"), F.sum("_bytes").alias("_bytes"), F.count(F.lit(1)).alias("_rows")
+    )
+    return mine.join(scored, "doc_id", "full")
 
 
 def unscored(kept: DataFrame, scored: DataFrame) -> DataFrame:

@@ -27,7 +27,7 @@ from sparkml.distributed.reporter import Reporter
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.manifest_file import write_manifest
 from sparkml.models.encoder import EncoderShape, build_masked_lm
-from sparkml.models.tokenizer import SPECIAL_TOKENS
+from sparkml.models.tokenizer import SPECIAL_TOKENS, TokenizerFile
 from sparkml.training.loop import Trainer
 from sparkml.training.settings import LoopSettings, TrainingJob
 from tests.bench.bench_feed import write
@@ -60,7 +60,7 @@ def ours(manifest: Manifest, shape: EncoderShape, steps: int, folder: Path) -> f
         settings=settings,
         train_manifest=pinned,
         validation_manifest=pinned,
-        tokenizer_file="",
+        tokenizer=TokenizerFile("", ""),
         reader="petastorm",
         run_folder=str(folder),
         model_folder=str(folder / "model"),

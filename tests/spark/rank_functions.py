@@ -53,15 +53,26 @@ def end_badly(how: str) -> None:
 
 
 def lose_an_executor_once(payload, collective, reporter):
-    """Goes on from the step that rank 0 has saved; rank 1 kills its executor before step 3, the first time only."""
-    saved, killed = Path(payload["folder"]) / "step", Path(payload["folder"]) / "killed"
+    """Goes on from the step that rank 0 has saved; rank 1 loses its executor before step 3, the first time only.
+
+    `how`: "kill" (the executor dies) or "freeze" (its whole machine falls silent, and nobody is told).
+    """
+    folder = Path(payload["folder"])
+    saved, lost = folder / f"{payload['how']}-step", folder / f"{payload['how']}-pids"
     first = torch.tensor([int(saved.read_text()) if saved.exists() else 0])
     collective.broadcast_(first, 0)
     for step in range(int(first), 5):
-        if step == 3 and collective.rank == 1 and not killed.exists():
-            killed.touch()
-            own_executor().kill()
-            time.sleep(600)  # the kernel ends this process with its supervisor
+        if step == 3 and collective.rank == 1 and not lost.exists():
+            executor = own_executor()
+            machine = [executor, *executor.children(recursive=True)]
+            lost.write_text(" ".join(str(process.pid) for process in machine))
+            if payload["how"] == "kill":
+                executor.kill()
+                time.sleep(600)  # the kernel ends this process with its supervisor
+            for process in machine:
+                if process.pid != os.getpid():
+                    process.suspend()
+            os.kill(os.getpid(), signal.SIGSTOP)
         collective.allreduce_(torch.ones(3))
         if collective.rank == 0:
             saved.write_text(str(step + 1))

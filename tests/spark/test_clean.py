@@ -35,7 +35,7 @@ DOCUMENTS = [
     document("good-1", PROSE, url="https://a.org/1", title="T", label="news", meta=META),
     document("good-2", f"  {PROSE}\r\n\r\n\r\n\u00a0Its  e\u0301nd\u200b. \n"),
     document("short-3", "the tide and the reef"),
-    document("null-4", None, media=bytearray(b"png")),
+    document("null-4", None),
     document("blank-5", " \u00a0\n\u200b\t"),
     document("lines-6", "\n".join(["Home and the rest of it", PROSE, "Home and the rest of it"] * 2)),
     document("number-7", " ".join(map(str, range(1000, 1060))) + " the of"),
@@ -59,7 +59,8 @@ def by_id(frame: DataFrame) -> dict[str, Row]:
 
 
 def test_golden_documents(spark: SparkSession, decided: DataFrame) -> None:
-    kept = kept_of(decided).drop("signals", "meta")
+    labelled = ("text_b", "tokens", "tags", "media", "media_type", "split")
+    kept = kept_of(decided).drop("signals", "meta", *labelled)
     expected = spark.createDataFrame(
         [
             ("good-1", PROSE, "en", 0.93, PROSE_WORDS, "https://a.org/1", "T", "news"),
@@ -162,6 +163,36 @@ def test_malformed_text_becomes_a_reason_or_is_repaired(spark: SparkSession) -> 
     rows = by_id(transform(broken, CleanConfig(rules=())))
     assert (rows["bytes-1"]["text"], rows["bytes-1"]["drop_reason"]) == ("a\ufffdb", None)
     assert (rows["null-2"]["text"], rows["null-2"]["drop_reason"]) == (None, "null_text")
+
+
+def test_media_and_tokens_pass_as_they_are(spark: SparkSession) -> None:
+    picture = {"media": bytearray(b"\x89PNG"), "media_type": "image/png"}
+    given = "Une  e\u0301te\u0301 \u200b"
+    rows = [
+        document("image-1", None, **picture),
+        document("caption-2", "too short", **picture),
+        document("tokens-3", given, tokens=["Une", "e\u0301te\u0301", "\u200b"], tags=["O", "B-X", "I-X"]),
+        document("no-tokens-4", "", tokens=[], tags=[]),
+        document("pair-5", PROSE, text_b=" Va\u00a0 !\r\n", split="test"),
+    ]
+    decided = transform(bronze_of(spark, rows), CleanConfig())
+    assert {key: row["drop_reason"] for key, row in by_id(decided).items()} == {
+        "image-1": None,
+        "caption-2": "top_2_gram",
+        "tokens-3": None,
+        "no-tokens-4": "empty",
+        "pair-5": None,
+    }
+    kept = by_id(kept_of(decided))
+    image, tokens, pair = (kept[name] for name in ("image-1", "tokens-3", "pair-5"))
+    assert (image["text"], image["media"], image["media_type"]) == (None, b"\x89PNG", "image/png")
+    assert image["n_words"] == 0
+    assert set(image["signals"].asDict().values()) == set(tokens["signals"].asDict().values()) == {None}
+    assert (tokens["text"], tokens["n_words"]) == (given, 3)
+    assert (tokens["tokens"], tokens["tags"]) == (["Une", "e\u0301te\u0301", "\u200b"], ["O", "B-X", "I-X"])
+    assert (pair["text_b"], pair["split"], pair["signals"]["n_words"]) == ("Va !", "test", PROSE_WORDS)
+    verbatim = by_id(transform(bronze_of(spark, rows), CleanConfig(normalise=False)))
+    assert verbatim["pair-5"]["text_b"] == " Va\u00a0 !\r\n"
 
 
 def test_order_and_partitions_change_nothing(spark: SparkSession, decided: DataFrame) -> None:

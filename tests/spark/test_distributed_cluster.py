@@ -18,7 +18,7 @@ from tests.jvm import QUICK_JVM
 ROOT = Path(__file__).parents[2]
 
 _SCRIPT = """
-import json, logging, sys
+import json, logging, sys, time
 sys.path[:0] = sys.argv[1:3]
 import sparkml
 assert sparkml.__file__.startswith(sys.argv[1]), sparkml.__file__
@@ -36,6 +36,10 @@ properties |= {
     "spark.submit.pyFiles": f"{sys.argv[1]},{sys.argv[2]}/rank_functions.py",
     # The shortest wait before Spark says that a stage does not fit: the lost executor is still missing then.
     "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "100ms",
+    # How long Spark believes in an executor that says nothing: until then a frozen one keeps its slot.
+    "spark.executor.heartbeatInterval": "3s",
+    "spark.network.timeoutInterval": "5s",
+    "spark.storage.blockManagerHeartbeatTimeoutMs": "25s",
 }
 spark = build_session(properties, name="sparkml-cluster-test")
 met = launch(spark, rank_functions.meet, {}, LaunchOptions(2, "horovod"))
@@ -44,11 +48,16 @@ try:
 except SlotsError as error:
     refused = error.got
 logging.basicConfig(stream=sys.stderr, format="%(name)s %(message)s")
-lost = launch(spark, rank_functions.lose_an_executor_once, {"folder": sys.argv[4]}, LaunchOptions(2, "torch"))
+found = {"met": met, "refused": refused}
+for how in ("kill", "freeze"):
+    payload = {"folder": sys.argv[4], "how": how}
+    options = LaunchOptions(2, "torch", heartbeat_seconds=5)
+    begun = time.monotonic()
+    found[how] = launch(spark, rank_functions.lose_an_executor_once, payload, options)
+    print(how, time.monotonic() - begun, file=sys.stderr)
 print(json.dumps({
-    "met": [met.attempts, list(met.results)],
-    "refused": refused,
-    "lost": [lost.attempts, list(lost.results)],
+    name: [launched.attempts, list(launched.results)] if name != "refused" else launched
+    for name, launched in found.items()
 }))
 spark.stop()
 """
@@ -86,6 +95,12 @@ def test_ranks_meet_on_a_cluster_that_got_sparkml_as_a_zip(cluster):
 
 def test_a_lost_executor_is_waited_for_and_the_launch_goes_on_from_what_was_saved(cluster):
     found, logged = cluster
-    assert found["lost"] == [2, [{"first_step": 3}, {"first_step": 3}]]
+    assert found["kill"] == [2, [{"first_step": 3}, {"first_step": 3}]]
     assert "attempt 1 failed (failure 1 of 3 in a row): rank 1 is lost" in logged
     assert re.search(r"waiting up to \d+ s more for executors to be replaced", logged)
+
+
+def test_a_machine_that_falls_silent_ends_the_attempt_and_the_next_one_waits_for_its_slot(cluster):
+    found, logged = cluster
+    assert found["freeze"] == [2, [{"first_step": 3}, {"first_step": 3}]]
+    assert "attempt 1 failed (failure 1 of 3 in a row): rank 1 hangs: no heartbeat for" in logged

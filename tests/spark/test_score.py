@@ -229,6 +229,25 @@ def test_what_is_pending(spark: SparkSession) -> None:
     )
 
 
+def test_documents_of_one_id_are_refused_before_any_is_scored(fresh: Lake) -> None:
+    twice = [("doc-03", "another text"), ("doc-07", text_of(7)), ("doc-03", None)]
+    fresh.put([*DOCUMENTS, *twice])
+    with pytest.raises(InputError, match="several documents have the same `doc_id`") as caught:
+        fresh.score()
+    assert (caught.value.where, caught.value.got) == (
+        "table `kept_documents`",
+        "2 such ids, for example 'doc-03'",
+    )
+    assert not fresh.tables.exists("scores")
+
+
+def test_repeated_ids_are_counted_with_what_is_pending(spark: SparkSession) -> None:
+    kept = spark.createDataFrame([("a", "1"), ("b", "2"), ("b", "2"), (None, "3"), (None, "4")], KEPT_DDL)
+    scores = spark.createDataFrame([("b", "2", None)], "doc_id string, text_hash string, error string")
+    found = pending_of(kept, scores)
+    assert (found.documents, found.bytes, found.repeated, found.example) == (3, 5, 2, "b")
+
+
 def test_a_document_that_failed_is_tried_again(scored: tuple[Lake, RunReport]) -> None:
     lake, _ = scored
     expected = lake.spark.createDataFrame(lake.scores().collect(), lake.scores().schema)

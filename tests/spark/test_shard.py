@@ -18,6 +18,7 @@ from sparkml.frame.ledger import Ledger
 from sparkml.frame.splits import with_split
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import DataFile, Tables
+from sparkml.kernels.hashing import bucket_of
 from sparkml.stages.shard import stage
 from sparkml.stages.shard.manifests import check_equal_groups, read_facts
 from sparkml.stages.shard.sizes import FileShape
@@ -135,6 +136,17 @@ def test_golden_sample(spark: SparkSession) -> None:
     )
     actual = transform(documents, tokenizer, n_buckets=1, sequence_length=8, seed=5).orderBy("split")
     assert_df_equality(actual, expected, ignore_nullable=True)
+
+
+def test_the_bucket_of_a_document_is_known_from_its_id(sharded: tuple[Lake, RunReport]) -> None:
+    lake, report = sharded
+    assert report.metrics["buckets"] == 3
+    rows = lake.samples(0).orderBy("sample_id").select("split", "bucket", "doc_ids").collect()
+    assert {row["bucket"] for row in rows} == {0, 1, 2}
+    for row in rows:
+        assert {bucket_of(doc_id, 3) for doc_id in row["doc_ids"]} == {row["bucket"]}
+    places = [(row["split"], row["bucket"]) for row in rows]
+    assert places == sorted(places)  # files and row groups that lack a bucket are told by their statistics
 
 
 def test_every_token_of_every_document_is_there_once(sharded: tuple[Lake, RunReport]) -> None:

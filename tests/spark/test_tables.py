@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from sparkml.errors import StorageError, TableError
 from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger
 from sparkml.frame.run import StageRun, as_rejects
+from sparkml.frame.schemas import CLEAN, spark_schema
 from sparkml.frame.tables import Tables, conform
 from tests.runs import put_run
 
@@ -93,6 +95,17 @@ def test_columns_follow_the_contract(spark: SparkSession) -> None:
         *("stage", "step", "doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail"),
         *("more", "run_id"),
     ]
+
+
+def test_a_labelled_column_that_is_missing_is_null_and_one_of_another_type_is_refused(
+    spark: SparkSession,
+) -> None:
+    whole = spark.createDataFrame([], spark_schema(CLEAN)).withColumn("signals", F.struct(F.lit(1)))
+    lean = conform(whole.drop("tokens", "tags", "media", "run_id"), "kept")
+    assert lean.columns == [name for name in CLEAN.names if name != "run_id"]
+    assert lean.schema["tags"].dataType.simpleString() == "array<string>"
+    with pytest.raises(TableError, match="column `tags`"):
+        conform(whole.withColumn("tags", F.lit("O")), "kept")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from sparkml.frame.registry import TrainedOn
 from sparkml.frame.schemas import MANIFESTS
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.models.tokenizer import SPECIAL_TOKENS
+from sparkml.stages.shard.vocabulary import save_tokenizer
 from sparkml.stages.train import TrainConfig, run
 from sparkml.training.curves import read_curve
 
@@ -38,7 +39,7 @@ CONFIG = TrainConfig(
 )
 
 
-def manifest(folder: Path, split: str, groups: tuple[int, ...]) -> Manifest:
+def manifest(folder: Path, split: str, groups: tuple[int, ...], tokenizer_hash: str) -> Manifest:
     rng = np.random.default_rng(len(split))
     kind = pa.list_(pa.int32())
     path = folder / f"{split}.parquet"
@@ -47,7 +48,9 @@ def manifest(folder: Path, split: str, groups: tuple[int, ...]) -> Manifest:
             ids = np.repeat(rng.integers(5, VOCABULARY, (rows, 1)), SEQUENCE_LENGTH, axis=1)
             writer.write_table(pa.table({"input_ids": pa.array(ids.tolist(), kind)}), row_group_size=rows)
     files = ShardFiles.of([ShardFile(path.as_uri(), groups, path.stat().st_size, "0" * 64)])
-    return Manifest(f"m-{split}", "samples", 4, split, files, sum(groups), "f" * 64, SEQUENCE_LENGTH, 17)
+    return Manifest(
+        f"m-{split}", "samples", 4, split, files, sum(groups), tokenizer_hash, SEQUENCE_LENGTH, 17
+    )
 
 
 @pytest.fixture
@@ -67,11 +70,11 @@ def sharded(tmp_path, stage_run):
     """Two splits and their manifests, as the shard stage leaves them."""
 
     def write(train: tuple[int, ...] = (32, 32, 20), validation: tuple[int, ...] = (24,)) -> None:
-        tokenizer = tmp_path / "artifacts" / "tokenizers" / ("f" * 64) / TOKENIZER_FILE
-        tokenizer.parent.mkdir(parents=True)
         words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL_TOKENS)))]
-        Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")).save(str(tokenizer))
-        manifests = [manifest(tmp_path, "train", train), manifest(tmp_path, "validation", validation)]
+        tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")).to_str()
+        digest = save_tokenizer(tokenizer, str(tmp_path / "artifacts"))
+        splits = {"train": train, "validation": validation}
+        manifests = [manifest(tmp_path, split, groups, digest) for split, groups in splits.items()]
         stage_run("shard").put_rows("manifests", [m.to_record() for m in manifests], "manifest_id", MANIFESTS)
 
     return write
@@ -158,6 +161,16 @@ def test_manifests_of_another_version_of_the_samples_are_not_taken(train_run, sh
 def test_no_manifests(train_run):
     with pytest.raises(TableError, match="no successful run has left a table `manifests`"):
         run(train_run(), CONFIG)
+
+
+def test_an_altered_tokenizer_is_refused_before_a_rank_starts(train_run, sharded, tmp_path):
+    sharded()
+    (file,) = tmp_path.glob(f"artifacts/tokenizers/*/{TOKENIZER_FILE}")
+    file.write_text(file.read_text().replace("w7", "W7"))
+    with pytest.raises(InputError, match="not the one that the samples were made with") as caught:
+        run(train_run(), CONFIG)
+    assert "sparkml run shard --force" in str(caught.value)
+    assert not (tmp_path / "artifacts" / "checkpoints").exists()
 
 
 def test_samples_longer_than_the_encoder(train_run, sharded):

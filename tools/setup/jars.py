@@ -66,14 +66,21 @@ def read_lock(text: str) -> dict[str, list[Jar]]:
     return sections
 
 
-def place(jars: Sequence[Jar], folder: Path, shelf: Path, site: Runner, java: str) -> None:
-    """Puts jars into PySpark's `folder` from the cache's `shelf`, filled first; each appears whole and right."""
+def place(
+    jars: Sequence[Jar], folder: Path, shelf: Path, site: Runner, java: str, *, ivy: Path | None = None
+) -> None:
+    """Puts jars into `folder` from the cache's `shelf`, filled first; each appears whole and right.
+
+    `ivy`: where the Apache Ivy lies that fetches them, if not in `folder`: PySpark's own folder of jars.
+    """
     missing = [jar for jar in jars if not jar.is_in(shelf)]
     shelf.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         if missing:
-            site.run("jars", java, *java_proxy(site.environ), *_ivy(folder, work, missing, site.environ))
+            site.run(
+                "jars", java, *java_proxy(site.environ), *_ivy(ivy or folder, work, missing, site.environ)
+            )
         for jar in missing:
             if not jar.is_in(work):
                 raise SetupError(f"{jar.file_name} did not come with sha256 {jar.sha256}; repeat")

@@ -57,6 +57,8 @@ class Site:
         self.venv = root / ".venv"
         self.python, self.uv = self.venv / "bin" / "python", self.venv / "bin" / "uv"
         self.packages = self.venv / "lib" / f"python{PYTHON}" / "site-packages"
+        # Servers that only tests start: Spark must not find them among its own jars.
+        self.servers = self.venv / "share" / "sparkml-tests"
         # Whoever deletes the environment deletes what was said about it.
         self.stamp = self.venv / "sparkml-setup"
         self.lock = (root / LOCK).read_text()
@@ -102,19 +104,27 @@ def pins(lock: str) -> list[tuple[str, str]]:
     return [(block.partition("==")[0], block) for block in blocks]
 
 
-def set_up(site: Site, *, s3: bool) -> None:
-    """Makes the environment when what it depends on has changed, and puts the jars there that it lacks."""
+def set_up(site: Site, *, s3: bool, slow: bool = False) -> None:
+    """Makes the environment when what it depends on has changed, and puts the jars there that it lacks.
+
+    `slow`: also the servers of the slow tests.
+    """
     start = time.monotonic()
     java, folder = machine.find_java(site.environ), site.packages / "pyspark" / "jars"
     known = jars.read_lock(jars.LOCK.read_text())
     # Jars of S3 that were fetched once come again into an environment that is made anew.
     wanted = known["delta"] + (known["s3"] if s3 or any(folder.glob("hadoop-aws-*.jar")) else [])
-    if not (site.is_made() and all(jar.is_in(folder) for jar in wanted)):
+    servers = known["slow"] if slow else []
+    is_placed = all(jar.is_in(folder) for jar in wanted) and all(jar.is_in(site.servers) for jar in servers)
+    if not (site.is_made() and is_placed):
         with only_one(site.cache):
             if not site.is_made():
                 make_environment(site)
             with step("jars", f"{len(wanted)} for Spark"):
                 jars.place(wanted, folder, site.cache / "jars", site, java)
+                if servers:
+                    site.servers.mkdir(parents=True, exist_ok=True)
+                jars.place(servers, site.servers, site.cache / "jars", site, java, ivy=folder)
     print(f"setup: everything is in place ({time.monotonic() - start:.1f} s)", flush=True)
 
 
@@ -233,6 +243,7 @@ def main(arguments: Sequence[str]) -> int:
     """Sets the checkout up; returns the exit code."""
     parser = argparse.ArgumentParser("python3 -B tools/setup", description="Makes .venv; skips what is done.")
     parser.add_argument("--s3", action="store_true", help="also the jars for s3a:// lakes")
+    parser.add_argument("--slow", action="store_true", help="also the servers of the slow tests")
     parser.add_argument("--lock", action="store_true", help=f"resolve {LOCK} instead, from pyproject.toml")
     parser.add_argument("--upgrade", action="store_true", help="with --lock: take the newest versions")
     asked = parser.parse_args(arguments)
@@ -243,7 +254,7 @@ def main(arguments: Sequence[str]) -> int:
             with only_one(cache):
                 write_lock(site, upgrade=asked.upgrade)
         else:
-            set_up(site, s3=asked.s3)
+            set_up(site, s3=asked.s3, slow=asked.slow)
     except (machine.SetupError, OSError) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1

@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from sparkml.sources.formats.conll import read_conll
 from sparkml.sources.formats.delimited import read_csv, read_tsv
+from sparkml.sources.formats.idx import read_idx
 from sparkml.sources.formats.json_lines import read_json_lines
+from sparkml.sources.formats.media import read_audio, read_images
+from sparkml.sources.formats.pairs import read_pairs
 from sparkml.sources.formats.parquet import read_parquet
 from sparkml.sources.formats.plain_lines import read_plain_lines
 from sparkml.sources.formats.plain_text import read_text_file
@@ -23,9 +27,10 @@ from sparkml.sources.records import Defect, Record
 class Format:
     """A format: its name in a configuration, the extensions of its files, and its reader.
 
-    `cut`: what a large file is cut at to be read by several tasks. `cost`: what reading a byte costs, compared
-    with plain JSON Lines, because it grows when decompressed or is parsed slowly. `embedded`: found only in the
-    embedded corpus; no configuration names it.
+    `cut`: what a large file is cut at to be read by several tasks. `cost`: what reading a byte costs beside one
+    of plain JSON Lines, as it grows when decompressed or is parsed slowly. `embedded`: met in the embedded corpus
+    alone, where no configuration names it. `columns`: the labelled columns that the format itself has, so that no
+    configuration need name their fields.
     """
 
     name: str
@@ -34,6 +39,7 @@ class Format:
     cut: Literal["never", "lines", "row_groups"] = "never"
     cost: int = 1
     embedded: bool = False
+    columns: tuple[str, ...] = ()
 
 
 def _read_docstrings(opened: OpenSplit) -> Iterator[Record | Defect]:
@@ -43,6 +49,7 @@ def _read_docstrings(opened: OpenSplit) -> Iterator[Record | Defect]:
     return read_docstrings(opened)
 
 
+_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 _FORMATS = (
     Format("jsonl", (".jsonl", ".ndjson", ".json"), read_json_lines, cut="lines"),
     Format("parquet", (".parquet", ".pq"), read_parquet, cut="row_groups", cost=3),
@@ -50,6 +57,11 @@ _FORMATS = (
     Format("tsv", (".tsv", ".tab"), read_tsv, cost=2),
     Format("text", (".txt", ".text", ".md", ".rst"), read_text_file),
     Format("lines", (), read_plain_lines, cut="lines"),
+    Format("conll", (".conll",), read_conll, cost=2, columns=("tokens", "tags")),
+    Format("pairs", (), read_pairs, cut="lines", columns=("text_b", "label")),
+    Format("images", _IMAGES, read_images, columns=("media",)),
+    Format("audio", (".wav", ".flac"), read_audio, columns=("media",)),
+    Format("idx", (".idx3-ubyte", ".idx1-ubyte"), read_idx, cost=4, columns=("media", "label")),
     Format("docstrings", (), _read_docstrings, cost=3, embedded=True),
 )
 FORMATS = {entry.name: entry for entry in _FORMATS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -32,16 +33,40 @@ def clean_batches(
         for start, stop in pieces(batch.column("text"), _PIECE_BYTES):
             rows = batch.slice(start, stop - start)
             columns = {name: rows.column(name) for name in passed}
-            columns |= decide(rows.column("text"), config, memory)
+            columns |= decide(rows.column("text"), config, memory, of_rows(rows))
+            if config.normalise:
+                columns["text_b"] = normalise(rows.column("text_b"))
             yield pa.RecordBatch.from_pydict(columns)
 
 
-def decide(original: pa.Array, config: CleanConfig, memory: Memory) -> dict[str, pa.Array]:
-    """Normalised text and signals of documents; reason, value, threshold and detail of those that fail a rule."""
+@dataclass(frozen=True)
+class Kinds:
+    """Which rows are not running text: media without a text, and tokens, whose text is theirs."""
+
+    media: NDArray[np.bool_]
+    tokens: NDArray[np.bool_]
+
+
+def of_rows(rows: pa.RecordBatch) -> Kinds:
+    """The kinds of the rows of a batch."""
+    has = {name: _is_valid(rows.column(name)) for name in ("text", "tokens", "media")}
+    return Kinds(has["media"] & ~has["text"], has["tokens"] & has["text"])
+
+
+def decide(
+    original: pa.Array, config: CleanConfig, memory: Memory, kinds: Kinds | None = None
+) -> dict[str, pa.Array]:
+    """Normalised text and signals of documents; reason, value, threshold and detail of those that fail a rule.
+
+    The rules are for running text: media and tokens pass as they are, without signals.
+    """
+    none = np.zeros(len(original), np.bool_)
+    kinds = kinds or Kinds(none, none)
+    as_given = kinds.media | kinds.tokens
     sizes = np.diff(read_texts(original).offsets)
     too_large = sizes > config.max_text_bytes
-    text = pc.if_else(pa.array(too_large), pa.scalar("", original.type), original)
-    text = normalise(text) if config.normalise else text
+    given = pc.if_else(pa.array(too_large), pa.scalar("", original.type), original)
+    text = pc.if_else(pa.array(as_given), given, normalise(given)) if config.normalise else given
     texts = read_texts(text)
     words = find_words(texts, memory)
     signals: dict[str, NDArray[np.float64]] = {"n_words": count_proper_words(words)}
@@ -49,13 +74,19 @@ def decide(original: pa.Array, config: CleanConfig, memory: Memory) -> dict[str,
     for one in rule_sets(config):
         signals |= one.measure(Batch(texts, words, memory), config)
         rules += one.rules(config)
-    failed = first_failures(signals, rules, len(text))
+    failed = _judged(first_failures(signals, rules, len(text)), as_given)
     reasons, details = _named(failed, rules)
     nothing = np.full(len(text), np.nan)
     for rows, reason, value, threshold, detail in (
-        (np.diff(texts.offsets) == 0, EMPTY, np.zeros(len(text)), 0.0, "no visible character"),
+        (
+            (np.diff(texts.offsets) == 0) & ~kinds.media,
+            EMPTY,
+            np.zeros(len(text)),
+            0.0,
+            "no visible character",
+        ),
         (too_large, TOO_LARGE, sizes, config.max_text_bytes, f"text_bytes > {config.max_text_bytes}"),
-        (original.is_null().to_numpy(zero_copy_only=False), NULL_TEXT, nothing, np.nan, "no text"),
+        (~_is_valid(original) & ~kinds.media, NULL_TEXT, nothing, np.nan, "no text"),
     ):
         reasons[rows], details[rows] = reason, detail
         failed.value[rows], failed.threshold[rows] = value[rows], threshold
@@ -64,7 +95,7 @@ def decide(original: pa.Array, config: CleanConfig, memory: Memory) -> dict[str,
         "text": pc.if_else(reason.is_null(), text, pa.scalar(None, text.type)),
         "text_bytes": pa.array(sizes),
         "n_words": pa.array(signals["n_words"].astype(np.int32)),
-        "signals": _struct(signals, config),
+        "signals": _struct(signals, config, as_given),
         "drop_reason": reason,
         "value": pa.array(failed.value, from_pandas=True),
         "threshold": pa.array(failed.threshold, from_pandas=True),
@@ -84,6 +115,20 @@ def _named(failed: Failures, rules: list[Rule]) -> tuple[NDArray[np.object_], ND
     return reasons, details
 
 
-def _struct(signals: Signals, config: CleanConfig) -> pa.StructArray:
+def _judged(failed: Failures, as_given: NDArray[np.bool_]) -> Failures:
+    """The failures, but for rows that no rule judges."""
+    return Failures(
+        np.where(as_given, -1, failed.rule),
+        np.where(as_given, np.nan, failed.value),
+        np.where(as_given, np.nan, failed.threshold),
+    )
+
+
+def _struct(signals: Signals, config: CleanConfig, as_given: NDArray[np.bool_]) -> pa.StructArray:
     names = signal_names(config)
-    return pa.StructArray.from_arrays([pa.array(signals[name]) for name in names], names)
+    return pa.StructArray.from_arrays([pa.array(signals[name], mask=as_given) for name in names], names)
+
+
+def _is_valid(column: pa.Array) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return found

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
     DoubleType,
     FloatType,
     IntegerType,
@@ -25,6 +27,7 @@ from pyspark.sql.types import (
 )
 from pyspark.storagelevel import StorageLevel
 
+from sparkml.frame.schemas import CLEAN, LABELLED, with_labelled
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.rule_sets import signal_names
@@ -44,10 +47,16 @@ _PASSED = StructType(
         StructField("url", StringType()),
         StructField("title", StringType()),
         StructField("label", StringType()),
+        StructField("text_b", StringType()),
+        StructField("tokens", ArrayType(StringType())),
+        StructField("tags", ArrayType(StringType())),
+        StructField("media", BinaryType()),
+        StructField("media_type", StringType()),
+        StructField("split", StringType()),
         StructField("meta", MapType(StringType(), StringType())),
     ]
 )
-_KEPT = ("doc_id", "text", "lang", "lang_score", "n_words", "url", "title", "label", "signals", "meta")
+_KEPT = tuple(name for name in CLEAN.names if name != "run_id")
 _REJECTED = ("doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail")
 
 
@@ -56,7 +65,7 @@ def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
 
     No language is detected here: `lang` and `lang_score` are the source's own fields of these names.
     """
-    documents = bronze.select(
+    documents = with_labelled(bronze).select(
         "doc_id",
         "source",
         "locator",
@@ -65,6 +74,7 @@ def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
         "url",
         "title",
         "label",
+        *LABELLED,
         "meta",
         "text",
     )

@@ -1,12 +1,17 @@
-"""One pass over the texts: exact groups by hash of the text, and band hashes for one document of each."""
+"""One pass over the texts: exact groups by hash of the text, and band hashes for one document of each.
+
+Pairs and media are compared exactly, by all that they hold: a passage may stand with many short questions, a caption
+with many pictures, and none of them is a near duplicate of another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, LongType, StructField, StructType
 
@@ -14,14 +19,35 @@ from sparkml.kernels.minhash import band_hashes
 from sparkml.stages.dedupe.config import DedupeConfig, best_first, order_alias
 
 
+def compared_documents(documents: DataFrame) -> DataFrame:
+    """The documents with `digest`, a hash of all that is compared, and `text` null where only that is."""
+    parts = [name for name in ("media", "text_b") if name in documents.columns]
+    of_text = _sha256(F.col("text"))
+    if not parts:
+        return documents.withColumn("digest", of_text)
+    has_more = reduce(or_, (F.col(name).isNotNull() for name in parts))
+    # A part that is not there must not count as an empty one.
+    hashes = [F.coalesce(_sha256(F.col(name)), F.lit(b"-")) for name in ("text", *parts)]
+    return documents.withColumns(
+        {
+            "text": F.when(~has_more, F.col("text")),
+            "digest": F.when(has_more, F.concat(*hashes)).otherwise(of_text),
+        }
+    )
+
+
+def _sha256(column: Column) -> Column:
+    return F.unhex(F.sha2(column, 256))
+
+
 def signed_documents(documents: DataFrame, config: DedupeConfig) -> DataFrame:
-    """`doc_id`, `digest` (SHA-256 of the text), the columns of keep_order, `bands` (64-bit hashes)."""
+    """`doc_id`, `digest`, the columns of keep_order, `bands` (64-bit hashes) of compared documents."""
     order = [
         F.col(name).alias(order_alias(position))
         for position, (name, _) in enumerate(config.keep_columns())
         if name != "doc_id"
     ]
-    hashed = documents.select("doc_id", F.unhex(F.sha2(F.col("text"), 256)).alias("digest"), *order, "text")
+    hashed = documents.select("doc_id", "digest", *order, "text")
     bands = StructField("bands", ArrayType(LongType()))
     if not config.near:
         return hashed.drop("text").withColumn("bands", F.lit(None).cast(bands.dataType))
@@ -47,7 +73,7 @@ def sign_batches(
 
 
 def with_exact_groups(signed: DataFrame, config: DedupeConfig) -> DataFrame:
-    """Documents of equal text: `rep_id` (the best of them), `first_id` (the smallest id), `is_rep`.
+    """Documents of equal digest: `rep_id` (the best of them), `first_id` (the smallest id), `is_rep`.
 
     Only a representative keeps its `bands`: the near search sees every text once.
     """

@@ -3,7 +3,7 @@
     clean -> groups of equal text -> MinHash bands -> pairs -> true Jaccard -> clusters -> kept | duplicates
 
 Documents of equal text are duplicates at any length, also empty ones; documents shorter than a shingle are never
-near duplicates. Row order and partitions do not change the result.
+near duplicates. `signing` says what is compared of pairs and media. Row order and partitions do not change the result.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
@@ -26,7 +26,7 @@ from sparkml.stages.dedupe.candidates import candidate_links, verified_candidate
 from sparkml.stages.dedupe.components import connected_components
 from sparkml.stages.dedupe.config import DedupeConfig
 from sparkml.stages.dedupe.decisions import EXACT, NEAR, duplicates_of
-from sparkml.stages.dedupe.signing import signed_documents, with_exact_groups
+from sparkml.stages.dedupe.signing import compared_documents, signed_documents, with_exact_groups
 
 _log = get_logger(__name__)
 
@@ -56,8 +56,8 @@ def run(job: StageRun, config: DedupeConfig) -> RunReport:
     if config.reliable_checkpoints:
         checkpoint_below(job.spark, storage.join(job.artifacts, "clustering", job.run_id))
     rejected = job.write_rejects(malformed(clean), config.rejects)
-    documents = clean.where("doc_id IS NOT NULL AND text IS NOT NULL")
-    counts = write_duplicates(job, documents, config)
+    documents = clean.where(F.col("doc_id").isNotNull() & has_contents(clean))
+    counts = write_duplicates(job, compared_documents(documents), config)
     # What was written decides what is kept: the two tables cannot disagree, and nothing is computed twice.
     duplicates = job.tables.read(config.duplicates, job.outputs[config.duplicates])
     kept = job.overwrite(documents.join(duplicates.select("doc_id"), "doc_id", "left_anti"), config.target)
@@ -126,8 +126,14 @@ def cluster_metrics(duplicates: DataFrame) -> dict[str, float]:
 
 def malformed(clean: DataFrame) -> DataFrame:
     """Documents that cannot be compared, as rows of `rejects`."""
-    reason = F.when(F.col("doc_id").isNull(), "null_doc_id").when(F.col("text").isNull(), "null_text")
+    reason = F.when(F.col("doc_id").isNull(), "null_doc_id").when(~has_contents(clean), "null_text")
     return clean.select("doc_id", reason.alias("drop_reason")).where("drop_reason IS NOT NULL")
+
+
+def has_contents(clean: DataFrame) -> Column:
+    """Whether a document has a text or, where the table has the column, media."""
+    has_text = F.col("text").isNotNull()
+    return has_text | F.col("media").isNotNull() if "media" in clean.columns else has_text
 
 
 def check_columns(clean: DataFrame, config: DedupeConfig) -> None:

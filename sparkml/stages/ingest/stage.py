@@ -25,7 +25,7 @@ from sparkml.sources.environment import environment_files, environment_state
 from sparkml.sources.formats.table import AUTO, EMBEDDED
 from sparkml.sources.listing import list_source
 from sparkml.sources.reader import split_reader
-from sparkml.sources.records import ReadOptions, Split
+from sparkml.sources.records import LabelledFields, ReadOptions, Split
 from sparkml.sources.splits import plan_environment, plan_files, sample_files, splits_table
 from sparkml.stages.ingest.config import IngestConfig, SourceConfig
 
@@ -36,10 +36,16 @@ _BRONZE = (
     "locator",
     "content_hash",
     "text",
+    "text_b",
+    "tokens",
+    "tags",
+    "media",
+    "media_type",
     "url",
     "title",
     "published",
     "label",
+    "split",
     "meta",
 )
 _REJECT = ("doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail")
@@ -130,7 +136,6 @@ def transform(rows: DataFrame, options: ReadOptions, ingested_at: datetime) -> t
     bronze = rows.where(F.col("drop_reason").isNull()).select(
         *_BRONZE,
         F.lit(options.dataset).alias("dataset"),
-        F.lit(None).cast("binary").alias("media"),
         F.lit(ingested_at).cast("timestamp").alias("ingested_at"),
     )
     return bronze, rows.where(F.col("drop_reason").isNotNull()).select(*_REJECT)
@@ -167,7 +172,7 @@ def _measure(rows: DataFrame, source: SourceConfig, plan: ReadPlan) -> tuple[int
         F.count(F.lit(1)).alias("records"),
         F.coalesce(F.sum(F.octet_length("text")), F.lit(0)).alias("text_bytes"),
         F.count_if(lacking).alias("lacking"),
-        F.count("label").alias("labelled"),
+        *(F.count(name).alias(name) for name in _labelled_columns(source)),
         # The longest list of fields seen, for the error's text.
         F.max(F.when(lacking, F.struct(F.length("detail"), "detail"))).alias("seen"),
     ).collect()[0]
@@ -179,9 +184,23 @@ def _measure(rows: DataFrame, source: SourceConfig, plan: ReadPlan) -> tuple[int
             expected=f"a field `{source.text_field}` with the document",
             next_action="name the field: ingest.source.text_field=FIELD",
         )
-    if source.label_field is not None and measured["records"] and not measured["labelled"]:
-        _log.warning("no record has a label in the field `%s`", source.label_field)
+    for name, given in _labelled_columns(source).items():
+        if measured["records"] and not measured[name]:
+            _log.warning("no record has a %s by `%s`", name, given)
     return measured["records"], measured["text_bytes"]
+
+
+def _labelled_columns(source: SourceConfig) -> dict[str, str]:
+    """The columns that the configuration asks for, with the field or the pattern that gives them."""
+    asked = {
+        "label": source.label_field or source.label_pattern,
+        "text_b": source.text_b_field,
+        "tokens": source.tokens_field,
+        "tags": source.tags_field,
+        "media": source.media_field,
+        "split": source.split_field or source.split_pattern,
+    }
+    return {name: given for name, given in asked.items() if given is not None}
 
 
 def _options(config: IngestConfig, root: str, dataset: str) -> ReadOptions:
@@ -198,6 +217,16 @@ def _options(config: IngestConfig, root: str, dataset: str) -> ReadOptions:
         max_record_bytes=config.max_record_bytes,
         batch_bytes=config.batch_bytes,
         max_inflation=config.max_inflation,
+        labelled=LabelledFields(
+            text_b=source.text_b_field,
+            tokens=source.tokens_field,
+            tags=source.tags_field,
+            media=source.media_field,
+            split=source.split_field,
+            label_pattern=source.label_pattern,
+            split_pattern=source.split_pattern,
+        ),
+        tag_column=source.tag_column,
     )
 
 

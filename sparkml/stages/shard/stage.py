@@ -24,6 +24,7 @@ from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses, Writes
+from sparkml.kernels.hashing import bucket_of
 from sparkml.log import get_logger
 from sparkml.models.inputs import TextInputs, read_text_inputs
 from sparkml.stages.shard.pack import SAMPLE_SCHEMA, packing
@@ -38,7 +39,8 @@ from sparkml.stages.shard.vocabulary import (
 
 _log = get_logger(__name__)
 _SPLITS = (TRAIN, VALIDATION)
-_COLUMNS = ("input_ids", "doc_starts", "doc_ids")
+_CONTENT = ("input_ids", "doc_starts", "doc_ids")
+_BUCKETS = "buckets"  # among the metrics: with the id of a document, it tells where its samples lie
 _BYTE_TOKENS = 256
 # A bucket of 4 MB is packed in a second or two; its last sample is padded, one of thousands.
 _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 4_000_000, 128_000_000
@@ -112,10 +114,11 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
     size = source_size(documents)
     inputs = _tokenizer(job, config, documents, size)
     started = time.monotonic()
+    n_buckets = config.n_buckets or suitable_buckets(size)
     packed = transform(
         documents,
         inputs,
-        n_buckets=config.n_buckets or suitable_buckets(size),
+        n_buckets=n_buckets,
         sequence_length=config.sequence_length,
         seed=job.seed,
     )
@@ -128,7 +131,7 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
         rows_rejected=rejected,
         reasons=reasons,
         bytes_in=size.bytes,
-        metrics=_metrics(layout, config, written.facts, size, seconds),
+        metrics={**_metrics(layout, config, written.facts, size, seconds), _BUCKETS: n_buckets},
     )
 
 
@@ -174,8 +177,8 @@ def _write(job: StageRun, config: ShardConfig, packed: DataFrame, inputs: TextIn
         target=config.target,
         manifests=config.manifests,
         splits=_SPLITS,
-        columns=_COLUMNS,
-        content=_COLUMNS,
+        columns=(*_CONTENT, "bucket"),  # in the order of the ids, a look-up of a document reads one bucket
+        content=_CONTENT,
         documents="n_documents",
         tokens="n_tokens",
         tokenizer_hash=inputs.identity,
@@ -217,7 +220,7 @@ def trace(traced: TracedRun) -> list[Station]:
     """The samples that hold tokens of the document, and the manifests of its run."""
     stations = list(rows_of_document(traced))
     for ref in traced.outputs():
-        rows = traced.rows(ref, "doc_ids")
+        rows = traced.rows(ref, "doc_ids", where=_place_of(traced))
         if rows:
             ids = ", ".join(sorted((str(row["sample_id"]) for row in rows), key=int))
             found = (("split", str(rows[0]["split"])), ("sample_id", ids), ("run_id", traced.run.run_id))
@@ -230,6 +233,12 @@ def trace(traced: TracedRun) -> list[Station]:
                     Station(f"manifest {row['manifest_id']}", (*facts, ("files", str(len(row["files"])))))
                 )
     return stations
+
+
+def _place_of(traced: TracedRun) -> dict[str, int]:
+    """The bucket that a document is packed in, whatever its length."""
+    n_buckets = traced.run.metrics.get(_BUCKETS)
+    return {"bucket": bucket_of(traced.doc_id, int(n_buckets))} if n_buckets else {}
 
 
 def sections() -> tuple[object, ...]:

@@ -17,12 +17,12 @@ GENEROUS = Timeouts(heartbeat_seconds=30, step_seconds=30, start_seconds=30)
 
 
 class Ranks:
-    """Two supervisors that have said hello."""
+    """Two supervisors; so many of them have said hello."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, joined: int = 2) -> None:
         self.steps: list[StepDone] = []
         self.hub = Hub("127.0.0.1", 2, timeouts, self.steps.append)
-        self.connections = [self.join(rank) for rank in range(2)]
+        self.connections = [self.join(rank) for rank in range(joined)]
 
     def join(self, rank: int, token: str | None = None) -> Connection:
         connection = connect("127.0.0.1", self.hub.port)
@@ -114,9 +114,17 @@ def test_all_wait_for_all(ranks):
 
 
 def test_a_rank_that_never_starts():
-    hub = Hub("127.0.0.1", 1, Timeouts(30, 30, 0.3), lambda done: None)
-    hub.finished.wait(10)
-    assert hub.failure.what == "rank 0 did not start within 0.3 s"
+    ranks = Ranks(Timeouts(30, 30, 0.3, slots_seconds=30), joined=1)
+    ranks.connections[0].send({"beat": {"step": 0, "phase": "work", "seconds": 0.1}})
+    assert ranks.verdict().what == "rank 1 did not start within 0.3 s of the first"
+    ranks.hub.close()
+
+
+def test_ranks_wait_for_slots_before_they_are_late():
+    hub = Hub("127.0.0.1", 2, Timeouts(30, 30, 0.3, slots_seconds=0.5), lambda done: None)
+    assert not hub.finished.wait(0.6)
+    assert hub.finished.wait(10)
+    assert hub.failure.what == "no rank has started within 0.8 s"
     hub.close()
 
 

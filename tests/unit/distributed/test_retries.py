@@ -17,8 +17,10 @@ class Attempts:
     def __init__(self, *outcomes: tuple[list[int], Exception | None]) -> None:
         self.outcomes = list(outcomes)
         self.made = 0
+        self.waits: list[float] = []
 
     def __call__(self, spark, entry, payload, options, on_progress):
+        self.waits.append(options.timeouts.slots_seconds)
         steps, error = self.outcomes[self.made]
         self.made += 1
         for step in steps:
@@ -84,6 +86,12 @@ def test_the_first_attempt_does_not_wait_for_slots(monkeypatch):
     with pytest.raises(SlotsError, match="too few"):
         run(monkeypatch, attempts)
     assert attempts.made == 1
+
+
+def test_the_ranks_of_later_attempts_may_wait_for_the_slots_of_a_machine_that_fell_silent(monkeypatch):
+    attempts = Attempts(died(1), died(1), DONE)
+    run(monkeypatch, attempts, slots_seconds=70)
+    assert attempts.waits == [0, 70, 70]
 
 
 @pytest.fixture

@@ -42,6 +42,17 @@ def test_wrong_use_exits_with_2_and_says_why(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    "command", ["run clean", "run-all", "plan", "runs", "trace kept d1", "steps", "report", "bundle"]
+)
+def test_every_command_takes_the_configuration_that_the_options_choose(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--pipeline", "mine", "--conf-dir", str(tmp_path)]) == 2
+    shown = "".join(capsys.readouterr().err.split())
+    assert str(tmp_path) in shown
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run-all", "--help"]) == 0
     shown = capsys.readouterr().out

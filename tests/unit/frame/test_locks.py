@@ -134,14 +134,26 @@ def test_of_many_at_once_one_gets_the_lease(store: MemoryStore) -> None:
     assert sorted(got) == ["held", *["refused"] * 7]
 
 
-def test_who_loses_the_lease_stops(store: MemoryStore) -> None:
+@pytest.mark.parametrize("ignored", [signal.SIG_IGN, signal.default_int_handler])
+def test_who_loses_the_lease_stops(store: MemoryStore, ignored: object) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
     def hold() -> None:
         with lease(store, seconds=0.2):
             obstore.put(store, locks.LOCK_FILE, b"{}")  # another one has it
             time.sleep(5)
 
-    with pytest.raises(KeyboardInterrupt):
-        hold()
+    # A shell's background job ignores SIGINT: it is stopped by SIGTERM.
+    before = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, ignored)  # type: ignore[arg-type]
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hold()
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
     assert bytes(obstore.get(store, locks.LOCK_FILE).bytes()) == b"{}"
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss
 
@@ -40,6 +40,7 @@ def test_bins_worked_out_by_hand() -> None:
 
 
 @given(ANSWERS, st.integers(1, 20))
+@settings(deadline=None)
 def test_equal_width_bins_are_those_of_a_slow_oracle(answers: list[tuple[float, bool]], n_bins: int) -> None:
     confidences, right = np.array([row[0] for row in answers]), np.array([row[1] for row in answers])
     edges = np.linspace(0, 1, n_bins + 1)
@@ -54,6 +55,7 @@ def test_equal_width_bins_are_those_of_a_slow_oracle(answers: list[tuple[float, 
 
 
 @given(ANSWERS, st.integers(1, 20))
+@settings(deadline=None)
 def test_bins_of_equal_mass_hold_all_rows_and_part_no_ties(
     answers: list[tuple[float, bool]], n_bins: int
 ) -> None:
@@ -93,6 +95,12 @@ def test_no_rows_have_no_bins() -> None:
     assert expected_calibration_error(np.empty(0), np.empty(0, bool), binning="equal_mass") == 0
 
 
+def test_a_mean_of_probabilities_may_be_a_rounding_above_1() -> None:
+    confidences = np.array([1.0000002, 0.5], np.float32)
+    (low, high) = reliability_bins(confidences, np.array([True, False]), 2)
+    assert (low.n, high.n, high.confidence) == (1, 1, 1.0)
+
+
 @pytest.mark.parametrize("confidences", [[0.2, 1.5], [-0.1, 0.2], [0.1, float("nan")]])
 def test_logits_are_no_confidences(confidences: list[float]) -> None:
     with pytest.raises(InputError, match="outside 0 and 1"):
@@ -100,6 +108,7 @@ def test_logits_are_no_confidences(confidences: list[float]) -> None:
 
 
 @given(st.integers(2, 6), st.integers(1, 50), st.integers(0, 2**32))
+@settings(deadline=None)
 def test_brier_score_is_sklearns(n_labels: int, n_rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     gold, probabilities = rng.integers(0, n_labels, n_rows), rng.dirichlet(np.ones(n_labels), n_rows)
@@ -120,6 +129,7 @@ def test_the_temperature_that_made_the_answers_comes_back(true_temperature: floa
 
 
 @given(st.integers(2, 4), st.integers(1, 20), st.integers(0, 2**32), st.floats(0.01, 40))
+@settings(deadline=None)
 def test_no_other_temperature_within_the_bounds_loses_less(
     n_labels: int, n_rows: int, seed: int, scale: float
 ) -> None:

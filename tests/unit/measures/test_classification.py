@@ -37,6 +37,7 @@ def flags(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(labelled())
+@settings(max_examples=40, deadline=None)
 def test_every_figure_of_one_label_a_row_is_sklearns(rows: tuple[np.ndarray, np.ndarray, int]) -> None:
     gold, predicted, n_labels = rows
     counts = label_counts(gold, predicted, n_labels)
@@ -59,6 +60,7 @@ def test_every_figure_of_one_label_a_row_is_sklearns(rows: tuple[np.ndarray, np.
 
 
 @given(flags())
+@settings(max_examples=40, deadline=None)
 def test_every_figure_of_several_labels_a_row_is_sklearns(rows: tuple[np.ndarray, np.ndarray]) -> None:
     gold, predicted = rows
     counts = multilabel_counts(gold, predicted)
@@ -77,6 +79,7 @@ def test_every_figure_of_several_labels_a_row_is_sklearns(rows: tuple[np.ndarray
 
 
 @given(labelled(), st.integers(0, 2**32), st.sampled_from([np.float32, np.float64]))
+@settings(deadline=None)
 def test_log_loss_is_sklearns(
     rows: tuple[np.ndarray, np.ndarray, int], seed: int, kind: type[np.floating]
 ) -> None:
@@ -92,6 +95,7 @@ def test_a_certain_mistake_costs_a_finite_loss() -> None:
 
 
 @given(labelled(), st.integers(1, 7), st.integers(2, 50), st.integers(0, 2**32))
+@settings(deadline=None)
 def test_top_k_is_sklearns(rows: tuple[np.ndarray, np.ndarray, int], k: int, levels: int, seed: int) -> None:
     gold, _, n_labels = rows
     n_labels = max(n_labels, 3)  # sklearn has another rule for two
@@ -130,7 +134,7 @@ def test_nothing_to_measure_is_0() -> None:
 
 
 @given(labelled(), labelled())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_counts_of_batches_add_up(
     first: tuple[np.ndarray, np.ndarray, int], second: tuple[np.ndarray, np.ndarray, int]
 ) -> None:

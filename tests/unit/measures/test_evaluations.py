@@ -84,6 +84,15 @@ def test_the_worst_mistakes_are_the_most_confident_ones_ties_by_id() -> None:
     )
 
 
+def test_answers_may_be_lists_of_whole_numbers() -> None:
+    found = evaluate_labels(
+        [0, 1, 1], [[1, 0], [0, 1], [1, 0]], ["ham", "spam"], ["x", "y", "z"], settings=QUICK
+    )
+    assert found.metrics["accuracy"] == pytest.approx(2 / 3)
+    assert found.metrics["brier"] == pytest.approx(2 / 3)
+    assert found.worst == (Mistake("z", "spam", "ham", 1.0),)
+
+
 def test_of_many_pairs_the_largest_wrong_ones_are_kept() -> None:
     gold = np.array([0, 0, 0, 1, 2, 2])
     probabilities = np.eye(3)[[1, 1, 0, 1, 1, 0]]

@@ -95,9 +95,9 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error(n_rows: int) -> No
 def test_intervals_hold_the_mean_of_the_population_as_often_as_they_say() -> None:
     rng = np.random.default_rng(8)
     held = []
-    for trial in range(400):
+    for trial in range(300):
         values = (rng.random(120) < 0.7).astype(float)
-        found = intervals.bootstrap_sums(_with_ones(values), _mean, resamples=500, level=0.9, seed=trial)
+        found = intervals.bootstrap_sums(_with_ones(values), _mean, resamples=300, level=0.9, seed=trial)
         held.append(found.low <= 0.7 <= found.high)
     assert 0.85 <= np.mean(held) <= 0.95
 
@@ -135,7 +135,7 @@ def test_intervals_of_labels_are_those_of_a_slow_bootstrap() -> None:
     }
     for name, peer in peers.items():
         slow = intervals.bootstrap_rows(
-            800, lambda rows, peer=peer: peer(gold[rows], predicted[rows]), resamples=200
+            800, lambda rows, peer=peer: peer(gold[rows], predicted[rows]), resamples=120
         )
         width = slow.high - slow.low
         assert ours[name].low == pytest.approx(slow.low, abs=0.2 * width)
@@ -185,9 +185,9 @@ def test_equal_models_do_not_differ() -> None:
 def test_models_that_differ_by_chance_are_told_apart_as_often_as_the_level_allows() -> None:
     rng = np.random.default_rng(12)
     p_values = []
-    for trial in range(400):
+    for trial in range(300):
         first, second = (_with_ones((rng.random(150) < 0.8).astype(float)) for _ in range(2))
-        p_values.append(intervals.paired_bootstrap(first, second, _mean, resamples=400, seed=trial).p_value)
+        p_values.append(intervals.paired_bootstrap(first, second, _mean, resamples=300, seed=trial).p_value)
     assert 0.02 <= (np.array(p_values) < 0.05).mean() <= 0.09
     assert 0.4 <= np.mean(p_values) <= 0.62
 

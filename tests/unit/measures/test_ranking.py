@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 from sklearn import metrics as sk
@@ -18,6 +18,7 @@ SCORED = st.lists(st.tuples(st.booleans(), st.integers(-4, 4) | st.floats(-3, 3)
 
 
 @given(SCORED)
+@settings(deadline=None)
 def test_both_are_sklearns(rows: list[tuple[bool, float]]) -> None:
     positive, scores = np.array([row[0] for row in rows]), np.array([float(row[1]) for row in rows])
     if positive.any():
@@ -41,6 +42,7 @@ def test_a_ranking_worked_out_by_hand() -> None:
 
 
 @given(st.lists(st.integers(0, 5), max_size=30))
+@settings(deadline=None)
 def test_ranks_share_their_mean(values: list[int]) -> None:
     assert mean_ranks(np.array(values, np.int64)).tolist() == rankdata(values).tolist()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
@@ -17,6 +17,7 @@ PAIRS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=50)
 
 @pytest.mark.filterwarnings("ignore")
 @given(PAIRS, st.sampled_from([0.0, 1e6]))
+@settings(deadline=None)
 def test_every_figure_is_the_peers(rows: list[tuple[float, float]], shift: float) -> None:
     gold, predicted = np.array(rows).T + shift
     assert regression.rmse(gold, predicted) == pytest.approx(sk.root_mean_squared_error(gold, predicted))

@@ -50,13 +50,14 @@ def test_spans_worked_out_by_hand(tags: str, expected: list[tuple[str, int, int]
 
 
 @given(ROW)
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_spans_are_seqevals(tags: list[str]) -> None:
     assert [(span.label, span.start, span.end - 1) for span in spans_of(tags)] == get_entities(tags)
 
 
 @pytest.mark.filterwarnings("ignore")
 @given(CORPUS)
+@settings(deadline=None)
 def test_figures_are_seqevals(corpus: list[list[tuple[str, str]]]) -> None:
     gold = [[pair[0] for pair in row] for row in corpus]
     predicted = [[pair[1] for pair in row] for row in corpus]
@@ -85,7 +86,7 @@ def test_a_thousand_random_rows_are_seqevals() -> None:
 
 
 @given(CORPUS)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_sums_of_batches_add_up(corpus: list[list[tuple[str, str]]]) -> None:
     gold = [[pair[0] for pair in row] for row in corpus]
     predicted = [[pair[1] for pair in row] for row in corpus]
@@ -97,7 +98,7 @@ def test_sums_of_batches_add_up(corpus: list[list[tuple[str, str]]]) -> None:
 
 
 @given(CORPUS, st.integers(0, 8), st.integers(0, 8))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_rows_hold_the_spans_of_each_row(corpus: list[list[tuple[str, str]]], start: int, stop: int) -> None:
     gold = [[pair[0] for pair in row] for row in corpus]
     predicted = [[pair[1] for pair in row] for row in corpus]

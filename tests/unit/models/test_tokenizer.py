@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
 
 from sparkml.errors import InputError
-from sparkml.models.tokenizer import MASK_ID, encode_batch, load_tokenizer, tokenizer_hash
+from sparkml.models.tokenizer import MASK_ID, encode_batch, load_tokenizer
 from tests.tiny import tiny_tokenizer
 
 
@@ -31,12 +30,6 @@ def test_the_cut_before_tokenising_does_not_show(tmp_path: Path) -> None:
 def test_the_text_of_a_special_token_is_text(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_tokenizer(tmp_path))
     assert MASK_ID not in encode_batch(tokenizer, ["fill the [MASK] here"], 32)[0]
-
-
-def test_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
-    file = tmp_path / "tokenizer.json"
-    file.write_bytes(b"abc")
-    assert tokenizer_hash(file) == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_a_foreign_tokenizer_and_a_broken_one_are_refused(tmp_path: Path) -> None:

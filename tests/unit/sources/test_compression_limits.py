@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from pyarrow import fs
 
 from sparkml.sources import compression
 from sparkml.sources.codecs import MOST_DECODER_BYTES
@@ -239,7 +240,7 @@ def text_split(data: bytes, name: str, limit: int) -> tuple[CountedFile, OpenSpl
     options = ReadOptions("/", "d", "text", None, None, True, None, None, limit, 1 << 20, 1_000)
     split = Split(0, 0, "text", f"/{name}", f"file:///{name}", name, 0, -1, None, None)
     file = CountedFile(data)
-    return file, OpenSplit(file, split, options)
+    return file, OpenSplit(file, split, options, fs.LocalFileSystem())
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.txt", "wide.txt"])

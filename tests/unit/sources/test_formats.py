@@ -10,7 +10,7 @@ from sparkml.sources.formats.table import BY_EXTENSION, FILE_FORMATS, FORMATS, F
 
 
 def test_names_that_a_configuration_may_give() -> None:
-    files = ("jsonl", "parquet", "csv", "tsv", "text", "lines")
+    files = ("jsonl", "parquet", "csv", "tsv", "text", "lines", "conll", "pairs", "images", "audio", "idx")
     assert files == FILE_FORMATS
     assert get_args(FormatName) == ("auto", *files, "python_env")
 
@@ -29,6 +29,19 @@ def test_an_extension_says_one_format() -> None:
         ".text": "text",
         ".md": "text",
         ".rst": "text",
+        ".conll": "conll",
+        ".png": "images",
+        ".jpg": "images",
+        ".jpeg": "images",
+        ".gif": "images",
+        ".bmp": "images",
+        ".webp": "images",
+        ".tif": "images",
+        ".tiff": "images",
+        ".wav": "audio",
+        ".flac": "audio",
+        ".idx3-ubyte": "idx",
+        ".idx1-ubyte": "idx",
     }
     assert sum(len(entry.extensions) for entry in FORMATS.values()) == len(BY_EXTENSION)
 

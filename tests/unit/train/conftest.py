@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tokenizers.models import WordLevel
 from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 from sparkml.feed.manifest_file import write_manifest
 from sparkml.models.encoder import EncoderShape
-from sparkml.models.tokenizer import SPECIAL_TOKENS
+from sparkml.models.tokenizer import SPECIAL_TOKENS, TokenizerFile
 from sparkml.training.settings import LoopSettings, TrainingJob
 
 VOCABULARY = 32
@@ -29,6 +30,7 @@ def training_job(tmp_path: Path) -> Callable[..., TrainingJob]:
     tokenizer_file = tmp_path / "tokenizer.json"
     words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL_TOKENS)))]
     Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")).save(str(tokenizer_file))
+    tokenizer = TokenizerFile(str(tokenizer_file), hashlib.sha256(tokenizer_file.read_bytes()).hexdigest())
     train, validation = (
         write_manifest(write_samples(tmp_path / f"{split}.parquet", split, groups, seed), str(tmp_path))
         for split, groups, seed in (("train", (32, 32, 32), 1), ("validation", (20,), 2))
@@ -56,7 +58,7 @@ def training_job(tmp_path: Path) -> Callable[..., TrainingJob]:
             settings=LoopSettings(**{**settings, **changed}),
             train_manifest=train,
             validation_manifest=validation,
-            tokenizer_file=str(tokenizer_file),
+            tokenizer=tokenizer,
             reader=reader,
             run_folder=str(tmp_path / run),
             model_folder=str(tmp_path / run / "model"),

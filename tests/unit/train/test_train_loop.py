@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.reporter import Reporter
-from sparkml.errors import TrainingError
+from sparkml.errors import InputError, TrainingError
 from sparkml.feed.manifest import ShardFiles
 from sparkml.feed.manifest_file import write_manifest
 from sparkml.training import loop
@@ -52,6 +52,20 @@ def test_it_learns_and_writes_a_model_folder(training_job):
     assert [point["step"] for point in curve] == list(range(1, 151))
     assert [point["step"] for point in curve if "validation_loss" in point] == [50, 100, 150]
     assert json.loads((Path(job.model_folder) / "training.json").read_text())["ranks"] == 1
+
+
+def test_a_tokenizer_that_was_altered_since_the_samples_were_made_is_refused(training_job):
+    job = training_job()
+    file = Path(job.tokenizer.location)
+    whole = file.read_text()
+    file.write_text(whole.replace("w7", "W7"))  # loads, and has as many tokens: nothing else would notice
+    with pytest.raises(InputError, match="not the one that the samples were made with") as caught:
+        train(job)
+    assert (caught.value.where, job.tokenizer.sha256 in caught.value.expected) == (str(file), True)
+    assert not Path(job.model_folder).exists()
+    file.write_text(whole)
+    train(job)
+    assert (Path(job.model_folder) / "tokenizer.json").read_text() == whole
 
 
 def test_two_runs_and_two_readers_give_the_same_bits(training_job):

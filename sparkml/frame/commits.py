@@ -1,0 +1,54 @@
+"""The commits of a Delta table, Spark's and delta-rs's alike: which run wrote which version, and what it did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# They arrange a table anew, and its rows stay: whoever runs them every night must not make every step run again.
+_KEEPS_ROWS = {
+    *("OPTIMIZE", "REORG", "VACUUM START", "VACUUM END"),
+    *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "UPGRADE PROTOCOL", "CLUSTER BY"),
+}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One version: the run that wrote it (None: not one of ours), its mark, and what it wrote."""
+
+    version: int
+    run_id: str | None
+    mark: str
+    rows: int
+    bytes: int
+    replaces_all: bool
+    operation: str = ""
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Another program has arranged the table anew, and every row is as it was."""
+        return self.run_id is None and self.operation in _KEEPS_ROWS
+
+
+def commit_of(entry: Mapping[str, Any]) -> Commit:
+    """A commit from its `commitInfo`, Spark's or delta-rs's; the mark is JSON with our run id."""
+    mark = str(entry.get("userMetadata") or "")
+    try:
+        info = json.loads(mark) if mark else {}
+    except ValueError:
+        info = {}
+    metrics = entry.get("operationMetrics") or {}
+    rows = int(metrics.get("numOutputRows", metrics.get("num_added_rows", 0)) or 0)
+    parameters = entry.get("operationParameters") or {}
+    overwrite = str(parameters.get("mode", "")).strip('"').lower() == "overwrite"
+    return Commit(
+        version=int(entry["version"]),
+        run_id=info.get("run_id") if isinstance(info, dict) else None,
+        mark=mark,
+        rows=rows - int(metrics.get("numCopiedRows", 0) or 0),
+        bytes=int(metrics.get("numOutputBytes", 0) or 0),
+        replaces_all=overwrite and parameters.get("predicate") in (None, "", "[]"),
+        operation=str(entry.get("operation") or ""),
+    )

@@ -1,0 +1,164 @@
+"""A network that is being adapted: what is trained of it, at which rate, from when, and what a checkpoint must hold."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparkml.errors import ConfigError
+from sparkml.models.adapt.anatomy import Anatomy
+from sparkml.models.adapt.budget import RankBudget, fill
+from sparkml.models.adapt.low_rank import BASE_PREFIX
+from sparkml.models.adapt.settings import LOW_RANK, MERGEABLE, AdaptSettings
+
+_COPY_OF_HEAD = ".original_module."
+
+
+class Adapted:
+    """What `adapt` gives: the network to train, and what the training must know of it.
+
+    Parameters form groups by level (distance from the head) and by whether weight decay applies; without layer decay
+    and gradual unfreezing there is one level.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: AdaptSettings,
+        anatomy: Anatomy,
+        *,
+        epoch_steps: int,
+        budget: RankBudget | None = None,
+    ) -> None:
+        self.network = network
+        self.settings = settings
+        self._anatomy = anatomy
+        self._epoch_steps = epoch_steps
+        self._budget = budget
+        self._trained = {
+            name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad
+        }
+        self._groups = self._grouped()
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Modules that are trained in full beside the adaptation, by their names in the base network."""
+        return self._anatomy.heads
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Everything that is trained at some time, by name, in model order."""
+        return dict(self._trained)
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for an optimiser; the scheduled rate of a group is to be multiplied with its `scale`.
+
+        Every group has `params`, `names` (in model order), `lr`, `weight_decay` (0 for biases and norms), `scale`.
+        """
+        groups = []
+        for (level, decayed), names in self._groups.items():
+            scale = self.settings.layer_decay ** (self._anatomy.top - level)
+            groups.append(
+                {
+                    "params": [self._trained[name] for name in names],
+                    "names": list(names),
+                    "lr": learning_rate * scale,
+                    "weight_decay": weight_decay if decayed else 0.0,
+                    "scale": scale,
+                }
+            )
+        return groups
+
+    def frozen_at(self, epoch: float) -> set[int]:
+        """Indices of the groups that gradual unfreezing has not reached at a time in epochs (from 0)."""
+        lowest = self._lowest_level(epoch)
+        return {index for index, (level, _) in enumerate(self._groups) if level < lowest}
+
+    def before_step(self, step: int) -> None:
+        """To be called before the forward pass of a step (from 0): what is still frozen costs no gradients."""
+        if self.settings.unfreeze_epochs is None:
+            return
+        lowest = self._lowest_level(step / self._epoch_steps)
+        for (level, _), names in self._groups.items():
+            for name in names:
+                self._trained[name].requires_grad_(level >= lowest)
+
+    def after_step(self, step: int) -> None:
+        """To be called after the optimiser's step (from 0), while the gradients, equal on all ranks, are there."""
+        if self._budget is not None:
+            self._budget.after_step(step)
+
+    def extra_loss(self) -> Tensor | None:
+        """A term to add to the mean loss of a batch: AdaLoRA's, which keeps singular vectors orthogonal."""
+        if self._budget is None or self.settings.orthogonal_weight == 0:
+            return None
+        return self._budget.orthogonality() * self.settings.orthogonal_weight
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold beside trained parameters and optimiser: live tensors, always the same names."""
+        saved = self.network.state_dict()
+        buffers = {f"buffer.{name}": buffer for name, buffer in self.network.named_buffers() if name in saved}
+        return buffers | (self._budget.state() if self._budget is not None else {})
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state` gave; InputError when it is another network's."""
+        fill(self.state(), state, "the state of the checkpoint")
+
+    def ranks(self) -> dict[str, int]:
+        """AdaLoRA: the rank of every adapted module, by its name in the base network; else nothing."""
+        return self._budget.ranks() if self._budget is not None else {}
+
+    def rank_pattern(self) -> dict[str, list[bool]]:
+        """AdaLoRA: which singular values stay, as peft names them; else nothing."""
+        return self._budget.pattern() if self._budget is not None else {}
+
+    def facts(self) -> dict[str, float]:
+        """Trained and all parameters; AdaLoRA's smallest, mean and largest rank (`ranks` has all)."""
+        every = (
+            parameter.numel()
+            for name, parameter in self.network.named_parameters()
+            if _COPY_OF_HEAD not in name
+        )
+        facts = {
+            "trainable_parameters": float(sum(parameter.numel() for parameter in self._trained.values())),
+            "total_parameters": float(sum(every)),
+        }
+        if ranks := list(self.ranks().values()):
+            facts |= {
+                "rank_min": float(min(ranks)),
+                "rank_mean": sum(ranks) / len(ranks),
+                "rank_max": float(max(ranks)),
+            }
+        return facts
+
+    def merged(self) -> nn.Module:
+        """The network with the adaptation folded in: for low ranks a copy, for full and frozen the network itself."""
+        if self.settings.method not in MERGEABLE:
+            raise ConfigError(
+                f"the method {self.settings.method} cannot be folded into the weights of its base",
+                expected=f"one of the methods {', '.join(sorted(MERGEABLE))}",
+                next_action="set merge to false: the adaptation is then written beside a reference to its base",
+            )
+        if self.settings.method not in LOW_RANK:
+            return self.network
+        network: nn.Module = copy.deepcopy(self.network).merge_and_unload()  # type: ignore[operator]  # a PeftModel
+        return network
+
+    def _lowest_level(self, epoch: float) -> int:
+        """The lowest level that is trained at a time in epochs."""
+        if self.settings.unfreeze_epochs is None:
+            return 0
+        return self._anatomy.top - int(epoch / self.settings.unfreeze_epochs)
+
+    def _grouped(self) -> dict[tuple[int, bool], list[str]]:
+        by_level = self.settings.layer_decay != 1 or self.settings.unfreeze_epochs is not None
+        groups: dict[tuple[int, bool], list[str]] = {}
+        for name, parameter in self._trained.items():
+            level = self._anatomy.level(self._base_name(name)) if by_level else self._anatomy.top
+            decayed = parameter.dim() > 1 and not name.endswith("bias")
+            groups.setdefault((level, decayed), []).append(name)
+        return dict(sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1])))
+
+    def _base_name(self, name: str) -> str:
+        return name.removeprefix(BASE_PREFIX) if self.settings.method in LOW_RANK else name
