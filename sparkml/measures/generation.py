@@ -40,7 +40,7 @@ def chrf(outputs: Sequence[str], references: References) -> float:
     """Corpus chrF, 0 to 100 (Popović 2015), by sacrebleu's defaults. MissingToolError without the package."""
     check_lengths(outputs=len(outputs), references=len(references))
     try:
-        from sacrebleu.metrics import CHRF
+        from sacrebleu.metrics.chrf import CHRF
     except ImportError as missing:
         raise _missing("chrF", "sacrebleu") from missing
     return float(CHRF().corpus_score(list(outputs), _streams(references)).score) if outputs else 0.0
@@ -50,7 +50,7 @@ def bleu(outputs: Sequence[str], references: References) -> float:
     """Corpus BLEU, 0 to 100 (Papineni et al. 2002; Post 2018), by sacrebleu's defaults."""
     check_lengths(outputs=len(outputs), references=len(references))
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError as missing:
         raise _missing("BLEU", "sacrebleu") from missing
     return float(BLEU().corpus_score(list(outputs), _streams(references)).score) if outputs else 0.0
@@ -95,7 +95,7 @@ def _shared_f1(output: str, gold: str) -> float:
     return 2 * shared / (len(said) + len(right))
 
 
-def _streams(references: References) -> list[list[str | None]]:
+def _streams(references: References) -> list[list[Any]]:
     """References by their place in a row, as sacrebleu takes them; None where a row has fewer."""
     most = max((len(row) for row in references), default=0)
     return [[row[place] if place < len(row) else None for row in references] for place in range(most)]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sparkml.errors import InputError
+from sparkml.frame.artifacts import identity, localise
 from sparkml.models.adapt import Adapted, load_adapter, read_base, save_adapter
 from sparkml.models.folder import CONFIG_FILE, check_folder, read_json, write_json
 from sparkml.models.int8 import load_int8
@@ -77,8 +78,7 @@ def load_trained(spec: NetworkSpec, folder: str | Path) -> nn.Module:
     """The network of a trained model's directory, in eval mode; InputError where a part is missing."""
     path = Path(folder)
     if (path / ADAPTER_FILE).is_file():
-        base, _ = read_base(path)
-        network, _ = build_network(spec, base, seed=0)
+        network, _ = build_network(spec, _base_of(path), seed=0)
         adapted: nn.Module = load_adapter(network, path).eval()
         return adapted
     if (path / INT8_FOLDER).is_dir():
@@ -98,7 +98,8 @@ def load_trained(spec: NetworkSpec, folder: str | Path) -> nn.Module:
 def save_network(adapted: Adapted, spec: NetworkSpec, folder: Path, *, merge: bool, base: str) -> None:
     """Write config.json and the weights; where they are not merged, the adaptation with the name of its base."""
     if not merge:
-        save_adapter(adapted, folder, base=base)
+        save_adapter(adapted, folder, base=base, base_sha256=identity(base))
+        write_json(folder / CONFIG_FILE, kept_config(adapted.network.config.to_dict()))
         return
     network: Any = adapted.merged()
     if isinstance(network, MeanPooled):
@@ -108,6 +109,21 @@ def save_network(adapted: Adapted, spec: NetworkSpec, folder: Path, *, merge: bo
     with quiet():
         network.save_pretrained(folder)
     write_json(folder / CONFIG_FILE, kept_config(read_json(folder / CONFIG_FILE)))
+
+
+def _base_of(path: Path) -> Path:
+    """The model directory that an adaptation belongs to; InputError where it is not the same any more."""
+    base = read_base(path)
+    found = identity(base.name)
+    if found != base.sha256:
+        raise InputError(
+            "the model that an adaptation belongs to has changed or is gone",
+            where=base.name,
+            got=found,
+            expected=base.sha256,
+            next_action="restore it, or train the adaptation again (adapt.merge=true keeps no base)",
+        )
+    return localise(base.name)
 
 
 def _fits(network: MeanPooled, state: dict[str, Tensor]) -> bool:

@@ -10,8 +10,6 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkml.encoding.evaluations import write_evaluation
-from sparkml.encoding.examples import Columns, examples_of, judged_columns, split_as_given
 from sparkml.errors import InputError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import model_identity
@@ -19,6 +17,8 @@ from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
+from sparkml.hosting.evaluations import write_evaluation
+from sparkml.hosting.examples import Columns, examples_of, judged_columns, split_as_given
 from sparkml.inference.batches import ModelSource, chunks, worker_scorer
 from sparkml.log import get_logger
 from sparkml.models.directory import read_task

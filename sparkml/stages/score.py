@@ -15,7 +15,6 @@ from pydantic import Field
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
-from sparkml.encoding.examples import Columns, examples_of
 from sparkml.errors import AccountingError, ConfigError, InputError, ScoringError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, model_identity
@@ -24,6 +23,7 @@ from sparkml.frame.schemas import SCORES, spark_schema
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.frame.tables import slice_of
+from sparkml.hosting.examples import Columns, examples_of
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
 from sparkml.log import get_logger
 from sparkml.models.directory import read_task

@@ -15,8 +15,8 @@ from sparkml.frame.registry import TrainedOn
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.frame.stage import LooksUp, Makes, Reads, RunReport, Stage, Uses
+from sparkml.hosting.training import TrainingConfig, run_training
 from sparkml.tasks.task import TaskChoice, task_spec
-from sparkml.training.hosted import TrainingConfig, run_training
 from sparkml.training.settings import Start
 
 

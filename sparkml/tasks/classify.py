@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,7 @@ class Classify(Task[ClassifyOptions]):
 
     name = "classify"
     summary = "texts by label: one, or several written a|b"
-    reads = ("text", "label")
+    reads: ClassVar[tuple[str, ...]] = ("text", "label")
     target_columns = ("label",)
     columns = (IDS, TYPES, ("target", pa.binary()))
     Options = ClassifyOptions

@@ -80,7 +80,8 @@ class MaskedLM(Language[MaskedLMOptions]):
         drawn: npt.NDArray[np.bool_] = (
             rng.random(int(word[-1]) + 1 if len(word) else 0) < self.options.mask_fraction
         )
-        return drawn[word]
+        chosen: npt.NDArray[np.bool_] = drawn[word]
+        return chosen
 
     def start(self, network: nn.Module, rows: Rows, seed: int) -> None:
         """Output bias at the log frequencies; embeddings factorised where asked for."""

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from sparkml.distributed.collective import CollectiveName
-from sparkml.distributed.launcher import LaunchOptions
 from sparkml.feed.manifest_file import ManifestFile
 from sparkml.feed.reader import ReaderName
 from sparkml.models.adapt.settings import AdaptSettings
@@ -110,14 +109,6 @@ class RankSettings(BaseModel):
         300.0, ge=0, description="Longest wait for lost executors to be replaced", json_schema_extra=_RUNTIME
     )
     mlflow_uri: str = Field("", description="MLflow store; empty: a local one", json_schema_extra=_RUNTIME)
-
-    def launch_options(self) -> LaunchOptions:
-        """The launcher's part."""
-        names = (
-            "ranks", "collective", "max_attempts", "threads_per_rank", "heartbeat_seconds", "step_seconds",
-            "start_seconds", "slots_seconds",
-        )  # fmt: skip
-        return LaunchOptions(**{name: getattr(self, name) for name in names})
 
 
 class Start(BaseModel):

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkml.encoding.evaluations import write_evaluation
 from sparkml.errors import AccountingError
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
+from sparkml.hosting.evaluations import write_evaluation
+from sparkml.hosting.training import Trained
 from sparkml.measures.evaluation import Evaluation
 from sparkml.models.folder import write_json
 from sparkml.tasks.task import Task
-from sparkml.training.hosted import Trained
 
 if TYPE_CHECKING:
     from sparkml.stages.finetune.stage import FinetuneConfig

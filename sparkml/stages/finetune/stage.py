@@ -9,10 +9,6 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkml.encoding.encode import encode_examples
-from sparkml.encoding.examples import Columns, count_labels, examples_of, split_as_given
-from sparkml.encoding.samples import SampleSpec, WrittenSamples, bytes_of, kept_on_disk, write_samples
-from sparkml.encoding.sizes import FileShape, file_shape
 from sparkml.errors import InputError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, TrainedOn
@@ -20,11 +16,15 @@ from sparkml.frame.run import StageRun
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, Uses, WritesOwn
+from sparkml.hosting.encode import encode_examples
+from sparkml.hosting.examples import Columns, count_labels, examples_of, split_as_given
+from sparkml.hosting.samples import SampleSpec, WrittenSamples, bytes_of, kept_on_disk, write_samples
+from sparkml.hosting.sizes import FileShape, file_shape
+from sparkml.hosting.training import Trained, TrainingConfig, run_training
 from sparkml.log import get_logger
 from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.stages.finetune.measuring import Figures, measure
 from sparkml.tasks.task import Task, TaskChoice, task_spec
-from sparkml.training.hosted import Trained, TrainingConfig, run_training
 from sparkml.training.settings import Start
 
 _log = get_logger(__name__)

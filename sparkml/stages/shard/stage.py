@@ -13,10 +13,6 @@ from pydantic import Field
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from sparkml.encoding.layout import Layout
-from sparkml.encoding.manifests import FileFacts
-from sparkml.encoding.samples import SampleSpec, WrittenSamples, kept_on_disk, write_samples
-from sparkml.encoding.sizes import ID_BYTES, FileShape, file_shape
 from sparkml.frame import artifacts, storage
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
@@ -24,6 +20,10 @@ from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses, Writes
+from sparkml.hosting.layout import Layout
+from sparkml.hosting.manifests import FileFacts
+from sparkml.hosting.samples import SampleSpec, WrittenSamples, kept_on_disk, write_samples
+from sparkml.hosting.sizes import ID_BYTES, FileShape, file_shape
 from sparkml.kernels.hashing import bucket_of
 from sparkml.log import get_logger
 from sparkml.models.inputs import TextInputs, read_text_inputs

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sparkml.distributed.hub import StepDone
-from sparkml.distributed.launcher import launch
+from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.manifest_file import write_manifest
 from sparkml.feed.plan import epoch_plan
@@ -80,9 +80,13 @@ def run_training(
             loss, rate = step.values["train_loss"], step.values["tokens_per_second"]
             shown.update(step.step, total=step.total, note=f"loss {loss:.3f}, {rate:,.0f} tokens/s")
 
-        done = launch(job.spark, train_rank, training.to_payload(), config.launch_options(), on_progress=show)
+        done = launch(job.spark, train_rank, training.to_payload(), _launch_options(config), on_progress=show)
     metrics = {**done.results[0], "ranks": float(config.ranks), "attempts": float(done.attempts)}
     return Trained(storage.join(training.run_folder, RESULT), training.run_folder, metrics)
+
+
+def _launch_options(config: TrainingConfig) -> LaunchOptions:
+    return LaunchOptions(**{field.name: getattr(config, field.name) for field in fields(LaunchOptions)})
 
 
 def _mlflow_store(job: StageRun) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkml.encoding.sizes import FileShape
+from sparkml.hosting.sizes import FileShape
 
 # Parquet closes a row group at this many rows. Delta drops unknown write options but hands the session's
 # Hadoop settings to the Parquet writer, so it has to be a setting of the session.

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sparkml.encoding.sizes import FileShape
 from sparkml.errors import TableError
 from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 from sparkml.frame.schemas import spark_schema
 from sparkml.frame.storage import filesystem_of, normalise
 from sparkml.frame.tables import DataFile
+from sparkml.hosting.sizes import FileShape
 
 _FACTS_SCHEMA = pa.schema(
     [

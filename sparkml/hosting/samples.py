@@ -9,12 +9,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
-from sparkml.encoding.layout import Bucket, Layout, numbered, row_groups_of
-from sparkml.encoding.manifests import FileFacts, check_equal_groups, manifest_of, read_facts
-from sparkml.encoding.sizes import FileShape
 from sparkml.feed.manifest import Manifest
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import MANIFESTS
+from sparkml.hosting.layout import Bucket, Layout, numbered, row_groups_of
+from sparkml.hosting.manifests import FileFacts, check_equal_groups, manifest_of, read_facts
+from sparkml.hosting.sizes import FileShape
 
 # What the rows carry beside the columns of the samples: their place, and the documents and tokens that they count.
 PLACE_COLUMNS = ("split", "bucket", "nth")
