@@ -1,10 +1,11 @@
-"""The stage finetune on a tiny corpus of three labels."""
+"""The stages finetune and evaluate on a tiny corpus, with real ranks."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,77 +13,63 @@ from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkml.errors import InputError
+from sparkml.errors import ConfigError, InputError
+from sparkml.feed.manifest import Manifest
 from sparkml.frame.artifacts import check, checksums
-from sparkml.frame.ledger import STARTED
 from sparkml.frame.registry import TrainedOn, model_location
-from sparkml.frame.run import StageRun, as_rejects
-from sparkml.frame.schemas import DUPLICATES, spark_schema
+from sparkml.frame.run import StageRun
+from sparkml.frame.schemas import DUPLICATES
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer
-from sparkml.models.evaluation import read_held_out
-from sparkml.models.folder import folder_bytes
-from sparkml.stages.finetune.documents import Selection, rejected, with_reason
+from sparkml.models.held_out import read_held_out
+from sparkml.stages import evaluate
 from sparkml.stages.finetune.stage import FinetuneConfig, run
-from tests.runs import put_run
 from tests.tiny import WORDS, tiny_encoder
 
 MakeRun = Callable[..., StageRun]
-KEPT = "doc_id string, text string, label string"
+Row = tuple[str, str | None, str | None]
+LABELLED = "doc_id string, text string, label string"
 CONFIG = FinetuneConfig(
+    source="labelled",
     model_id="classifier",
-    n_labels=2,
-    max_documents_per_label=40,
-    max_held_out_per_label=20,
+    samples="finetune_samples",
+    task={"name": "classify", "max_labels": 2, "max_length": 32, "pooling": "mean"},
     validation_fraction=0.3,
-    max_length=32,
     max_steps=40,
     batch_size=8,
     learning_rate=3e-3,
-    threads=1,
+    ranks=2,
+    collective="torch",
 )
 
 
-def corpus() -> list[tuple[str, str | None, str | None]]:
+def corpus() -> list[Row]:
     """60 documents each of `ham` and `spam`, and some of each kind that is not used."""
     random = np.random.default_rng(5)
-    rows: list[tuple[str, str | None, str | None]] = []
+    rows: list[Row] = []
     for number in range(120):
         words, label = (WORDS[0], "spam") if number % 2 else (WORDS[1], " ham")
         rows.append((f"d{number:03d}", " ".join(random.choice(words.split(), 8)), label))
     rows += [("n0", "no label", None), ("n1", "blank label", "  "), ("r0", "rare label", "rare")]
-    return [*rows, ("t0", None, "spam")]
-
-
-def as_kept(spark: SparkSession, rows: list[tuple[str, str | None, str | None]]) -> DataFrame:
-    frame = spark.createDataFrame(rows, KEPT)
-    empty = F.lit(None).cast("string")
-    return frame.select(
-        "doc_id",
-        "text",
-        empty.alias("lang"),
-        F.lit(None).cast("float").alias("lang_score"),
-        F.lit(None).cast("int").alias("n_words"),
-        empty.alias("url"),
-        empty.alias("title"),
-        "label",
-        F.struct(F.lit(0).alias("none")).alias("signals"),
-        F.lit(None).cast("map<string,string>").alias("meta"),
-    )
+    return [*rows, ("t0", None, "spam"), ("t1", " ", "spam")]
 
 
 class Lab:
-    """A lake with a corpus and an encoder, on which the stage can be run."""
+    """A lake with a corpus and an encoder, on which the stages can be run."""
 
     def __init__(self, spark: SparkSession, tables: Tables, make: MakeRun) -> None:
         self.spark, self.tables, self.make = spark, tables, make
 
-    def put(self, kept: DataFrame) -> None:
-        self.tables.overwrite(kept.withColumn("run_id", F.lit("r")), "kept")
-        self.tables.log("duplicates").append(DUPLICATES.empty_table(), {})
+    def put(self, rows: list[Row]) -> None:
+        self.put_frame(self.spark.createDataFrame(rows, LABELLED))
 
-    def prepare(self, kept: DataFrame) -> None:
-        self.put(kept)
+    def put_frame(self, frame: DataFrame) -> None:
+        self.tables.overwrite(frame.withColumn("run_id", F.lit("r")), "labelled")
+        if not self.tables.exists("duplicates"):
+            self.tables.log("duplicates").append(DUPLICATES.empty_table(), {})
+
+    def prepare(self, rows: list[Row]) -> None:
+        self.put(rows)
         job = self.make("train")
         with job.new_model("encoder") as staging:
             tiny_encoder(staging)
@@ -93,11 +80,13 @@ class Lab:
         mine = self.tables.read("rejects").where(F.col("step") == step)
         return mine.drop("run_id", "step").orderBy("doc_id")
 
-    def folder(self, model_id: str, version: int) -> Path:
-        return Path(model_location(self.make("x").artifacts, model_id, version))
-
     def weights(self, model_id: str, version: int) -> bytes:
-        return (self.folder(model_id, version) / "model.safetensors").read_bytes()
+        folder = Path(model_location(self.make("x").artifacts, model_id, version))
+        return b"".join((folder / name).read_bytes() for name in ("model.safetensors", "head.safetensors"))
+
+    def evaluations(self, step: str) -> dict[str, dict[str, Any]]:
+        rows = self.tables.read("evaluations").where(F.col("step") == step).collect()
+        return {row["slice"]: row.asDict() for row in rows}
 
 
 @pytest.fixture
@@ -105,123 +94,112 @@ def lab(spark: SparkSession, tables: Tables, stage_run: MakeRun) -> Lab:
     return Lab(spark, tables, stage_run)
 
 
-def test_golden_corpus_gives_a_model_a_report_and_rejects(lab: Lab, spark: SparkSession) -> None:
-    lab.prepare(as_kept(spark, corpus()))
+def test_a_corpus_gives_a_model_figures_samples_and_rejects(lab: Lab) -> None:
+    lab.prepare(corpus())
     job = lab.make("finetune", fingerprint="golden")
     report = run(job, CONFIG)
-    assert report.rows_in == 124
-    assert report.rows_kept + report.rows_rejected == 124
-    assert {name: report.reasons[name] for name in report.reasons if name != "over_label_cap"} == {
-        "label_missing": 2,
-        "label_not_in_top_n": 1,
-        "text_missing": 1,
-    }
+    assert (report.rows_in, report.rows_kept, report.rows_rejected) == (125, 120, 5)
+    assert report.reasons == {"label_missing": 2, "label_not_learnt": 1, "text_missing": 2}
     assert report.metrics["accuracy"] > 0.95
+    assert report.metrics["baseline_accuracy"] > 0.95
+    assert report.metrics["ranks"] == 2
     made = job.registry.require("classifier")
     assert (made.version, made.kind, made.parent) == (1, "finetuned", "encoder/v1")
-    assert (made.trained_on, made.stage_run) == (TrainedOn(table="kept", version=0), job.run_id)
-    assert made.metrics == dict(report.metrics)
+    assert (made.trained_on, made.stage_run) == (TrainedOn(table="labelled", version=0), job.run_id)
 
     folder = Path(made.path)
     sums = checksums(str(folder))
     assert sums is not None
-    assert {"model.safetensors", "held_out.parquet", "report.json"} <= set(sums)
+    files = {"model.safetensors", "config.json", "tokenizer.json", "task.json", "lineage.json", "README.md"}
+    assert files | {"evaluation.json", "held_out.parquet", "curve.jsonl"} <= set(sums)
     check(folder, sums)
     scorer = load_scorer(folder)
-    assert scorer.labels == ["ham", "spam"]
-    ham, spam = scorer.score(["friend lunch home book", "free cash prize claim"])
-    assert ham[0] > 0.8
-    assert spam[1] > 0.8
-    written = json.loads((folder / "report.json").read_text())
-    assert written["pretrained"]["confusion"]["labels"] == ["ham", "spam"]
+    assert scorer.labels == ("ham", "spam")
+    ham, spam = scorer.answer(["friend lunch home book", "free cash prize claim"])
+    assert (ham.prediction, spam.prediction) == ("ham", "spam")
+    assert min(ham.score or 0, spam.score or 0) > 0.8
+
+    samples = lab.tables.read("finetune_samples").toPandas()
+    assert sorted(samples["sample_id"]) == list(range(120))
+    manifests = list(Manifest.from_table(lab.tables.log("manifests").read()))
+    assert {one.split: one.rows for one in manifests} == dict(samples["split"].value_counts())
     held_out = read_held_out(folder)
-    assert len(held_out.doc_ids) == written["held_out_documents"]
-    assert len(held_out.doc_ids) + written["train_documents"] == report.rows_kept
-    assert len((folder / "curve.jsonl").read_text().splitlines()) == 80
-    assert folder_bytes(folder) > 0
-    assert not list((Path(job.artifacts) / "finetune").iterdir())
+    assert set(held_out["doc_id"].to_pylist()) == set(samples[samples["split"] == "validation"]["doc_id"])
 
+    every = lab.evaluations("finetune")
+    assert every["all"]["n"] == held_out.num_rows
+    assert dict(every["all"]["metrics"])["accuracy"] == pytest.approx(report.metrics["accuracy"])
+    assert any(name.startswith("length=") for name in every)
+    written = json.loads((folder / "evaluation.json").read_text())
+    assert written["model"]["n"] == written["baseline"]["n"] == held_out.num_rows
 
-def test_reasons_of_every_kind(spark: SparkSession) -> None:
-    duplicates = spark.createDataFrame([], spark_schema(DUPLICATES))
-    selection = Selection(("ham", "spam"), 0.3, 17, 40, 20)
-    chosen = with_reason(as_kept(spark, corpus()), duplicates, selection)
-    shown = as_rejects(rejected(chosen)).where("drop_reason != 'over_label_cap'").orderBy("doc_id")
-    rows = [
-        ("n0", None, None, "label_missing", None, None, None),
-        ("n1", None, None, "label_missing", None, None, None),
-        ("r0", None, None, "label_not_in_top_n", None, None, "rare"),
-        ("t0", None, None, "text_missing", None, None, "spam"),
-    ]
-    schema = (
-        "doc_id string, source string, locator string, drop_reason string, value double, threshold double, "
-        "detail string"
+    measured = evaluate.run(
+        lab.make("evaluate"),
+        evaluate.EvaluateConfig(
+            source="labelled", duplicates="duplicates", split="validation", validation_fraction=0.3
+        ),
     )
-    assert_df_equality(shown, spark.createDataFrame(rows, schema), ignore_nullable=True)
-    capped = rejected(chosen).where("drop_reason = 'over_label_cap'").collect()
-    assert all(row["value"] > row["threshold"] and row["threshold"] in (40.0, 20.0) for row in capped)
-    used = {(row["label"], row["split"]): row["count"] for row in _used(chosen)}
-    assert all(
-        used[label, "train"] <= 40 and 1 <= used[label, "validation"] <= 20 for label in ("ham", "spam")
-    )
-    assert used["ham", "train"] + used["ham", "validation"] + _capped(capped, "ham") == 60
+    assert measured.metrics["measured"] == held_out.num_rows
+    assert measured.metrics["accuracy"] == pytest.approx(report.metrics["accuracy"])
 
 
-def _used(chosen: DataFrame) -> list[dict[str, object]]:
-    counted = chosen.where("drop_reason IS NULL").groupBy("label", "split").count().collect()
-    return [row.asDict() for row in counted]
+def test_twice_in_another_order_and_with_other_ranks_tools_gives_equal_weights(lab: Lab) -> None:
+    config = CONFIG.model_copy(update={"max_steps": 6, "baseline": False})
+    lab.prepare(corpus())
+    run(lab.make("finetune", fingerprint="one"), config)
+    rejects = lab.spark.createDataFrame(lab.rejects().collect(), lab.rejects().schema)
+    # Another step of the stage has a model, samples and rejects of its own.
+    own = {"model_id": "second", "samples": "second_samples", "collective": "horovod", "reader": "arrow"}
+    run(lab.make("finetune", step="second"), config.model_copy(update=own))
+    lab.put_frame(lab.spark.createDataFrame(corpus()[::-1], LABELLED).repartition(5, "text"))
+    run(lab.make("finetune", fingerprint="three"), config)
+    for step in ("finetune", "second"):
+        assert_df_equality(lab.rejects(step), rejects, ignore_nullable=True)
+    assert lab.weights("classifier", 1) == lab.weights("second", 1) == lab.weights("classifier", 2)
 
 
-def _capped(rows: list[object], label: str) -> int:
-    return sum(row["detail"] == label for row in rows)  # type: ignore[index]
+def test_given_splits_are_kept_and_a_low_rank_update_is_merged(lab: Lab) -> None:
+    lab.prepare(corpus())
+    split = F.when(F.col("doc_id") < "d080", "train").when(F.col("doc_id") < "d100", "validation")
+    frame = lab.spark.createDataFrame(corpus()[:120], LABELLED).withColumn("split", split.otherwise("test"))
+    lab.put_frame(frame)
+    adapt = {"method": "lora", "rank": 4}
+    changes = {"adapt": FinetuneConfig(max_epochs=1, adapt=adapt).adapt, "learning_rate": 1e-2}
+    report = run(lab.make("finetune"), CONFIG.model_copy(update={**changes, "duplicates": None}))
+    assert (report.rows_kept, report.metrics["set_aside_for_test"]) == (120, 20)
+    samples = lab.tables.read("finetune_samples").groupBy("split").count().collect()
+    assert {row["split"]: row["count"] for row in samples} == {"train": 80, "validation": 20}
+    assert report.metrics["trainable_parameters"] < report.metrics["total_parameters"] / 2
+    assert report.metrics["accuracy"] > 0.9
+    job = lab.make("evaluate")
+    measured = evaluate.run(job, evaluate.EvaluateConfig(source="labelled", split="test"))
+    assert measured.metrics["measured"] == 20
 
 
 @pytest.mark.parametrize(
     "rows", [[], [("a", "some text", None), ("b", "more", None)]], ids=["empty", "unlabelled"]
 )
-def test_nothing_to_learn_says_what_to_do(
-    lab: Lab, spark: SparkSession, rows: list[tuple[str, str | None, str | None]]
-) -> None:
-    lab.prepare(as_kept(spark, rows))
+def test_nothing_to_learn_says_what_to_do(lab: Lab, rows: list[Row]) -> None:
+    lab.prepare(rows)
     with pytest.raises(InputError, match=r"ingest\.source\.label_field"):
         run(lab.make("finetune"), CONFIG)
 
 
-def test_a_missing_encoder_and_an_altered_one_are_refused(lab: Lab, spark: SparkSession) -> None:
-    lab.put(as_kept(spark, corpus()))
+def test_a_missing_model_an_altered_one_and_a_missing_column_are_refused(lab: Lab) -> None:
+    lab.put(corpus())
     with pytest.raises(InputError, match=r"no model `encoder`[\s\S]*sparkml plan"):
         run(lab.make("finetune"), CONFIG)
-    lab.prepare(as_kept(spark, corpus()))
-    weights = lab.folder("encoder", 1) / "model.safetensors"
+    lab.prepare(corpus())
+    weights = Path(model_location(lab.make("x").artifacts, "encoder", 1)) / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match="a file of an artifact is not as it was written") as caught:
         run(lab.make("finetune"), CONFIG)
     assert (caught.value.where, caught.value.got) == (str(weights), f"{len(content)} bytes, altered")
-    own = lab.folder("encoder", 2)  # a directory of the user's own
-    tiny_encoder(own)
-    (own / "tokenizer.json").unlink()
-    with pytest.raises(InputError, match=r"incomplete[\s\S]*tokenizer\.json"):
-        run(lab.make("finetune"), CONFIG.model_copy(update={"model": str(own)}))
+    weights.write_bytes(content)
+    other = FinetuneConfig(max_epochs=1, columns={"label": "stars"}).columns
+    with pytest.raises(InputError, match=r"lacks columns[\s\S]*stars"):
+        run(lab.make("finetune"), CONFIG.model_copy(update={"columns": other}))
+    with pytest.raises(ConfigError, match="task classify"):
+        FinetuneConfig(max_epochs=1, task={"name": "classify", "max_lenght": 3})
     assert not lab.tables.exists("rejects")
-
-
-def test_twice_and_in_another_order_gives_equal_weights_and_rejects(lab: Lab, spark: SparkSession) -> None:
-    config = CONFIG.model_copy(update={"max_steps": 6, "compare_with_random": False})
-    lab.prepare(as_kept(spark, corpus()))
-    run(lab.make("finetune", fingerprint="one"), config)
-    rejects = lab.spark.createDataFrame(lab.rejects().collect(), lab.rejects().schema)
-    died = put_run(lab.make("finetune"), STARTED)
-    folders = [Path(died.artifacts, "finetune", name) for name in (died.run_id, "somebody's")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        (folder / "part-00000.parquet").write_bytes(b"tokens")
-    # Another step of the stage: a model and rejects of its own.
-    run(lab.make("finetune", step="second"), config.model_copy(update={"model_id": "second"}))
-    shuffled = as_kept(spark, corpus()[::-1]).repartition(5, "text").withColumn("run_id", F.lit("r"))
-    lab.tables.overwrite(shuffled, "kept")
-    run(lab.make("finetune", fingerprint="three"), config)
-    for step in ("finetune", "second"):
-        assert_df_equality(lab.rejects(step), rejects, ignore_nullable=True)
-    assert [folder.exists() for folder in folders] == [False, True]
-    assert lab.weights("classifier", 1) == lab.weights("second", 1) == lab.weights("classifier", 2)
