@@ -36,15 +36,11 @@ def tiny_tokenizer(folder: Path) -> Path:
     return folder / "tokenizer.json"
 
 
-def tiny_encoder(
-    folder: Path, seed: int = 1, head: str = "AutoModelForMaskedLM", **network: Any
-) -> Path:
+def tiny_encoder(folder: Path, seed: int = 1, head: str = "AutoModelForMaskedLM", **network: Any) -> Path:
     """Write a model directory with random weights; `network` are further fields of its configuration."""
     tiny_tokenizer(folder)
     inputs = read_text_inputs(folder)
-    write_config(
-        {**NETWORK, **network}, folder, vocab_size=inputs.vocab_size, special=special_fields(inputs)
-    )
+    write_config({**NETWORK, **network}, folder, vocab_size=inputs.vocab_size, special=special_fields(inputs))
     loaded: Any = load_network(folder, head, seed=seed, random=True).network
     with quiet():
         loaded.save_pretrained(folder)

@@ -203,9 +203,10 @@ def read_text_inputs(folder: str | Path) -> TextInputs:
             got=type(tokenizer).__name__,
             expected=f"a tokenizer that can be written as {TOKENIZER_FILE}",
         )
+    file = path / TOKENIZER_FILE
     config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
     return TextInputs(
-        tokenizer_json=backend.to_str(),
+        tokenizer_json=file.read_text(encoding="utf-8") if file.is_file() else backend.to_str(),
         pad_id=_first(tokenizer.pad_token_id, tokenizer.eos_token_id, 0),
         mask_id=_first(tokenizer.mask_token_id, -1),
         cls_id=_first(tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, -1),

@@ -7,6 +7,8 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+from sparkml.models.bert import BertClassifier, BertShape, initialise
+from sparkml.models.classifier import write_classifier
 
 from sparkml.errors import AccountingError, ConfigError, InputError, ScoringError
 from sparkml.frame.artifacts import new_artifact
@@ -15,8 +17,6 @@ from sparkml.frame.registry import ModelRecord, Registry
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer
-from sparkml.models.bert import BertClassifier, BertShape, initialise
-from sparkml.models.classifier import write_classifier
 from sparkml.stages import score
 from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets, text_hash
 from sparkml.stages.shard.vocabulary import train_bpe

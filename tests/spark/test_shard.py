@@ -18,13 +18,15 @@ from sparkml.frame.ledger import Ledger
 from sparkml.frame.splits import with_split
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import DataFile, Tables
+from sparkml.hosting.manifests import check_equal_groups, read_facts
+from sparkml.hosting.sizes import FileShape
 from sparkml.kernels.hashing import bucket_of
+from sparkml.models.inputs import read_text_inputs
 from sparkml.stages.shard import stage
-from sparkml.stages.shard.manifests import check_equal_groups, read_facts
-from sparkml.stages.shard.sizes import FileShape
 from sparkml.stages.shard.stage import ShardConfig, run, transform
-from sparkml.stages.shard.vocabulary import train_bpe
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
 from tests.runs import new_run
+from tests.tiny import tiny_encoder
 
 KEPT_DDL = "doc_id string, text string"
 DUPLICATES_DDL = (
@@ -116,10 +118,11 @@ def documents_in(samples: list[dict[str, object]]) -> Iterator[tuple[str, list[i
     yield from found.items()
 
 
-def test_golden_sample(spark: SparkSession) -> None:
+def test_golden_sample(spark: SparkSession, tmp_path: Path) -> None:
     """Tokens of single bytes: what is packed can be read off the text."""
     tokenizer = train_bpe([], 261)
     ids = {character: Tokenizer.from_str(tokenizer).token_to_id(character) for character in "abcdef"}
+    inputs = read_text_inputs(tmp_path / "tokenizers" / save_tokenizer(tokenizer, str(tmp_path)))
     documents = spark.createDataFrame(
         [("d1", "abc", "train"), ("d2", "de", "train"), ("d3", "f", "validation")],
         "doc_id string, text string, split string",
@@ -134,7 +137,7 @@ def test_golden_sample(spark: SparkSession) -> None:
         "split string, bucket int, nth int, input_ids array<int>, doc_starts array<int>, "
         "doc_ids array<string>, n_documents int, n_tokens int",
     )
-    actual = transform(documents, tokenizer, n_buckets=1, sequence_length=8, seed=5).orderBy("split")
+    actual = transform(documents, inputs, n_buckets=1, sequence_length=8, seed=5).orderBy("split")
     assert_df_equality(actual, expected, ignore_nullable=True)
 
 
@@ -151,7 +154,7 @@ def test_the_bucket_of_a_document_is_known_from_its_id(sharded: tuple[Lake, RunR
 
 def test_every_token_of_every_document_is_there_once(sharded: tuple[Lake, RunReport]) -> None:
     lake, report = sharded
-    (file,) = lake.folder.glob("artifacts/tokenizers/*/*")
+    (file,) = lake.folder.glob("artifacts/tokenizers/*/tokenizer.json")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert (file.parent.name, file.name) == (digest, "tokenizer.json")
     assert {manifest.tokenizer_hash for manifest in lake.manifests().values()} == {digest}
@@ -227,7 +230,7 @@ def test_twice_is_the_same_table(sharded: tuple[Lake, RunReport]) -> None:
     assert_df_equality(lake.samples(1), lake.samples(0), ignore_row_order=True)
     assert lake.manifest_ids() == ids
     assert {manifest.version for manifest in lake.manifests().values()} == {1}
-    assert len(list(lake.folder.glob("artifacts/tokenizers/*/*"))) == 1
+    assert len(list(lake.folder.glob("artifacts/tokenizers/*"))) == 1
 
 
 def test_row_order_and_partitions_do_not_matter(
@@ -307,8 +310,25 @@ def test_unequal_row_groups_are_refused(spark: SparkSession, tmp_path: Path) -> 
         }
     )
     pq.write_table(table, path, row_group_size=4)
-    facts = read_facts(spark, [DataFile(path.as_uri(), path.stat().st_size, 10)])
+    facts = read_facts(
+        spark, [DataFile(path.as_uri(), path.stat().st_size, 10)], ["input_ids", "doc_starts", "doc_ids"]
+    )
     assert [(file.path, file.row_groups) for file in facts] == [(str(path), (4, 4, 2))]
     check_equal_groups(facts, FileShape(4, 12))
     with pytest.raises(TableError, match="equal row groups"):
         check_equal_groups(facts, FileShape(5, 10))
+
+
+def test_the_tokenizer_of_a_model_packs_for_it(tmp_path: Path, fresh: Lake) -> None:
+    """Samples for a model to go on from: its tokenizer, its special tokens, its hash in the manifests."""
+    fresh.put(DOCUMENTS[:20])
+    model = tiny_encoder(tmp_path / "model")
+    report = fresh.shard(SMALL.model_copy(update={"tokenizer": str(model)}))
+    assert report.rows_kept == 20
+    inputs = read_text_inputs(model)
+    assert {manifest.tokenizer_hash for manifest in fresh.manifests().values()} == {inputs.identity}
+    rows = [row.asDict() for row in fresh.samples().orderBy("sample_id").collect()]
+    found = {doc_id: [token for token in ids if token != PAD] for doc_id, ids in documents_in(rows)}
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    for doc_id, text in DOCUMENTS[:20]:
+        assert found[str(doc_id)] == [*tokenizer.encode(text, add_special_tokens=False).ids, SEP]

@@ -81,8 +81,9 @@ def sharded(tmp_path, stage_run):
 
     def write(train: tuple[int, ...] = (32, 32, 20), validation: tuple[int, ...] = (24,)) -> None:
         words = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(VOCABULARY - len(SPECIAL_TOKENS)))]
-        tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]")).to_str()
-        digest = save_tokenizer(tokenizer, str(tmp_path / "artifacts"))
+        tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
+        tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+        digest = save_tokenizer(tokenizer.to_str(), str(tmp_path / "artifacts"))
         splits = {"train": train, "validation": validation}
         manifests = [manifest(tmp_path, split, groups, digest) for split, groups in splits.items()]
         stage_run("shard").put_rows("manifests", [m.to_record() for m in manifests], "manifest_id", MANIFESTS)
