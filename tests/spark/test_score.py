@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
-from sparkml.models.bert import BertClassifier, BertShape, initialise
-from sparkml.models.classifier import write_classifier
 
 from sparkml.errors import AccountingError, ConfigError, InputError, ScoringError
 from sparkml.frame.artifacts import new_artifact
@@ -17,10 +16,14 @@ from sparkml.frame.registry import ModelRecord, Registry
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer
+from sparkml.models.directory import copy_inputs
+from sparkml.models.inputs import read_text_inputs, special_fields
+from sparkml.models.networks import load_network, write_config
 from sparkml.stages import score
-from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets, text_hash
-from sparkml.stages.shard.vocabulary import train_bpe
+from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets, with_hash
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
 from tests.runs import new_run, put_run
+from tests.tiny import NETWORK
 
 KEPT_DDL = "doc_id string, text string"
 LABELS = ["numpy", "pandas", "torch"]
@@ -40,25 +43,20 @@ DOCUMENTS: Documents = [*((f"doc-{number:02d}", text_of(number)) for number in r
 
 
 def write_model(folder: Path) -> Path:
-    """A tiny classifier with random weights, wide apart so that texts get different labels."""
-    config = {
-        "model_type": "bert",
-        "vocab_size": 300,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "max_position_embeddings": 32,
-        "type_vocab_size": 1,
-        "pooling": "mean",
-        "precision": "float32",
-    }
-    model = BertClassifier(BertShape.from_config(config, where="test"), len(LABELS), "mean")
-    initialise(model, seed=0, deviation=1.0)
-    tokenizer = folder.parent / "trained.json"
-    tokenizer.write_text(train_bpe([text_of(number) for number in range(30)], 300), encoding="utf-8")
+    """A tiny classifier with random weights, wide apart so that texts get different labels.
+
+    A directory as transformers writes it: what it answers follows from its architecture.
+    """
+    content = train_bpe([text_of(number) for number in range(30)], 300)
+    made = folder.parent / "tokenizers" / save_tokenizer(content, str(folder.parent))
     with new_artifact(str(folder)) as staging:
-        write_classifier(staging, model, LABELS, config, tokenizer)
+        copy_inputs(made, staging)
+        inputs = read_text_inputs(staging)
+        network = {**NETWORK, "hidden_size": 16, "intermediate_size": 32, "initializer_range": 1.0}
+        write_config(network, staging, vocab_size=inputs.vocab_size, special=special_fields(inputs))
+        head = "AutoModelForSequenceClassification"
+        loaded: Any = load_network(staging, head, labels=tuple(LABELS), seed=1, random=True).network
+        loaded.save_pretrained(staging)
     return folder
 
 
@@ -147,11 +145,12 @@ def test_every_document_has_the_scores_that_the_model_gives_it_alone(
     scorer = load_scorer(model_folder, threads=1)
     assert set(rows) == {str(doc_id) for doc_id, _ in DOCUMENTS}
     for doc_id, text in DOCUMENTS[:-1]:
-        alone = scorer.score([str(text)])[0]
+        (alone,) = scorer.answer([str(text)])
         row = rows[str(doc_id)]
-        assert row["prediction"] == LABELS[alone.argmax()]
-        assert row["score"] == pytest.approx(alone.max(), abs=2e-5)
-        assert row["scores"] == pytest.approx(dict(zip(LABELS, alone.tolist(), strict=True)), abs=2e-5)
+        assert row["prediction"] == alone.prediction
+        assert row["score"] == pytest.approx(alone.score, abs=2e-5)
+        assert row["scores"] == pytest.approx(dict(alone.scores or ()), abs=2e-5)
+        assert (row["spans"], row["embedding"], row["output"], row["engine"]) == (None, None, None, "torch")
         assert (row["error"], len(row["text_hash"])) == (None, 16)
     assert {row["prediction"] for row in rows.values()} == {*LABELS, None}
     provenance = {
@@ -159,7 +158,7 @@ def test_every_document_has_the_scores_that_the_model_gives_it_alone(
         for row in rows.values()
     }
     assert provenance == {("classifier", 1, "score", "kept_documents", 0)}
-    tokens = sum(len(ids) for ids in scorer.encode([str(text) for _, text in DOCUMENTS[:-1]]))
+    tokens = sum(answer.n_tokens for answer in scorer.answer([str(text) for _, text in DOCUMENTS[:-1]]))
     assert (report.rows_in, report.rows_kept, report.rows_rejected, report.reasons) == (
         31,
         30,
@@ -178,7 +177,7 @@ def test_a_document_that_cannot_be_scored_keeps_a_row_with_its_error(scored: tup
         .select("doc_id", "prediction", "score", "scores", "error")
     )
     expected = actual.sparkSession.createDataFrame(
-        [("null", None, None, None, "text is null")],
+        [("null", None, None, None, "text_missing null")],
         "doc_id string, prediction string, score double, scores map<string,double>, error string",
     )
     assert_df_equality(actual, expected, ignore_nullable=True)
@@ -223,8 +222,9 @@ def test_what_is_pending(spark: SparkSession) -> None:
     kept = spark.createDataFrame([("a", "1"), ("b", "22"), ("c", "ä333"), ("n", None), ("e", "5")], KEPT_DDL)
     scored = spark.createDataFrame([("a", "1"), ("b", "2"), ("d", "4"), ("e", "5")], KEPT_DDL)
     error = F.when(F.col("doc_id") == "e", F.lit("it broke"))
-    scores = scored.select("doc_id", text_hash().alias("text_hash"), error.alias("error"))
-    assert pending_of(kept, scores) == Pending(
+    hashed = with_hash(scored, ["text"])
+    scores = hashed.select("doc_id", F.col("_hash").alias("text_hash"), error.alias("error"))
+    assert pending_of(with_hash(kept, ["text"]), scores) == Pending(
         documents=5, bytes=9, bytes_to_score=8, current=1, failed=1, changed=1, gone=1
     )
 
@@ -244,7 +244,7 @@ def test_documents_of_one_id_are_refused_before_any_is_scored(fresh: Lake) -> No
 def test_repeated_ids_are_counted_with_what_is_pending(spark: SparkSession) -> None:
     kept = spark.createDataFrame([("a", "1"), ("b", "2"), ("b", "2"), (None, "3"), (None, "4")], KEPT_DDL)
     scores = spark.createDataFrame([("b", "2", None)], "doc_id string, text_hash string, error string")
-    found = pending_of(kept, scores)
+    found = pending_of(with_hash(kept, ["text"]), scores)
     assert (found.documents, found.bytes, found.repeated, found.example) == (3, 5, 2, "b")
 
 
