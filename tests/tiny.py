@@ -1,15 +1,27 @@
-"""Tiny tokenizer, encoder and classifier folders for tests: hidden 32, two layers."""
+"""Tiny model directories for tests, as transformers loads them: hidden 32, two layers."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from sparkml.models.directory import copy_inputs
+from sparkml.models.folder import CONFIG_FILE, TOKENIZER_FILE, read_json, write_json
+from sparkml.models.inputs import TextInputs, read_text_inputs, special_fields
+from sparkml.models.networks import kept_config, load_network, quiet, write_config
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
 
-from sparkml.models.encoder import EncoderShape, build_masked_lm, save_model
-from sparkml.models.tokenizer import SPECIAL_TOKENS
-
-SHAPE = EncoderShape(hidden=32, layers=2, heads=2, intermediate=64, max_length=32, dropout=0.1)
+SHAPE: dict[str, Any] = {
+    "model_type": "bert",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 32,
+}
 WORDS = (
     "spam offer money win prize now click free cash claim",
     "meeting tomorrow lunch friend home train late book",
@@ -17,24 +29,44 @@ WORDS = (
 
 
 def tiny_tokenizer(folder: Path) -> Path:
-    """Train a byte-level BPE on a few words and write it to `folder`/tokenizer.json."""
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[1]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([f"{words} {words}" for words in WORDS], trainer=trainer)
+    """Train a byte-level BPE on a few words and write it into a folder as transformers loads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder / "tokenizer.json"
+    content = train_bpe([f"{words} {words}" for words in WORDS], 400)
+    with tempfile.TemporaryDirectory() as artifacts:
+        digest = save_tokenizer(content, artifacts)
+        copy_inputs(Path(artifacts) / "tokenizers" / digest, folder)
+    return folder / TOKENIZER_FILE
+
+
+def tiny_model(
+    folder: Path,
+    head: str = "AutoModelForMaskedLM",
+    seed: int = 1,
+    config: Mapping[str, Any] = SHAPE,
+    labels: tuple[str, ...] = (),
+) -> Path:
+    """Write a network with random weights, its configuration and the tiny tokenizer into a folder."""
+    tiny_tokenizer(folder)
+    inputs = read_text_inputs(folder)
+    write_config(config, folder, vocab_size=inputs.vocab_size, special=special_fields(inputs))
+    network: Any = load_network(folder, head, labels=labels, seed=seed, random=True).network
+    with quiet():
+        network.save_pretrained(folder)
+    write_json(folder / CONFIG_FILE, kept_config(read_json(folder / CONFIG_FILE)))
+    return folder
 
 
 def tiny_encoder(folder: Path, seed: int = 1) -> Path:
-    """Write an encoder with random weights into a folder, which is made where it is missing."""
-    tokenizer = tiny_tokenizer(folder).read_bytes()
-    vocabulary = Tokenizer.from_str(tokenizer.decode()).get_vocab_size()
-    return save_model(build_masked_lm(SHAPE, vocabulary, seed), folder, tokenizer)
+    """Write a masked language model with random weights into a folder, which is made where it is missing."""
+    return tiny_model(folder, seed=seed)
+
+
+def tiny_inputs(folder: Path) -> TextInputs:
+    """What the tiny tokenizer says of its tokens, where no network limits their number."""
+    return read_text_inputs(tiny_tokenizer(folder).parent)
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """A copy of a model directory, to be damaged."""
+    shutil.copytree(folder, target)
+    return target

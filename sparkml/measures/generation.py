@@ -10,6 +10,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sparkml.errors import MissingToolError
 from sparkml.measures.arrays import check_lengths
