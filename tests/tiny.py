@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sparkml.models.directory import copy_inputs
-from sparkml.models.folder import CONFIG_FILE, TOKENIZER_FILE, read_json, write_json
+from safetensors.torch import load_file, save_file
+
+from sparkml.models.directory import TASK_FILE, copy_inputs
+from sparkml.models.folder import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, read_json, write_json
 from sparkml.models.inputs import TextInputs, read_text_inputs, special_fields
 from sparkml.models.networks import kept_config, load_network, quiet, write_config
 from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.tasks.classify import Classify, ClassifyOptions
+from sparkml.tasks.task import Targets, task_spec
 
 SHAPE: dict[str, Any] = {
     "model_type": "bert",
@@ -70,3 +74,14 @@ def copy_of(folder: Path, target: Path) -> Path:
     """A copy of a model directory, to be damaged."""
     shutil.copytree(folder, target)
     return target
+
+
+def tiny_classifier(folder: Path, labels: tuple[str, ...] = ("a", "b", "c"), seed: int = 5) -> Path:
+    """Write a classifier of 32 tokens whose weights are large enough for clear predictions, with its task."""
+    tiny_model(folder, "AutoModelForSequenceClassification", seed, labels=labels)
+    state = load_file(folder / WEIGHTS_FILE)
+    state["classifier.weight"] *= 40.0
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    task = Classify(ClassifyOptions(max_length=32), Targets(labels=labels), read_text_inputs(folder))
+    write_json(folder / TASK_FILE, task_spec(task))
+    return folder
