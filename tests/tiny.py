@@ -1,23 +1,30 @@
-"""A tiny tokenizer and model directories for tests: hidden 32, two layers."""
+"""Tiny model directories for tests, as transformers loads them: hidden 32, two layers."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sparkml.models.inputs import read_text_inputs, special_fields
-from sparkml.models.networks import load_network, quiet, write_config
-from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from safetensors.torch import load_file, save_file
 
-NETWORK: dict[str, Any] = {
+from sparkml.models.directory import TASK_FILE, copy_inputs
+from sparkml.models.folder import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, read_json, write_json
+from sparkml.models.inputs import TextInputs, read_text_inputs, special_fields
+from sparkml.models.networks import kept_config, load_network, quiet, write_config
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.tasks.classify import Classify, ClassifyOptions
+from sparkml.tasks.task import Targets, task_spec
+
+SHAPE: dict[str, Any] = {
     "model_type": "bert",
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 64,
     "max_position_embeddings": 32,
-    "type_vocab_size": 2,
-    "initializer_range": 0.1,
 }
 WORDS = (
     "spam offer money win prize now click free cash claim",
@@ -26,22 +33,55 @@ WORDS = (
 
 
 def tiny_tokenizer(folder: Path) -> Path:
-    """Train a byte-level BPE on a few words and write its files to `folder`, which is made where it is missing."""
-    content = train_bpe([f"{words} {words}" for words in WORDS], 400)
-    made = folder.parent / f".{folder.name}-tokenizers"
-    digest = save_tokenizer(content, str(made))
+    """Train a byte-level BPE on a few words and write it into a folder as transformers loads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_bytes((made / "tokenizers" / digest / name).read_bytes())
-    return folder / "tokenizer.json"
+    content = train_bpe([f"{words} {words}" for words in WORDS], 400)
+    with tempfile.TemporaryDirectory() as artifacts:
+        digest = save_tokenizer(content, artifacts)
+        copy_inputs(Path(artifacts) / "tokenizers" / digest, folder)
+    return folder / TOKENIZER_FILE
 
 
-def tiny_encoder(folder: Path, seed: int = 1, head: str = "AutoModelForMaskedLM", **network: Any) -> Path:
-    """Write a model directory with random weights; `network` are further fields of its configuration."""
+def tiny_model(
+    folder: Path,
+    head: str = "AutoModelForMaskedLM",
+    seed: int = 1,
+    config: Mapping[str, Any] = SHAPE,
+    labels: tuple[str, ...] = (),
+) -> Path:
+    """Write a network with random weights, its configuration and the tiny tokenizer into a folder."""
     tiny_tokenizer(folder)
     inputs = read_text_inputs(folder)
-    write_config({**NETWORK, **network}, folder, vocab_size=inputs.vocab_size, special=special_fields(inputs))
-    loaded: Any = load_network(folder, head, seed=seed, random=True).network
+    write_config(config, folder, vocab_size=inputs.vocab_size, special=special_fields(inputs))
+    network: Any = load_network(folder, head, labels=labels, seed=seed, random=True).network
     with quiet():
-        loaded.save_pretrained(folder)
+        network.save_pretrained(folder)
+    write_json(folder / CONFIG_FILE, kept_config(read_json(folder / CONFIG_FILE)))
+    return folder
+
+
+def tiny_encoder(folder: Path, seed: int = 1) -> Path:
+    """Write a masked language model with random weights into a folder, which is made where it is missing."""
+    return tiny_model(folder, seed=seed)
+
+
+def tiny_inputs(folder: Path) -> TextInputs:
+    """What the tiny tokenizer says of its tokens, where no network limits their number."""
+    return read_text_inputs(tiny_tokenizer(folder).parent)
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """A copy of a model directory, to be damaged."""
+    shutil.copytree(folder, target)
+    return target
+
+
+def tiny_classifier(folder: Path, labels: tuple[str, ...] = ("a", "b", "c"), seed: int = 5) -> Path:
+    """Write a classifier of 32 tokens whose weights are large enough for clear predictions, with its task."""
+    tiny_model(folder, "AutoModelForSequenceClassification", seed, labels=labels)
+    state = load_file(folder / WEIGHTS_FILE)
+    state["classifier.weight"] *= 40.0
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    task = Classify(ClassifyOptions(max_length=32), Targets(labels=labels), read_text_inputs(folder))
+    write_json(folder / TASK_FILE, task_spec(task))
     return folder

@@ -76,6 +76,8 @@ def _pools(batches: Iterator[Rows], size: int) -> Iterator[list[Rows]]:
 def _by_length(pool: list[Rows], plan: EpochPlan, rank: int, number: int) -> list[Rows]:
     """The same rows in as many batches, each of similar lengths, in a drawn order."""
     together = concatenate(pool)
+    if not count(together):  # a rank without rows in the last step of an epoch
+        return pool
     order = np.argsort(together[LENGTH_COLUMN], kind="stable")
     cuts = [
         order[start : start + plan.micro_batch]

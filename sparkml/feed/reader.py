@@ -95,10 +95,8 @@ class ArrowReader:
                 table = pq.ParquetFile(file).read_row_group(group.index, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise unreadable(group, error) from error
-        missing = [name for name in self._widths if name not in table.column_names]
-        if missing:
-            raise unreadable(group, KeyError(f"no column {', '.join(missing)}"))
-        rows = {name: _array(table.column(name), width, group) for name, width in self._widths.items()}
+        there = set(self._widths) & set(table.column_names)
+        rows = {name: _array(table.column(name), self._widths[name], group) for name in there}
         return _checked(rows, group, self._widths)
 
 
@@ -137,6 +135,9 @@ def _equal_lengths(chunk: pa.Array, group: RowGroup) -> bool:
 
 
 def _checked(found: Mapping[str, npt.NDArray[Any]], group: RowGroup, widths: Widths) -> Rows:
+    missing = [name for name in widths if name not in found]
+    if missing:
+        raise unreadable(group, KeyError(f"no column {', '.join(missing)}"))
     rows: Rows = {}
     for name, width in widths.items():
         wanted = (group.rows, width) if width else (group.rows,)

@@ -99,7 +99,7 @@ class Language(Task[OptionsT]):
         import torch
 
         found = self.loss(network, batch)
-        return torch.tensor([float(found.total), found.units], dtype=torch.float64)
+        return torch.tensor([float(found.total.detach()), found.units], dtype=torch.float64)
 
     def values(self, sums: npt.NDArray[np.float64]) -> dict[str, float]:
         """Mean loss and perplexity."""

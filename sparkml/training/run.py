@@ -48,6 +48,7 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     epoch_steps = steps_per_epoch(train_manifest, collective.size, rows)
     if job.start.random:
         _start(job, task, network)
+        new_modules = frozenset()  # all is drawn already, and what counting has told must not be drawn over
     adapted = adapt(
         network,
         job.adapt,

@@ -112,9 +112,10 @@ class Trainer:
         done = first_step
         values: dict[str, float] = {}
         with self._curves(first_step) as curves:
-            if first_step >= self.total_steps:
+            last_step = first_step if self._is_patience_out() else self.total_steps
+            if first_step >= last_step:
                 values = self._validate()
-            for step, batch, feed_seconds in self._steps(first_step):
+            for step, batch, feed_seconds in self._steps(first_step, last_step):
                 started = time.monotonic()
                 loss, tokens, rate = self._step(step, batch)
                 seconds = time.monotonic() - started + feed_seconds
@@ -145,11 +146,11 @@ class Trainer:
         self.state.take(kept or {})
         self.network.eval()
 
-    def _steps(self, first_step: int) -> Iterator[tuple[int, MicroBatch, float]]:
+    def _steps(self, first_step: int, last_step: int) -> Iterator[tuple[int, MicroBatch, float]]:
         """The steps that are left, each with its batch and the seconds that were waited for it."""
         batches = self._batches(first_step)
         with closing(batches):
-            for step in range(first_step, self.total_steps):
+            for step in range(first_step, last_step):
                 started = time.monotonic()
                 batch = next(batches)
                 yield step, batch, time.monotonic() - started
@@ -286,6 +287,10 @@ class Trainer:
                 "there is no such metric", got=f"best_metric {metric}", expected=", ".join(names)
             )
         self.state.judge(value, higher_is_better=metric not in _LOWER_IS_BETTER)
+        return self._is_patience_out()
+
+    def _is_patience_out(self) -> bool:
+        """True also of a training that goes on from the checkpoint with which it ended."""
         return 0 < self._settings.patience <= self.state.since_best
 
     def _resume(self) -> int:

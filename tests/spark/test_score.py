@@ -23,7 +23,7 @@ from sparkml.stages import score
 from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets, with_hash
 from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
 from tests.runs import new_run, put_run
-from tests.tiny import NETWORK
+from tests.tiny import SHAPE
 
 KEPT_DDL = "doc_id string, text string"
 LABELS = ["numpy", "pandas", "torch"]
@@ -52,7 +52,7 @@ def write_model(folder: Path) -> Path:
     with new_artifact(str(folder)) as staging:
         copy_inputs(made, staging)
         inputs = read_text_inputs(staging)
-        network = {**NETWORK, "hidden_size": 16, "intermediate_size": 32, "initializer_range": 1.0}
+        network = {**SHAPE, "hidden_size": 16, "intermediate_size": 32, "initializer_range": 1.0}
         write_config(network, staging, vocab_size=inputs.vocab_size, special=special_fields(inputs))
         head = "AutoModelForSequenceClassification"
         loaded: Any = load_network(staging, head, labels=tuple(LABELS), seed=1, random=True).network

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
 from sparkml.errors import InputError
@@ -17,12 +17,10 @@ from sparkml.frame.registry import TrainedOn, model_location
 from sparkml.frame.run import StageRun
 from sparkml.frame.tables import Tables
 from sparkml.inference.scorer import load_scorer
-from sparkml.models.classifier import FLOAT32, new_classifier, write_classifier
-from sparkml.models.evaluation import HeldOut, write_held_out
-from sparkml.models.folder import read_json
+from sparkml.models.held_out import write_held_out
 from sparkml.stages.compress import CompressConfig, run
 from tests.runs import new_run, without_spark
-from tests.tiny import tiny_encoder
+from tests.tiny import WORDS, tiny_classifier
 
 MakeRun = Callable[..., StageRun]
 CONFIG = CompressConfig(
@@ -47,21 +45,20 @@ def stage_run(tables: Tables, tmp_path: Path) -> MakeRun:
     return make
 
 
-def put_classifier(job: StageRun, root: Path, kind: str = "finetuned") -> Path:
-    encoder = tiny_encoder(root / "encoder")
-    config = {**read_json(encoder / "config.json"), "pooling": "mean", "precision": FLOAT32}
-    rows = [[2, *range(10, 10 + length), 3] for length in range(1, 21)]
+def put_classifier(job: StageRun, kind: str = "finetuned") -> Path:
+    words = [line.split() for line in WORDS]
+    texts = [" ".join(words[n % 2][: 1 + n // 3]) for n in range(20)]
+    ids = [str(n) for n in range(20)]
     with job.new_model("classifier") as staging:
-        model = new_classifier(encoder, 2, "mean", seed=1)
-        write_classifier(staging, model, ["ham", "spam"], config, encoder / "tokenizer.json")
-        write_held_out(staging, HeldOut([str(n) for n in range(20)], rows, np.arange(20) % 2))
+        tiny_classifier(staging, ("ham", "spam"))
+        write_held_out(staging, pa.table({"doc_id": ids, "text": texts, "label": ["spam", "ham"] * 10}))
     trained_on = TrainedOn(table="kept", version=7)
     made = job.register("classifier", kind=kind, parent="encoder/v1", trained_on=trained_on, metrics={})
     return Path(made.path)
 
 
 def test_int8_model_with_report_and_row(stage_run: MakeRun, tmp_path: Path) -> None:
-    source = put_classifier(stage_run("finetune"), tmp_path)
+    source = put_classifier(stage_run("finetune"))
     job = stage_run("compress", fingerprint="c")
     report = run(job, CONFIG)
     assert (report.rows_in, report.rows_kept, report.rows_rejected) == (None, None, None)
@@ -76,42 +73,43 @@ def test_int8_model_with_report_and_row(stage_run: MakeRun, tmp_path: Path) -> N
     folder = Path(made.path)
     written = json.loads((folder / "report.json").read_text())
     assert written["parent"] == "classifier/v1"
-    for precision, place in (("float32", source), ("int8", folder)):
+    for precision, place in (("float32", source), ("int8", folder / "int8")):
         assert written[precision]["size_bytes"] == (place / "model.safetensors").stat().st_size
         assert written[precision]["documents_per_second"] > 0
     assert written["int8"]["size_bytes"] < 0.5 * written["float32"]["size_bytes"]
     assert made.metrics["float_accuracy"] == written["float32"]["accuracy"]
     assert made.metrics["flipped"] == written["flipped"] <= 2
-    exact, quantised = (load_scorer(place).score(["win a prize"]) for place in (source, folder))
-    np.testing.assert_allclose(quantised, exact, atol=0.05)
+    (exact,), (quantised,) = (load_scorer(place).answer(["win a prize"]) for place in (source, folder))
+    assert dict(quantised.scores) == pytest.approx(dict(exact.scores), abs=0.05)
     names = sorted(entry.name for entry in folder.iterdir())
-    assert names == [CHECKSUMS_FILE, "config.json", "model.safetensors", "report.json", "tokenizer.json"]
+    files = ["config.json", "report.json", "task.json", "tokenizer.json", "tokenizer_config.json"]
+    assert names == sorted([CHECKSUMS_FILE, "int8", *files])
     sums = checksums(str(folder))
     assert sums is not None
-    assert sorted(sums) == names[1:]
+    assert sorted(sums) == sorted(["int8/model.safetensors", *files])
     check(folder, sums)
 
 
 def test_twice_gives_equal_weights(stage_run: MakeRun, tmp_path: Path) -> None:
-    put_classifier(stage_run("finetune"), tmp_path)
+    put_classifier(stage_run("finetune"))
     jobs = [stage_run("compress", fingerprint=name) for name in ("one", "two")]
     for job in jobs:
         run(job, CONFIG)
     folders = [Path(model_location(jobs[0].artifacts, "classifier-int8", version)) for version in (1, 2)]
-    first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
+    first, second = ((folder / "int8" / "model.safetensors").read_bytes() for folder in folders)
     assert first == second
 
 
 def test_no_model_and_a_model_of_another_kind_are_refused(stage_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no model `classifier`[\s\S]*sparkml plan"):
         run(stage_run("compress"), CONFIG)
-    put_classifier(stage_run("finetune"), tmp_path, kind="distilled")
+    put_classifier(stage_run("finetune"), kind="distilled")
     with pytest.raises(InputError, match="kind distilled"):
         run(stage_run("compress"), CONFIG)
 
 
 def test_a_directory_is_compressed_as_a_model_of_the_registry_is(stage_run: MakeRun, tmp_path: Path) -> None:
-    source = put_classifier(stage_run("finetune"), tmp_path)
+    source = put_classifier(stage_run("finetune"))
     own = tmp_path / "own"
     shutil.copytree(source, own)
     by_name, by_place = stage_run("compress", "one"), stage_run("compress", "two")
@@ -119,7 +117,7 @@ def test_a_directory_is_compressed_as_a_model_of_the_registry_is(stage_run: Make
     run(by_place, CONFIG.model_copy(update={"model": str(own)}))
     made = [by_place.registry.require(f"classifier-int8/v{version}") for version in (1, 2)]
     assert [record.parent for record in made] == ["classifier/v1", str(own)]
-    first, second = (Path(record.path, "model.safetensors").read_bytes() for record in made)
+    first, second = (Path(record.path, "int8", "model.safetensors").read_bytes() for record in made)
     assert first == second
 
 
@@ -127,7 +125,7 @@ def test_a_directory_is_compressed_as_a_model_of_the_registry_is(stage_run: Make
 def test_a_model_whose_file_was_cut_off_or_altered_is_refused(
     stage_run: MakeRun, tables: Tables, tmp_path: Path, name: str
 ) -> None:
-    source = put_classifier(stage_run("finetune"), tmp_path)
+    source = put_classifier(stage_run("finetune"))
     whole = (source / name).read_bytes()
     altered = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
     for content, got in ((whole[:-9], f"{len(whole) - 9} bytes"), (altered, f"{len(whole)} bytes, altered")):

@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparkml.errors import InputError
-from sparkml.feed.batches import micro_batches
+from sparkml.feed.batches import concatenate, micro_batches
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.plan import RowGroup, epoch_plan, row_groups
 from sparkml.feed.reader import open_reader
 from sparkml.frame.storage import filesystem_of
 
 READERS = ["petastorm", "arrow"]
+IDS = {"input_ids": 4}
 
 
 def all_groups(manifest: Manifest) -> list[RowGroup]:
@@ -27,13 +28,13 @@ def all_groups(manifest: Manifest) -> list[RowGroup]:
 @pytest.mark.parametrize("name", READERS)
 def test_row_groups_come_in_the_order_asked_for(name, write_manifest):
     groups = all_groups(write_manifest((2, 1), (2,)))
-    read = list(open_reader(name, 4).read([groups[2], groups[0], groups[1]]))
-    assert [rows.tolist() for rows in read] == [
+    read = list(open_reader(name, IDS).read([groups[2], groups[0], groups[1]]))
+    assert [rows["input_ids"].tolist() for rows in read] == [
         [[3, 3, 3, 3], [4, 4, 4, 4]],
         [[0, 0, 0, 0], [1, 1, 1, 1]],
         [[2, 2, 2, 2]],
     ]
-    assert {rows.dtype for rows in read} == {np.dtype(np.int32)}
+    assert {rows["input_ids"].dtype for rows in read} == {np.dtype(np.int32)}
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -41,13 +42,13 @@ def test_files_beside_the_pinned_ones_are_not_read(name, write_manifest, tmp_pat
     manifest = write_manifest((3,), (3,))
     removed = tmp_path / "split=train" / "part-00000-removed-by-the-log.parquet"
     pq.write_table(pa.table({"input_ids": pa.array([[99] * 4], pa.list_(pa.int32()))}), removed)
-    read = np.concatenate(list(open_reader(name, 4).read(all_groups(manifest))))
-    assert read[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    read = concatenate(list(open_reader(name, IDS).read(all_groups(manifest))))
+    assert read["input_ids"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_nothing_to_read(name):
-    assert list(open_reader(name, 4).read([])) == []
+    assert list(open_reader(name, IDS).read([])) == []
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -59,8 +60,8 @@ def test_an_epoch_holds_every_row_once_and_in_the_same_order_for_the_same_seed(n
         return [
             [
                 int(row[0])
-                for batch in micro_batches(open_reader(name, 4), plan, rank=rank, sequence_length=4)
-                for row in batch.input_ids
+                for batch in micro_batches(open_reader(name, IDS), plan, rank=rank)
+                for row in batch.columns["input_ids"]
             ]
             for rank in range(2)
         ]
@@ -75,7 +76,7 @@ def test_both_readers_give_the_same_batches(write_manifest):
     manifest = write_manifest((5, 5, 3), (5, 2))
     plan = epoch_plan(manifest, epoch=3, seed=1, world_size=2, micro_batch=4)
     batches = [
-        [b.input_ids.tolist() for b in micro_batches(open_reader(name, 4), plan, rank=1, sequence_length=4)]
+        [b.columns["input_ids"].tolist() for b in micro_batches(open_reader(name, IDS), plan, rank=1)]
         for name in READERS
     ]
     assert batches[0] == batches[1]
@@ -87,16 +88,15 @@ def test_steps_that_are_not_wanted_are_not_read(name, write_manifest):
     manifest = write_manifest(*[(4,)] * 6)
     plan = epoch_plan(manifest, epoch=0, seed=1, world_size=2, micro_batch=2)
     whole = [
-        batch.input_ids.tolist()
-        for batch in micro_batches(open_reader(name, 4), plan, rank=1, sequence_length=4)
+        batch.columns["input_ids"].tolist() for batch in micro_batches(open_reader(name, IDS), plan, rank=1)
     ]
     wanted = {piece.group.path for piece in plan.slices(1, 1, 4)}
     assert len(wanted) == 2  # the steps 1, 2 and 3 lie in two of the six files
     for file in manifest.files:
         if file.path not in wanted:
             Path(file.path).unlink()
-    some = micro_batches(open_reader(name, 4), plan, rank=1, sequence_length=4, first_step=1, stop_step=4)
-    assert [(batch.step, batch.input_ids.tolist()) for batch in some] == [*enumerate(whole)][1:4]
+    some = micro_batches(open_reader(name, IDS), plan, rank=1, first_step=1, stop_step=4)
+    assert [(batch.step, batch.columns["input_ids"].tolist()) for batch in some] == [*enumerate(whole)][1:4]
 
 
 def test_arrow_opens_row_groups_as_they_are_needed(write_manifest):
@@ -108,7 +108,7 @@ def test_arrow_opens_row_groups_as_they_are_needed(write_manifest):
             asked.append(group.number)
             yield group
 
-    reading = open_reader("arrow", 4).read(groups())
+    reading = open_reader("arrow", IDS).read(groups())
     next(reading)
     reading.close()
     assert asked == [0, 1, 2]
@@ -119,7 +119,7 @@ def test_a_missing_file_is_named(name, write_manifest):
     manifest = write_manifest((2,), (2,))
     Path(manifest.files[1].path).unlink()
     with pytest.raises(InputError, match=r"part-00001\.parquet, row group 0"):
-        list(open_reader(name, 4).read(all_groups(manifest)))
+        list(open_reader(name, IDS).read(all_groups(manifest)))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -129,7 +129,7 @@ def test_a_file_that_changed_is_refused(name, write_manifest):
         pa.table({"input_ids": pa.array([[1] * 4] * 3, pa.list_(pa.int32()))}), manifest.files[0].path
     )
     with pytest.raises(InputError, match=r"shape \(3, 4\), not \(2, 4\)"):
-        list(open_reader(name, 4).read(all_groups(manifest)))
+        list(open_reader(name, IDS).read(all_groups(manifest)))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -138,14 +138,40 @@ def test_ragged_and_null_lists_are_refused(name, lists, tmp_path):
     path = tmp_path / "ragged.parquet"
     pq.write_table(pa.table({"input_ids": pa.array(lists, pa.list_(pa.int32()))}), path)
     with pytest.raises(InputError, match=r"ragged\.parquet"):
-        list(open_reader(name, 4).read([RowGroup(0, str(path), 0, 2)]))
+        list(open_reader(name, IDS).read([RowGroup(0, str(path), 0, 2)]))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_columns_come_by_name_whatever_they_hold(name, tmp_path):
+    path = tmp_path / "samples.parquet"
+    columns = {
+        "sample_id": pa.array([7, 8], pa.int64()),
+        "n_tokens": pa.array([3, 1], pa.int32()),
+        "input_ids": pa.array([b"\x01\x00\x00\x00", b""], pa.binary()),
+        "target": pa.array([0.5, -1.0], pa.float64()),
+    }
+    pq.write_table(pa.table(columns), path)
+    (rows,) = open_reader(name, dict.fromkeys(columns, 0)).read([RowGroup(0, str(path), 0, 2)])
+    assert {column: values.tolist() for column, values in rows.items()} == {
+        "sample_id": [7, 8],
+        "n_tokens": [3, 1],
+        "input_ids": [b"\x01\x00\x00\x00", b""],
+        "target": [0.5, -1.0],
+    }
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_column_that_is_missing_is_named_with_file_and_row_group(name, write_manifest):
+    groups = all_groups(write_manifest((2,)))
+    with pytest.raises(InputError, match=r"part-00000\.parquet, row group 0[\s\S]*target"):
+        list(open_reader(name, {"input_ids": 4, "target": 0}).read(groups))
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_half_an_epoch_can_be_left(name, write_manifest):
     groups = all_groups(write_manifest(*[(2,)] * 20))
-    reading = open_reader(name, 4).read(groups)
-    assert next(reading)[0, 0] == 0
+    reading = open_reader(name, IDS).read(groups)
+    assert next(reading)["input_ids"][0, 0] == 0
     reading.close()
 
 
@@ -178,7 +204,7 @@ def test_objects_of_a_bucket(scheme, monkeypatch):
 def test_a_file_is_read_by_its_uri(name, write_manifest):
     manifest = write_manifest((2,), folder="a b%25 ä")
     groups = [replace(group, path=Path(group.path).as_uri()) for group in all_groups(manifest)]
-    assert [rows[:, 0].tolist() for rows in open_reader(name, 4).read(groups)] == [[0, 1]]
+    assert [rows["input_ids"][:, 0].tolist() for rows in open_reader(name, IDS).read(groups)] == [[0, 1]]
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -187,7 +213,7 @@ def test_a_file_that_was_cut_off_is_named(name, write_manifest):
     path = Path(manifest.files[0].path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"part-00000\.parquet, row group 0"):
-        list(open_reader(name, 4).read(all_groups(manifest)))
+        list(open_reader(name, IDS).read(all_groups(manifest)))
 
 
 def test_unknown_storage_is_named():

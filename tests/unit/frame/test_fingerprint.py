@@ -71,9 +71,9 @@ def test_what_is_reached_counts_and_nothing_else(package: Path, name: str, count
 
 
 def test_nothing_is_imported_to_look_at_it() -> None:
-    code_of("sparkml.training.pretrain")
-    assert "torch" in code_of("sparkml.training.pretrain").packages
-    assert "sparkml.training.loop" in code_of("sparkml.training.pretrain").modules
+    code_of("sparkml.training.rank")
+    assert "torch" in code_of("sparkml.training.rank").packages
+    assert "sparkml.training.trainer" in code_of("sparkml.training.rank").modules
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_nothing_is_imported_to_look_at_it() -> None:
     [
         (
             "shard",
-            {"sparkml.frame.splits", "sparkml.models.tokenizer", "sparkml.kernels.packing"},
+            {"sparkml.frame.splits", "sparkml.models.inputs", "sparkml.kernels.packing"},
             {"tokenizers"},
         ),
         ("clean", {"sparkml.kernels.repetition", "sparkml.stages.clean.batches"}, {"numba", "numpy"}),
-        ("finetune", {"sparkml.models.bert", "sparkml.stages.finetune.training"}, {"torch"}),
+        ("finetune", {"sparkml.models.heads", "sparkml.training.trainer"}, {"torch", "safetensors"}),
         (
             "train",
-            {"sparkml.training.loop", "sparkml.compat.petastorm"},
+            {"sparkml.training.trainer", "sparkml.compat.petastorm"},
             {"torch", "transformers", "horovod"},
         ),
         ("score", {"sparkml.inference.scorer"}, {"torch", "tokenizers"}),

@@ -14,17 +14,12 @@ import sparkml
 from sparkml.errors import ConfigError, StorageError
 from sparkml.frame import storage
 from sparkml.frame.registry import ModelRecord
+from sparkml.measures.calibration import ReliabilityBin
+from sparkml.measures.evaluation import ConfusionCell, Evaluation, LabelFigures, Mistake
+from sparkml.measures.intervals import Interval
 from sparkml.report.charts import Bars
 from sparkml.report.contents import Contents, Part
-from sparkml.report.finetuning import (
-    FINETUNING,
-    Finetuning,
-    LabelResult,
-    Start,
-    charts,
-    confusion_of,
-    figures,
-)
+from sparkml.report.evaluations import EVALUATION, Measured, facts_of, headline
 from sparkml.report.lake import Model
 from sparkml.report.page import render
 from sparkml.report.rejects import Example, Reason, Rejects, StepRejects
@@ -55,27 +50,33 @@ def rejected(text: str) -> Part:
 
 
 def tuned(label: str, step: str = "topics") -> Part:
-    found = Finetuning(
-        model=f"{step}/v2",
-        parent="encoder/v1",
-        pretrained=Start(0.9, 0.8, ((1.0, 2.0), (2.0, 1.0)), ((2.0, 0.9),)),
-        random=Start(0.7, 0.6, ((1.0, 2.2), (2.0, 1.5)), ()),
-        labels=(LabelResult(label, 0.5, 0.25, 1 / 3, 0.1, 12.0),),
-        more_labels=0,
-        documents=12,
-        train_documents=100,
-        matrix_labels=(label, "b"),
-        matrix=((9.0, 3.0), (0.0, 4.0)),
-        majority=0.75,
+    figures = Evaluation(
+        n=16,
+        metrics={"accuracy": 0.9, "macro_f1": 0.8},
+        intervals={"accuracy": Interval(0.75, 0.99, 0.95)},
+        labels=(LabelFigures(label, 0.5, 0.25, 1 / 3, 12), LabelFigures("b", 1.0, 1.0, 1.0, 4)),
+        confusion=(ConfusionCell(label, label, 9), ConfusionCell(label, "b", 3), ConfusionCell("b", "b", 4)),
+        calibration=(ReliabilityBin(0.5, 1.0, 0.8, 0.75, 16),),
+        worst=(Mistake("d1", label, "b", 0.99),),
+    )
+    found = facts_of(
+        Measured(
+            f"{step}/v2",
+            "encoder/v1",
+            "/models/topics/v2",
+            figures,
+            Evaluation(n=16, metrics={"accuracy": 0.7}),
+            {"training loss": ((1.0, 2.0), (2.0, 1.0)), "held-out accuracy": ((2.0, 0.9),)},
+            (("optimiser steps", "2"),),
+        )
     )
     return Part(
-        f"{step}.{FINETUNING.key}",
-        f"Fine-tuning: {step}",
-        FINETUNING.template,
+        f"{step}.{EVALUATION.key}",
+        f"Evaluation: {step}",
+        EVALUATION.template,
         found,
         step=step,
-        charts=charts(found),
-        figures=tuple(figures(found)),
+        charts=EVALUATION.charts(found),
     )
 
 
@@ -123,33 +124,45 @@ def test_a_page_refers_to_nothing_outside_itself() -> None:
 
 def test_two_sections_of_one_stage_have_their_own_anchors_titles_and_drawings() -> None:
     found = Page(render(page_of(tuned("numpy"), tuned("torch", "tone"))))
-    assert found.sections == ["summary", "topics.fine-tuning", "tone.fine-tuning"]
-    assert "numpy" in found.text("topics.fine-tuning")
-    assert "torch" not in found.text("topics.fine-tuning")
-    assert found.text("tone.fine-tuning").startswith("Fine-tuning: tone tone/v2 , from encoder/v1")
-    assert found.tags.count("svg") == 6
+    assert found.sections == ["summary", "topics.evaluation", "tone.evaluation"]
+    assert "numpy" in found.text("topics.evaluation")
+    assert "torch" not in found.text("topics.evaluation")
+    assert "model tone/v2 made from encoder/v1" in found.text("tone.evaluation")
+    # Loss, held-out accuracy, calibration and confusion matrix of each.
+    assert found.tags.count("svg") == 8
 
 
 def test_figures_and_headers_of_tables_are_there_for_those_who_do_not_see() -> None:
     table = Rows("By language", ("language", "documents"), (("en", 3),))
     page = render(page_of(rejected("text"), tuned("numpy"), plain(Facts(tables=(table,)))))
     assert '<html lang="en">' in page
-    assert page.count("<svg") == page.count('role="img" aria-label=') == 3
+    assert page.count("<svg") == page.count('role="img" aria-label=') == 4
     assert page.count("<table") == page.count("<caption>")
     assert not re.search(r"<th>|<th class", page)  # every header says of what: scope="row" or "col"
     assert 'scope="row"' in page
 
 
-def test_the_summary_compares_pretrained_with_random_weights() -> None:
-    assert (
-        Page(render(page_of(tuned("numpy")))).text("summary").count("against 0.700 from random weights") == 1
-    )
-    (figure,) = page_of(tuned("numpy")).figures
-    assert (figure.name, figure.value, figure.note) == (
-        "Accuracy",
-        "0.900",
-        "against 0.700 from random weights",
-    )
+def test_an_evaluation_is_compared_with_the_simple_model() -> None:
+    text = Page(render(page_of(tuned("numpy")))).text("topics.evaluation")
+    lead = "Accuracy 0.900 (95% of resamples: 0.750 to 0.990) on 16 held-out examples; the simple model reaches 0.700."
+    assert lead in text
+    assert "accuracy 0.9 0.75 0.99 0.7" in text
+    assert "numpy 0.5 0.25 0.333 12" in text
+    assert "numpy b 3" in text  # the one confusion that is no hit
+    assert "d1 numpy b 0.99" in text
+
+
+def test_the_first_metric_is_the_tasks_own() -> None:
+    assert headline(Evaluation(n=1, metrics={"mae": 3.0, "rmse": 4.0})) == ("rmse", 4.0)
+    assert headline(Evaluation(n=1, metrics={"bleu": 0.2})) == ("bleu", 0.2)
+    assert headline(Evaluation(n=0, metrics={})) is None
+
+
+def test_a_model_without_an_evaluation_shows_its_loss() -> None:
+    curves = {"training loss": ((1.0, 2.0), (2.0, 1.0))}
+    found = facts_of(Measured("encoder/v1", "", "/models/encoder/v1", None, None, curves))
+    assert "its loss is its only figure" in found.lead
+    assert (list(found.charts), found.tables) == (["Loss"], ())
 
 
 def test_facts_are_shown_without_a_template_of_their_own() -> None:
@@ -187,7 +200,7 @@ def test_facts_cannot_make_a_page_without_end_or_show_a_password() -> None:
 
 @pytest.mark.parametrize(
     ("title", "key"),
-    [("Fine-tuning", "fine-tuning"), ("Top 3: labels & more", "top-3-labels-more"), ("语言", "section")],
+    [("Loss curves", "loss-curves"), ("Top 3: labels & more", "top-3-labels-more"), ("语言", "section")],
 )
 def test_the_key_of_a_section_is_a_part_of_an_anchor(title: str, key: str) -> None:
     assert Section(title, lambda view: None).key == key
@@ -229,12 +242,14 @@ def test_other_commands_import_neither_matplotlib_nor_jinja2() -> None:
     assert imported.strip() == "[]"
 
 
-def test_a_confusion_matrix_that_does_not_fit_is_left_out() -> None:
-    good = {"confusion": {"labels": ["a", "b"], "counts": [[1, 2], [3, 4]]}}
-    assert confusion_of(good, ["b", "a"]) == (("b", "a"), ((4.0, 3.0), (2.0, 1.0)))
-    for counts in ([[1, 2]], [[1], [2]], [["x", 1], [2, 3]], None, []):
-        assert confusion_of({"confusion": {"labels": ["a", "b"], "counts": counts}}, []) == ((), ())
-    assert confusion_of({}, []) == ((), ())
+def test_a_confusion_matrix_that_nobody_could_read_is_left_out() -> None:
+    def captions(n_labels: int) -> list[str]:
+        cells = tuple(ConfusionCell(f"l{n}", f"l{n}", 1) for n in range(n_labels))
+        figures = Evaluation(n=n_labels, metrics={"accuracy": 1.0}, confusion=cells)
+        return list(facts_of(Measured("m/v1", "", "/m", figures, None)).charts)
+
+    assert captions(20) == ["Confusion matrix"]
+    assert captions(21) == captions(1) == []
 
 
 def test_a_curve_that_was_cut_off_and_a_report_that_is_none_are_read_as_far_as_they_go(

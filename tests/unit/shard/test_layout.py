@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from sparkml.errors import TableError
-from sparkml.stages.shard.layout import Bucket, Layout
-from sparkml.stages.shard.manifests import FileFacts, check_equal_groups, manifest_of
-from sparkml.stages.shard.sizes import FileShape
+from sparkml.hosting.layout import Bucket, Layout
+from sparkml.hosting.manifests import FileFacts, check_equal_groups, manifest_of
+from sparkml.hosting.sizes import FileShape
 
 SPLITS = ("train", "validation")
 SHAPE = FileShape(rows_per_row_group=4, rows_per_file=8)

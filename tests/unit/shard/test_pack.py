@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
-from sparkml.models.tokenizer import SPECIAL_TOKENS, parse_tokenizer
+from sparkml.models.inputs import TextInputs, parse, read_text_inputs
 from sparkml.stages.shard.pack import blocks, cut, packing, tokenise
-from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.stages.shard.vocabulary import SPECIAL_TOKENS, save_tokenizer, train_bpe
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "a cat and a dog", "the mat and the cat"] * 3
 
@@ -19,6 +20,12 @@ TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "a cat and a dog", 
 @pytest.fixture(scope="module")
 def tokenizer_json() -> str:
     return train_bpe(TEXTS, 300)
+
+
+@pytest.fixture(scope="module")
+def inputs(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> TextInputs:
+    artifacts = tmp_path_factory.mktemp("tokenizers")
+    return read_text_inputs(artifacts / "tokenizers" / save_tokenizer(tokenizer_json, str(artifacts)))
 
 
 def test_training_is_deterministic_and_gives_special_tokens_their_ids(tokenizer_json: str) -> None:
@@ -30,7 +37,7 @@ def test_training_is_deterministic_and_gives_special_tokens_their_ids(tokenizer_
 
 
 def test_every_text_comes_back_from_its_tokens(tokenizer_json: str) -> None:
-    tokenizer = parse_tokenizer(tokenizer_json)
+    tokenizer = parse(tokenizer_json)
     for text in ("the cat", "ünïcödé 漢字 🙂", "a\x00b\r\n\t", " [MASK] [UNK]"):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         assert tokenizer.decode(ids, skip_special_tokens=False) == text
@@ -38,7 +45,7 @@ def test_every_text_comes_back_from_its_tokens(tokenizer_json: str) -> None:
 
 
 def test_tokenise_counts_the_tokens_of_each_text(tokenizer_json: str) -> None:
-    tokenizer = parse_tokenizer(tokenizer_json)
+    tokenizer = parse(tokenizer_json)
     texts = ["the cat", "", "a dog sat"]
     tokens, lengths = tokenise(tokenizer, texts)
     one_by_one = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
@@ -47,14 +54,14 @@ def test_tokenise_counts_the_tokens_of_each_text(tokenizer_json: str) -> None:
 
 
 def test_no_texts_have_no_tokens(tokenizer_json: str) -> None:
-    tokens, lengths = tokenise(parse_tokenizer(tokenizer_json), [])
+    tokens, lengths = tokenise(parse(tokenizer_json), [])
     assert (tokens.tolist(), lengths.tolist()) == ([], [])
 
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(alphabet="ab1. \n\t'é漢", max_size=60), limit=st.integers(1, 10))
 def test_cutting_changes_no_token(tokenizer_json: str, text: str, limit: int) -> None:
-    tokenizer = parse_tokenizer(tokenizer_json)
+    tokenizer = parse(tokenizer_json)
     pieces = list(cut(text, limit))
     assert "".join(pieces) == text
     whole = tokenizer.encode(text, add_special_tokens=False).ids
@@ -67,7 +74,7 @@ def test_blocks_are_bounded_by_characters() -> None:
     assert list(blocks([])) == []
 
 
-def test_groups_are_packed_on_their_own_whatever_the_batches(tokenizer_json: str) -> None:
+def test_groups_are_packed_on_their_own_whatever_the_batches(inputs: TextInputs) -> None:
     rows = [
         ("train", 0, "d1", "the cat"),
         ("train", 0, "d2", "a dog"),
@@ -83,7 +90,7 @@ def test_groups_are_packed_on_their_own_whatever_the_batches(tokenizer_json: str
     )
     results = []
     for size in (1, 2, 4):
-        batches = packing(tokenizer_json, 64)(iter(table.to_batches(max_chunksize=size)))
+        batches = packing(inputs, 64)(iter(table.to_batches(max_chunksize=size)))
         results.append([row for batch in batches for row in batch.to_pylist()])
     assert results[0] == results[1] == results[2]
     summary = [(r["split"], r["bucket"], r["nth"], r["doc_ids"], r["n_documents"]) for r in results[0]]
@@ -94,13 +101,32 @@ def test_groups_are_packed_on_their_own_whatever_the_batches(tokenizer_json: str
     ]
 
 
-def test_a_saved_tokenizer_is_named_by_its_content(tokenizer_json: str, tmp_path: Path) -> None:
+def test_special_ids_come_from_packing_alone(inputs: TextInputs) -> None:
+    rows = {"split": ["train"], "bucket": pa.array([0], pa.int32()), "doc_id": ["d"], "text": ["a [SEP] b"]}
+    (sample,) = [
+        row for batch in packing(inputs, 32)(iter([pa.record_batch(rows)])) for row in batch.to_pylist()
+    ]
+    ids = sample["input_ids"][: sample["n_tokens"]]
+    assert (ids[0], ids[-1]) == (2, 3)
+    assert min(ids[1:-1]) >= len(SPECIAL_TOKENS)
+    assert set(sample["input_ids"][sample["n_tokens"] :]) == {0}
+    assert sample["n_documents"] == 1
+
+
+def test_a_saved_tokenizer_is_named_by_its_content_and_transformers_loads_it(
+    tokenizer_json: str, tmp_path: Path
+) -> None:
     digest = save_tokenizer(tokenizer_json, str(tmp_path))
     assert digest == hashlib.sha256(tokenizer_json.encode()).hexdigest()
-    file = tmp_path / "tokenizers" / digest / "tokenizer.json"
-    assert file.read_text(encoding="utf-8") == tokenizer_json
-    for found in (tokenizer_json, "cut off"):
-        file.write_text(found, encoding="utf-8")
-        assert save_tokenizer(tokenizer_json, str(tmp_path)) == digest
-        assert file.read_text(encoding="utf-8") == tokenizer_json
-    assert [entry.name for entry in file.parent.iterdir()] == ["tokenizer.json"]
+    folder = tmp_path / "tokenizers" / digest
+    assert (folder / "tokenizer.json").read_text(encoding="utf-8") == tokenizer_json
+    names = ["checksums.json", "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(entry.name for entry in folder.iterdir()) == names
+    written = (folder / "checksums.json").stat().st_mtime_ns
+    assert save_tokenizer(tokenizer_json, str(tmp_path)) == digest
+    assert (folder / "checksums.json").stat().st_mtime_ns == written
+    loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    special = (loaded.pad_token_id, loaded.unk_token_id, loaded.cls_token_id, loaded.sep_token_id)
+    assert (*special, loaded.mask_token_id) == (0, 1, 2, 3, 4)
+    pair = loaded("the cat", "a dog")
+    assert pair["input_ids"] == Tokenizer.from_str(tokenizer_json).encode("the cat", "a dog").ids

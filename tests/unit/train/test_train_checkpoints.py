@@ -11,42 +11,31 @@ import fsspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from sparkml.distributed.collective import SingleProcess
-from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
 from sparkml.frame.artifacts import new_artifact
-from sparkml.training.checkpoint import Checkpoints, Position, fill_moments, load_checkpoint
-from sparkml.training.pretrain import pretrain
+from sparkml.training.checkpoint import Checkpoints, Position, Tensors, load_checkpoint
+from tests.unit.train.trainings import killed, run, same, weights
 
-POSITION = Position(step=0, world_size=1, micro_batch=4, seed=1, manifest_id="m")
+POSITION = Position(step=0, world_size=1, batch_size=4, seed=1, manifest_id="m")
 
 
 def at(step: int) -> Position:
     return Position(**{**vars(POSITION), "step": step})
 
 
-class Tied(nn.Module):
-    """Two names for one matrix, as a language model has, and a bias."""
-
-    def __init__(self, value: float = 0.0) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(3, 2)
-        self.head = nn.Linear(2, 3)
-        self.head.weight = self.embedding.weight
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.fill_(value)
+def tensors(value: float = 0.0) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Weights, and what else a training goes on with: moments, and a count of steps without dimensions."""
+    trained = {
+        "embedding.weight": torch.full((3, 2), float(value)),
+        "head.bias": torch.full((3,), float(value)),
+    }
+    moments = {f"exp_avg.{name}": tensor.clone() for name, tensor in trained.items()}
+    return trained, {**moments, "step.head.bias": torch.tensor(float(value))}
 
 
-def optimizer_of(model: nn.Module, value: float = 0.0) -> torch.optim.AdamW:
-    optimizer = torch.optim.AdamW(model.parameters())
-    fill_moments(model, optimizer)
-    for state in optimizer.state.values():
-        for moment in state.values():
-            moment.fill_(value)
-    return optimizer
+def filled_with(value: float, *groups: Tensors) -> bool:
+    return all(bool((tensor == value).all()) for group in groups for tensor in group.values())
 
 
 @pytest.fixture
@@ -54,8 +43,7 @@ def checkpoints(tmp_path) -> Checkpoints:
     """Those of steps 4 and 8, whose weights are 4 and 8."""
     made = Checkpoints(str(tmp_path), keep=2)
     for step in (4, 8):
-        model = Tied(step)
-        made.save(model, optimizer_of(model, step), at(step))
+        made.save(*tensors(step), at(step))
     return made
 
 
@@ -64,14 +52,19 @@ def folder_of(tmp_path: Path, step: int) -> Path:
 
 
 def test_weights_and_moments_come_back(checkpoints, tmp_path):
-    model = Tied()
-    optimizer = optimizer_of(model)
+    trained, others = tensors()
     folder = checkpoints.latest()
     assert folder == folder_of(tmp_path, 8)
-    assert load_checkpoint(folder, model, optimizer, POSITION) == 8
-    assert all((parameter == 8).all() for parameter in model.parameters())
-    assert model.head.weight is model.embedding.weight
-    assert all((moment == 8).all() for state in optimizer.state.values() for moment in state.values())
+    assert load_checkpoint(folder, trained, others, POSITION) == 8
+    assert filled_with(8, trained, others)
+
+
+def test_a_tensor_that_is_a_view_of_another_is_filled_in_place(checkpoints, tmp_path):
+    trained, others = tensors()
+    buffer = torch.zeros(9)
+    trained["embedding.weight"] = buffer[:6].view(3, 2)
+    load_checkpoint(folder_of(tmp_path, 4), trained, others, POSITION)
+    assert buffer.tolist() == [4.0] * 6 + [0.0] * 3
 
 
 def test_none_yet(tmp_path):
@@ -195,20 +188,19 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded(
     checkpoints, tmp_path, file, change, got
 ):
     rewrite(folder_of(tmp_path, 8), file, change)
-    model = Tied()
+    trained, others = tensors()
     folder = checkpoints.latest()
     assert folder == folder_of(tmp_path, 8)  # whole, as far as checksums can tell
     with pytest.raises(TrainingError, match="does not fit the network") as caught:
-        load_checkpoint(folder, model, optimizer_of(model), POSITION)
+        load_checkpoint(folder, trained, others, POSITION)
     assert (caught.value.where, caught.value.got) == (str(folder / file), got)
-    assert all((parameter == 0).all() for parameter in model.parameters())
+    assert filled_with(0, trained, others)
 
 
 def test_old_ones_go_and_a_damaged_one_ahead_does_not_count_as_kept(checkpoints, tmp_path):
     flip_a_byte(folder_of(tmp_path, 8))
     for step, left in ((5, [4, 5]), (6, [5, 6])):
-        model = Tied(step)
-        checkpoints.save(model, optimizer_of(model, step), at(step))
+        checkpoints.save(*tensors(step), at(step))
         assert sorted(folder_of(tmp_path, 0).parent.iterdir()) == [folder_of(tmp_path, s) for s in left]
 
 
@@ -217,16 +209,14 @@ def test_on_an_object_store_an_unfinished_upload_is_as_if_it_had_not_begun(tmp_p
     store = fsspec.filesystem("memory")
     checkpoints = Checkpoints("memory://bucket/run", keep=2)
     for step in (4, 8, 12):
-        model = Tied(step)
-        checkpoints.save(model, optimizer_of(model, step), at(step))
+        checkpoints.save(*tensors(step), at(step))
     below = "/bucket/run/checkpoints"
     assert [Path(name).name for name in sorted(store.ls(below, detail=False))] == [
         "step-00000008",
         "step-00000012",
     ]
     store.rm(f"{below}/step-00000012/checksums.json")
-    model = Tied()
-    assert load_checkpoint(checkpoints.latest(), model, optimizer_of(model), POSITION) == 8
+    assert load_checkpoint(checkpoints.latest(), *tensors(), POSITION) == 8
     assert caplog.records == []
     store.rm(f"{below}/step-00000008/checksums.json")
     assert checkpoints.latest() is None
@@ -247,8 +237,7 @@ def test_everything_is_on_the_disk_before_the_checkpoint_has_its_name(tmp_path, 
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "rename", note_rename)
-    model = Tied()
-    Checkpoints(str(tmp_path), keep=1).save(model, optimizer_of(model), at(4))
+    Checkpoints(str(tmp_path), keep=1).save(*tensors(), at(4))
     before = {name for _, name in events[: events.index(("rename", "step-00000004"))]}
     files = {"model.safetensors", "optimizer.safetensors", "state.json", "checksums.json"}
     assert files <= before
@@ -256,21 +245,10 @@ def test_everything_is_on_the_disk_before_the_checkpoint_has_its_name(tmp_path, 
 
 
 def test_a_run_whose_newest_checkpoint_is_cut_off_ends_with_the_same_weights(training_job, caplog):
-    class DyingReporter(Reporter):
-        def progress(self, step, total, **values):
-            if step > 9:
-                raise KeyboardInterrupt
-
     undisturbed, damaged = training_job("undisturbed"), training_job("damaged")
-    pretrain(undisturbed, SingleProcess(), Reporter(None))
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(damaged, SingleProcess(), DyingReporter(None))
+    run(undisturbed)
+    killed(damaged, 9)
     truncate(Path(damaged.run_folder) / "checkpoints" / "step-00000008")
-    measured = pretrain(damaged, SingleProcess(), Reporter(None))
-    assert measured["resumed_from_step"] == 4
+    assert run(damaged)["resumed_from_step"] == 4
     assert "step-00000008 is damaged" in caplog.text
-    expected, found = (
-        load_file(Path(job.model_folder) / "model.safetensors") for job in (undisturbed, damaged)
-    )
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert same(weights(undisturbed), weights(damaged))

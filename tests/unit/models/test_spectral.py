@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from transformers import BertConfig, BertForMaskedLM
 
-from sparkml.models.encoder import EncoderShape, build_masked_lm
-from sparkml.models.tokenizer import CLS_ID
-from sparkml.training.start import spectral_embeddings, start_bias, start_embeddings
+from sparkml.models.spectral import spectral_embeddings, start_bias, start_embeddings
 
 # Tokens 5..14 occur in samples of one topic, 15..24 in those of the other, 25 never.
 TOPICS = (range(5, 15), range(15, 25))
 VOCABULARY = 26
+CLS_ID = 2
+SPECIAL = (0, 1, 2, 3, 4)
+
+
+def network() -> BertForMaskedLM:
+    torch.manual_seed(2)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+    )
+    return BertForMaskedLM(config)
 
 
 def topic_rows(samples: int = 40, length: int = 12) -> np.ndarray:
@@ -26,7 +40,7 @@ def cosines(vectors: torch.Tensor, first: range, second: range) -> torch.Tensor:
 
 
 def test_tokens_of_one_topic_lie_together():
-    vectors = spectral_embeddings(topic_rows(), VOCABULARY, width=2, seed=1)
+    vectors = spectral_embeddings(topic_rows(), SPECIAL, VOCABULARY, width=2, seed=1)
     assert vectors.shape == (VOCABULARY, 2)
     for topic, other in (TOPICS, TOPICS[::-1]):
         assert cosines(vectors, topic, topic).mean() > 0.9
@@ -37,50 +51,48 @@ def test_tokens_of_one_topic_lie_together():
 
 def test_equal_seeds_give_equal_vectors_and_leave_the_random_state():
     before = torch.get_rng_state()
-    first, second = (spectral_embeddings(topic_rows(), VOCABULARY, width=8, seed=1) for _ in range(2))
+    first, second = (
+        spectral_embeddings(topic_rows(), SPECIAL, VOCABULARY, width=8, seed=1) for _ in range(2)
+    )
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_model_takes_them_in_its_own_spread():
-    shape = EncoderShape(hidden=16, layers=1, heads=2, intermediate=16, max_length=16)
-    model = build_masked_lm(shape, VOCABULARY, seed=2)
+    model = network()
     weight = model.bert.embeddings.word_embeddings.weight
     untouched = weight[[CLS_ID, 25]].clone()
-    start_embeddings(model, topic_rows(), seed=1)
+    start_embeddings(model, topic_rows(), SPECIAL, seed=1)
     told = weight[5:25]  # as many samples and tokens as dimensions, and more
     torch.testing.assert_close(told.square().mean().sqrt(), torch.tensor(model.config.initializer_range))
     assert torch.equal(weight[[CLS_ID, 25]], untouched)
 
 
 def test_fewer_samples_than_dimensions_leave_the_rest_random():
-    shape = EncoderShape(hidden=16, layers=1, heads=2, intermediate=16, max_length=16)
-    model = build_masked_lm(shape, VOCABULARY, seed=2)
+    model = network()
     weight = model.bert.embeddings.word_embeddings.weight
     before = weight.clone()
-    start_embeddings(model, topic_rows(samples=4), seed=1)
+    start_embeddings(model, topic_rows(samples=4), SPECIAL, seed=1)
     assert torch.equal(weight[:, 4:], before[:, 4:])
     assert not torch.equal(weight[5:25, :4], before[5:25, :4])
 
 
 def test_one_sample_tells_nothing():
-    model = build_masked_lm(
-        EncoderShape(hidden=16, layers=1, heads=2, intermediate=16, max_length=16), VOCABULARY, seed=2
-    )
+    model = network()
     before = model.bert.embeddings.word_embeddings.weight.clone()
-    start_embeddings(model, topic_rows(samples=1), seed=1)
+    start_embeddings(model, topic_rows(samples=1), SPECIAL, seed=1)
     assert torch.equal(model.bert.embeddings.word_embeddings.weight, before)
 
 
 def test_special_tokens_alone_tell_nothing():
-    vectors = spectral_embeddings(np.full((3, 4), CLS_ID, dtype=np.int32), VOCABULARY, width=2, seed=1)
+    vectors = spectral_embeddings(
+        np.full((3, 4), CLS_ID, dtype=np.int32), SPECIAL, VOCABULARY, width=2, seed=1
+    )
     assert vectors.shape == (VOCABULARY, 0)
 
 
 def test_the_bias_is_the_log_frequency():
-    model = build_masked_lm(
-        EncoderShape(hidden=16, layers=1, heads=2, intermediate=16, max_length=16), VOCABULARY, seed=2
-    )
+    model = network()
     rows = np.array([[7, 7, 7, 8]], dtype=np.int32)
     start_bias(model, rows)
     bias = model.cls.predictions.bias
