@@ -32,7 +32,7 @@ _INPUT_FILES = (
 )  # fmt: skip
 
 # What the name of an architecture says of its task.
-_TASKS = {"ForSequenceClassification": "classify"}
+_TASKS = {"ForSequenceClassification": "classify", "ForTokenClassification": "tag"}
 _SEVERAL = "multi_label_classification"
 
 
@@ -71,7 +71,11 @@ def _task_of_architecture(folder: Path) -> dict[str, Any]:
             expected=f"a directory with {TASK_FILE}, or an architecture that ends in {', '.join(_TASKS)}",
             next_action="make a model of it that answers: the stage finetune",
         )
-    options: dict[str, Any] = {"several": True} if config.get("problem_type") == _SEVERAL else {}
+    options: dict[str, Any] = {}
+    if task == "classify" and config.get("problem_type") == _SEVERAL:
+        options["several"] = True
+    if task == "tag":
+        options["constrained"] = False  # nothing says that I- follows B-: many models begin an entity with I-
     return {"name": task, "options": options, "targets": {"labels": labels}}
 
 
