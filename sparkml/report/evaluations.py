@@ -18,7 +18,7 @@ from sparkml.measures.evaluation import Evaluation
 from sparkml.report import formats
 from sparkml.report.charts import Chart, Confusion, Curve, Lines
 from sparkml.report.lake import Model, numbers
-from sparkml.report.section import Facts, Rows, Section
+from sparkml.report.section import Facts, KeyFigure, Rows, Section
 from sparkml.report.training import CURVE_FILE
 from sparkml.report.view import StepView
 
@@ -88,20 +88,27 @@ def _training(model: Model) -> list[tuple[str, object]]:
     return [(text, formats.measured(metrics[name])) for name, text in names.items() if name in metrics]
 
 
-def facts(view: StepView) -> Facts | None:
+@dataclass(frozen=True)
+class EvaluationFacts(Facts):
+    """What the section shows, and the figure that goes into the summary."""
+
+    figure: KeyFigure | None = None
+
+
+def facts(view: StepView) -> EvaluationFacts | None:
     """The section of a fine-tuning."""
     found = gather(view)
     return None if found is None else facts_of(found)
 
 
-def facts_of(found: Measured) -> Facts:
+def facts_of(found: Measured) -> EvaluationFacts:
     """Sentence, values, tables and charts."""
     values: dict[str, object] = {"model": found.model, "made from": found.parent or formats.NOTHING}
     values |= dict(found.training)
     evaluation = found.evaluation
     if evaluation is None:
         lead = "The model is something to start from: its loss is its only figure."
-        return Facts(lead, values, (), _curve_charts(found))
+        return EvaluationFacts(lead, values, (), _curve_charts(found))
     values["held-out examples"] = f"{evaluation.n:,}"
     tables = [
         _metric_table(evaluation, found.baseline),
@@ -111,7 +118,23 @@ def facts_of(found: Measured) -> Facts:
         _mistake_table(evaluation),
     ]
     charts = {**_curve_charts(found), **_evaluation_charts(evaluation)}
-    return Facts(_lead(found), values, tuple(table for table in tables if table.rows), charts)
+    shown = tuple(table for table in tables if table.rows)
+    return EvaluationFacts(_lead(found), values, shown, charts, _figure(found, evaluation))
+
+
+def _figure(found: Measured, evaluation: Evaluation) -> KeyFigure | None:
+    first = headline(evaluation)
+    if first is None:
+        return None
+    name, value = first
+    other = found.baseline.metrics.get(name) if found.baseline else None
+    note = f"model {found.model}" if other is None else f"against {formats.score(other)} of the simple model"
+    return KeyFigure(_named(name).capitalize(), formats.score(value), note)
+
+
+def figures(found: EvaluationFacts) -> list[KeyFigure]:
+    """The metric that is named first."""
+    return [found.figure] if found.figure else []
 
 
 def headline(evaluation: Evaluation) -> tuple[str, float] | None:
@@ -257,5 +280,5 @@ def measured_facts(view: StepView) -> Facts | None:
     )
 
 
-EVALUATION = Section("Evaluation", facts)
+EVALUATION = Section("Evaluation", facts, figures=figures)
 MEASURED = Section("Evaluation", measured_facts)

@@ -27,7 +27,7 @@ class LoopSettings(BaseModel):
 
     max_steps: int | None = Field(None, ge=1, description="Optimiser steps at most; null: as max_epochs says")
     max_epochs: float | None = Field(
-        None, gt=0, description="Passes over the training rows at most; null: any"
+        3.0, gt=0, description="Passes over the training rows at most; null: any"
     )
     batch_size: int = Field(32, ge=1, description="Samples of a step, of all ranks together")
     micro_batch_tokens: int = Field(

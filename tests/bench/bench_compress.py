@@ -13,10 +13,10 @@ import warnings
 
 import numpy as np
 import torch
+from sparkml.models.bert import BertClassifier, BertShape, initialise
 from torch import nn
 
 from sparkml.inference.scorer import batches_by_length, padded
-from sparkml.models.bert import BertClassifier, BertShape, initialise
 from sparkml.models.int8 import to_int8
 
 DOCUMENTS, ROUNDS, LABELS = 128, 5, 10

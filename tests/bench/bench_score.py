@@ -23,12 +23,12 @@ from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType
+from sparkml.models.bert import BertClassifier, BertShape, initialise
+from sparkml.models.classifier import write_classifier
 
 from sparkml.frame.config import load_config
 from sparkml.frame.session import build_session
 from sparkml.inference.batches import ModelSource, scoring
-from sparkml.models.bert import BertClassifier, BertShape, initialise
-from sparkml.models.classifier import write_classifier
 from sparkml.stages.score import ScoreConfig, transform
 from sparkml.stages.shard.vocabulary import train_bpe
 from tests.bench.documents import docstrings_of_packages
@@ -66,9 +66,8 @@ def padding_to_the_maximum(
 
     def load() -> Callable[[npt.NDArray[np.object_]], npt.NDArray[np.float32]]:
         import torch
-        from tokenizers import Tokenizer
-
         from sparkml.models.classifier import load_classifier
+        from tokenizers import Tokenizer
 
         model = load_classifier(folder).model
         tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 import pyarrow as pa
-
 from sparkml.models.tokenizer import CLS_ID, PAD_ID, SEP_ID, parse_tokenizer
+
 from sparkml.stages.shard.pack import packing
 from sparkml.stages.shard.vocabulary import train_bpe
 from tests.bench.documents import docstrings_of_packages

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
+from sparkml.models.encoder import EncoderShape, build_masked_lm
+from sparkml.models.tokenizer import SPECIAL_TOKENS, TokenizerFile
+from sparkml.training.loop import Trainer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
@@ -26,9 +29,6 @@ from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.reporter import Reporter
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.manifest_file import write_manifest
-from sparkml.models.encoder import EncoderShape, build_masked_lm
-from sparkml.models.tokenizer import SPECIAL_TOKENS, TokenizerFile
-from sparkml.training.loop import Trainer
 from sparkml.training.settings import LoopSettings, TrainingJob
 from tests.bench.bench_feed import write
 

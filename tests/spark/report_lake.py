@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import BRONZE, CLEAN, DUPLICATES, MODELS, REJECTS, RUNS, SCORES
 from sparkml.frame.stage import load_stage
 from sparkml.frame.tables import Tables, arrow_rows
+from sparkml.measures.calibration import ReliabilityBin
+from sparkml.measures.evaluation import ConfusionCell, Evaluation, LabelFigures, Mistake
+from sparkml.measures.intervals import Interval
+from sparkml.measures.slices import SliceFigures
 from sparkml.report.config import ReportConfig
 
 LIMITS = ReportConfig()
@@ -240,7 +245,7 @@ RUNS_DONE = [
         "train",
         inputs={"samples": 0, "manifests": 0},
         outputs={"models:encoder": 1},
-        config={"model_id": "encoder"},
+        config={"model_id": "encoder", "network": {"model_type": "bert"}},
     ),
     run_of(
         6,
@@ -317,17 +322,25 @@ RUNS_FAILED = [
     )
 ]
 
-CLASSES = [
-    {"label": "evil<b>", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 1},
-    {"label": "numpy", "precision": 0.75, "recall": 1.0, "f1": 6 / 7, "support": 3},
-]
-TOPICS_RESULT = {
-    "accuracy": 0.75,
-    "macro_f1": 0.7,
-    "classes": CLASSES,
-    "confusion": {"labels": ["evil<b>", "numpy"], "counts": [[0, 1], [0, 3]]},
-}
-TONE_RESULT = {"accuracy": 0.625, "macro_f1": 0.6, "classes": [{"label": "calm", "f1": 0.625, "support": 8}]}
+TOPICS_RESULT = Evaluation(
+    n=4,
+    metrics={"accuracy": 0.75, "macro_f1": 0.7},
+    intervals={"accuracy": Interval(0.25, 1.0, 0.95)},
+    slices=(SliceFigures("source=a", {"accuracy": 0.5}, 40, False), SliceFigures("source=b", {}, 4, True)),
+    labels=(LabelFigures("evil<b>", 1.0, 0.5, 2 / 3, 1), LabelFigures("numpy", 0.75, 1.0, 6 / 7, 3)),
+    confusion=(ConfusionCell("evil<b>", "numpy", 1), ConfusionCell("numpy", "numpy", 3)),
+    calibration=(ReliabilityBin(0.8, 0.9, 0.85, 0.75, 4),),
+    worst=(Mistake("b1", "evil<b>", "numpy", 0.85),),
+)
+TONE_RESULT = Evaluation(n=8, metrics={"accuracy": 0.625, "macro_f1": 0.6})
+
+
+def evaluation_file(model: Evaluation, baseline: Evaluation | None = None) -> dict[str, Any]:
+    """What finetune keeps of a model's figures."""
+    found = {"model": model, **({"baseline": baseline} if baseline else {})}
+    return {name: json.loads(one.to_json()) for name, one in found.items()}
+
+
 MEASURED = {
     "accuracy": 0.75,
     "macro_f1": 0.7,
@@ -342,24 +355,19 @@ CURVE = [
     {"step": 2, "train_loss": 6.0, "tokens_per_second": 300.0, "validation_loss": 6.5},
 ]
 TUNING_CURVE = [
-    {"weights": "pretrained", "step": 1, "loss": 1.5, "held_out_accuracy": None},
-    {"weights": "random", "step": 1, "loss": 2.5, "held_out_accuracy": 0.5},
+    {"step": 1, "train_loss": 1.5},
+    {"step": 2, "train_loss": 1.25, "validation_loss": 1.5, "validation_accuracy": 0.5},
 ]
-HELD_OUT = {"held_out_documents": 4, "train_documents": 9}
 MODEL_FILES: dict[str, dict[str, Any]] = {
     "encoder": {"curve.jsonl": CURVE},
     "topics": {
-        "report.json": {
-            **HELD_OUT,
-            "pretrained": TOPICS_RESULT,
-            "random": {**TOPICS_RESULT, "accuracy": 0.5},
-        },
+        "evaluation.json": evaluation_file(TOPICS_RESULT, replace(TOPICS_RESULT, metrics={"accuracy": 0.5})),
         "curve.jsonl": TUNING_CURVE,
     },
-    "tone": {"report.json": {**HELD_OUT, "pretrained": TONE_RESULT}},
+    "tone": {"evaluation.json": evaluation_file(TONE_RESULT)},
     "small": {"report.json": {"float32": MEASURED, "int8": INT8, "documents": 4, "flipped": 1}},
     "smaller": {"report.json": {"float32": MEASURED, "int8": MEASURED, "documents": 8, "flipped": 0}},
-    "TRAP": {"report.json": {"pretrained": {"accuracy": 0.001, "classes": [{"label": "TRAP"}]}}},
+    "TRAP": {"evaluation.json": evaluation_file(Evaluation(n=1, metrics={"TRAP": 0.001}))},
 }
 
 

@@ -46,8 +46,8 @@ STEP_SECTIONS = [
     "dedupe.duplicates",
     "shard.samples",
     "train.training",
-    "tone.fine-tuning",
-    "topics.fine-tuning",
+    "tone.evaluation",
+    "topics.evaluation",
     "small.compression",
     "smaller.compression",
     "by_topic.scores",
@@ -80,7 +80,7 @@ def contents_of(contents: Contents, anchor: str) -> Any:
 def test_every_step_has_its_sections_in_the_order_of_what_they_read(golden_page: Page) -> None:
     assert golden_page.sections == ["summary", "funnel", "rejects", *STEP_SECTIONS, "steps"]
     assert golden_page.text("dedupe.duplicates").startswith("Duplicates step dedupe 2 documents repeat")
-    assert golden_page.text("topics.fine-tuning").startswith("Fine-tuning: topics topics/v1 ")
+    assert golden_page.text("topics.evaluation").startswith("Evaluation: topics Accuracy 0.750 ")
     assert golden_page.text("by_tone.scores").startswith(
         "Scores: by_tone tone/v1 scored 3 documents of kept@0"
     )
@@ -179,16 +179,22 @@ def test_each_training_shows_the_model_that_it_made(golden: Contents) -> None:
         ((2.0, 6.5),),
     )
     assert trained.mean_tokens_per_second == 200.0
-    topics, tone = contents_of(golden, "topics.fine-tuning"), contents_of(golden, "tone.fine-tuning")
-    assert (topics.model, topics.pretrained.accuracy, topics.random.accuracy) == ("topics/v1", 0.75, 0.5)
-    assert [(one.label, one.support, one.random_f1) for one in topics.labels] == [
-        ("numpy", 3, 6 / 7),
-        ("evil<b>", 1, 2 / 3),
-    ]
-    assert (topics.matrix_labels, topics.matrix) == (("numpy", "evil<b>"), ((3.0, 0.0), (1.0, 0.0)))
-    assert (topics.majority, topics.documents, topics.train_documents) == (0.75, 4, 9)
-    assert topics.random.held_out_accuracy == ((1.0, 0.5),)
-    assert (tone.model, tone.pretrained.accuracy, tone.random, tone.matrix) == ("tone/v1", 0.625, None, ())
+    topics, tone = contents_of(golden, "topics.evaluation"), contents_of(golden, "tone.evaluation")
+    assert (topics.values["model"], topics.values["held-out examples"]) == ("topics/v1", "4")
+    assert "0.250 to 1.000" in topics.lead
+    assert "the simple model reaches 0.500" in topics.lead
+    tables = {table.caption.partition(" ")[0]: [list(row) for row in table.rows] for table in topics.tables}
+    assert tables["Metrics"] == [["accuracy", 0.75, 0.25, 1.0, 0.5], ["macro f1", 0.7, None, None, None]]
+    by_label, by_slice = (
+        [list(row) for row in table.rows] for table in topics.tables if table.caption.startswith("By ")
+    )
+    assert by_label == [["numpy", 0.75, 1.0, 0.8571, 3], ["evil<b>", 1.0, 0.5, 0.6667, 1]]
+    assert by_slice == [["source=a", 40, 0.5]]  # one of four examples says nothing
+    assert tables["Most"] == [["evil<b>", "numpy", 1]]
+    assert tables["Worst"] == [["b1", "evil<b>", "numpy", 0.85]]
+    assert set(topics.charts) == {"Loss", "Held-out accuracy", "Calibration", "Confusion matrix"}
+    assert topics.charts["Confusion matrix"].matrix == [[0.0, 1.0], [0.0, 3.0]]
+    assert (tone.values["model"], tone.charts, len(tone.tables)) == ("tone/v1", {}, 1)
     small, smaller = contents_of(golden, "small.compression"), contents_of(golden, "smaller.compression")
     assert (small.model, small.parent, small.smaller, small.faster, small.flipped) == (
         "small/v1",
@@ -232,7 +238,7 @@ def test_the_summary_says_of_which_step_a_figure_is(golden: Contents) -> None:
         KeyFigure("Text left", "169 B", "of 335 B read, 50.4 %, after dedupe"),
         KeyFigure("Tokens", "60", "in 2 samples"),
         KeyFigure("Accuracy: tone", "0.625", "model tone/v1"),
-        KeyFigure("Accuracy: topics", "0.750", "against 0.500 from random weights"),
+        KeyFigure("Accuracy: topics", "0.750", "against 0.500 of the simple model"),
         KeyFigure("Documents scored: by_topic", "2", "1 errors, by small/v1"),
         KeyFigure("Documents scored: by_tone", "3", "0 errors, by tone/v1"),
         KeyFigure("Time", "16 s", "longest: dedupe, 4.0 s"),
@@ -298,7 +304,7 @@ def test_what_was_lost_costs_its_own_section_alone(
     assert page.sections == ["summary", "funnel", "rejects", *STEP_SECTIONS, "steps"]
     for anchor, why in (
         ("dedupe.duplicates", "there is no table `duplicates`"),
-        ("topics.fine-tuning", "version 1 of model `topics` is not there any more"),
+        ("topics.evaluation", "version 1 of model `topics` is not there any more"),
         ("small.compression", "version 1 of model `small` is not there any more"),
     ):
         assert f"This cannot be read any more: {why}" in page.text(anchor)
