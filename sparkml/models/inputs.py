@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparkml.errors import InputError
+from sparkml.errors import ConfigError, InputError
 from sparkml.models.folder import TOKENIZER_FILE, check_folder, read_json
 
 if TYPE_CHECKING:
@@ -140,7 +140,16 @@ class TextEncoder:
         *,
         words: bool = False,
     ) -> list[list[Window]]:
-        tokenizer.enable_truncation(min(max_length, self.inputs.longest), stride=overlap)
+        length = min(max_length, self.inputs.longest)
+        try:
+            tokenizer.enable_truncation(length, stride=overlap)
+        except ValueError as error:
+            raise ConfigError(
+                "neighbouring windows share more tokens than a window has room for",
+                got=f"overlap {overlap}, windows of {length} tokens",
+                expected="an overlap below the length of a window without its special tokens",
+                next_action="lower task.overlap",
+            ) from error
         encodings = tokenizer.encode_batch(rows, is_pretokenized=words)
         return [[_window(part) for part in [first, *first.overflowing][:max_windows]] for first in encodings]
 
