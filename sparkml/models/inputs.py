@@ -141,15 +141,17 @@ class TextEncoder:
         words: bool = False,
     ) -> list[list[Window]]:
         length = min(max_length, self.inputs.longest)
-        try:
-            tokenizer.enable_truncation(length, stride=overlap)
-        except ValueError as error:
+        is_pair = bool(rows) and isinstance(rows[0], tuple)
+        room = length - tokenizer.num_special_tokens_to_add(is_pair)
+        # Where both texts of a pair are long, each has half; with less room than overlap the library would panic.
+        if overlap >= max(room // 2 if is_pair else room, 1):
             raise ConfigError(
-                "neighbouring windows share more tokens than a window has room for",
+                "neighbouring windows share as many tokens as a window has room for",
                 got=f"overlap {overlap}, windows of {length} tokens",
-                expected="an overlap below the length of a window without its special tokens",
+                expected="an overlap below a window without its special tokens; for pairs below half of it",
                 next_action="lower task.overlap",
-            ) from error
+            )
+        tokenizer.enable_truncation(length, stride=overlap)
         encodings = tokenizer.encode_batch(rows, is_pretokenized=words)
         return [[_window(part) for part in [first, *first.overflowing][:max_windows]] for first in encodings]
 

@@ -86,6 +86,12 @@ def test_windows_follow_one_another_and_share_the_overlap(inputs: TextInputs) ->
 
 def test_windows_that_would_never_end_are_refused(inputs: TextInputs) -> None:
     assert len(windows(inputs, "free cash now " * 9, 10, most=99, overlap=7)) > 9
+    long = "free cash now " * 9
+    for first, second in (("win", long), (long, "win"), (long, long)):
+        (pair,) = inputs.encoder().encode([first], [second], max_length=10, max_windows=5, overlap=2)
+        assert len(pair) == 5
+    with pytest.raises(ConfigError, match=r"overlap 3, windows of 10 tokens"):
+        inputs.encoder().encode(["win"], ["lunch"], max_length=10, overlap=3)
     with pytest.raises(ConfigError, match=r"overlap 8, windows of 10 tokens"):
         windows(inputs, "free cash now " * 9, 10, most=99, overlap=8)
 
