@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparkml.errors import InputError
+from sparkml.errors import ConfigError, InputError
 from sparkml.models.folder import TOKENIZER_FILE, check_folder, read_json
 
 if TYPE_CHECKING:
@@ -140,7 +140,18 @@ class TextEncoder:
         *,
         words: bool = False,
     ) -> list[list[Window]]:
-        tokenizer.enable_truncation(min(max_length, self.inputs.longest), stride=overlap)
+        length = min(max_length, self.inputs.longest)
+        is_pair = bool(rows) and isinstance(rows[0], tuple)
+        room = length - tokenizer.num_special_tokens_to_add(is_pair)
+        # Where both texts of a pair are long, each has half; with less room than overlap the library would panic.
+        if overlap >= max(room // 2 if is_pair else room, 1):
+            raise ConfigError(
+                "neighbouring windows share as many tokens as a window has room for",
+                got=f"overlap {overlap}, windows of {length} tokens",
+                expected="an overlap below a window without its special tokens; for pairs below half of it",
+                next_action="lower task.overlap",
+            )
+        tokenizer.enable_truncation(length, stride=overlap)
         encodings = tokenizer.encode_batch(rows, is_pretokenized=words)
         return [[_window(part) for part in [first, *first.overflowing][:max_windows]] for first in encodings]
 

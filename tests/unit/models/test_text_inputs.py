@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from sparkml.errors import InputError
+from sparkml.errors import ConfigError, InputError
 from sparkml.models.inputs import TextInputs, Window, filled, parse, read_text_inputs, special_fields
 from tests.tiny import tiny_inputs, tiny_tokenizer
 
@@ -82,6 +82,18 @@ def test_windows_follow_one_another_and_share_the_overlap(inputs: TextInputs) ->
     shared = [window.ids[1:-1] for window in windows(inputs, "free cash now " * 9, 10, most=99, overlap=3)]
     assert all(before[-3:] == after[:3] for before, after in itertools.pairwise(shared))
     assert [*shared[0], *(token for part in shared[1:] for token in part[3:])] == whole
+
+
+def test_windows_that_would_never_end_are_refused(inputs: TextInputs) -> None:
+    assert len(windows(inputs, "free cash now " * 9, 10, most=99, overlap=7)) > 9
+    long = "free cash now " * 9
+    for first, second in (("win", long), (long, "win"), (long, long)):
+        (pair,) = inputs.encoder().encode([first], [second], max_length=10, max_windows=5, overlap=2)
+        assert len(pair) == 5
+    with pytest.raises(ConfigError, match=r"overlap 3, windows of 10 tokens"):
+        inputs.encoder().encode(["win"], ["lunch"], max_length=10, overlap=3)
+    with pytest.raises(ConfigError, match=r"overlap 8, windows of 10 tokens"):
+        windows(inputs, "free cash now " * 9, 10, most=99, overlap=8)
 
 
 def test_a_pair_has_segments(inputs: TextInputs) -> None:
