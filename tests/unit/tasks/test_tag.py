@@ -117,7 +117,7 @@ def test_the_first_token_of_a_word_carries_its_tag(kind: str) -> None:
         assert [LABELS[number] for number in target if number >= 0] == tags.split()
         assert [number >= 0 for number in target] == [word >= 0 for word in words]
         assert words[0] == words[-1] == -1
-        pieces = [tokenizer_of(kind).id_to_token(number) for number in ids]
+        pieces = [str(tokenizer_of(kind).id_to_token(number)) for number in ids]
         starts = [piece for piece, word in zip(pieces, words, strict=True) if word >= 0]
         assert all(
             piece.startswith("\u0120") if kind == "bytelevel" else piece[:2] != "##" for piece in starts
@@ -267,7 +267,7 @@ TAGS = st.lists(st.sampled_from([*LABELS, "B-NEW", "I-NEW"]), min_size=1, max_si
 
 
 @given(st.lists(TAGS, min_size=1, max_size=6), st.integers(0, 2**32 - 1))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @pytest.mark.filterwarnings("ignore")
 def test_summed_spans_give_the_f1_of_seqeval(tags: list[list[str]], seed: int) -> None:
     import torch
