@@ -62,13 +62,14 @@ wheel: setup ## dist/sparkml-VERSION-py3-none-any.whl
 zip: wheel ## dist/sparkml-VERSION.zip: the wheel's bytes for spark-submit --py-files
 	@for wheel in dist/sparkml-*-py3-none-any.whl; do cp "$$wheel" "$${wheel%-py3-none-any.whl}.zip"; done; ls dist/*.zip
 
-# Executors bring Spark's jars themselves. TORCH=0: for steps that make and use no model.
-LEFT_OUT := pyspark/jars $(if $(filter 0,$(TORCH)),torch torchgen functorch triton nvidia cuda horovod)
+# Executors bring Spark's jars themselves, and get sparkml as a zip. TORCH=0: for steps that make and use no model.
+LEFT_OUT := pyspark/jars *sparkml* $(if $(filter 0,$(TORCH)),torch torchgen functorch triton nvidia cuda horovod)
+DIST ?= dist
 env: setup ## dist/env.tar.gz: the environment for spark-submit --archives (TORCH=0: without torch, for a curation)
-	@mkdir -p dist
+	@mkdir -p $(DIST)
 	@tar -C .venv $(foreach name,$(LEFT_OUT),--exclude='lib/python*/site-packages/$(name)') \
-	    -czf dist/.env.part pyvenv.cfg bin lib && mv dist/.env.part dist/env.tar.gz
-	@ls -lh dist/env.tar.gz
+	    -czf $(DIST)/.env.part pyvenv.cfg bin lib && mv $(DIST)/.env.part $(DIST)/env.tar.gz
+	@ls -lh $(DIST)/env.tar.gz
 
 clean: ## Remove what was built here; the lake, the environment and the cache stay
 	rm -rf dist build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis spark-warehouse metastore_db derby.log

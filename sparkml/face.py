@@ -35,9 +35,8 @@ class Lake:
     def tables(self) -> list[str]:
         """The names of its tables."""
         if storage.is_catalog(self.location):
-            return sorted(
-                row["tableName"] for row in self._session().sql(f"SHOW TABLES IN {self.location}").collect()
-            )
+            shown = self._session().sql(f"SHOW TABLES IN {storage.quoted(self.location)}")
+            return sorted(row["tableName"] for row in shown.collect())
         names = storage.names(self.location)
         return [name for name in names if storage.exists(storage.join(self.location, name, "_delta_log"))]
 

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType
 
-from sparkml.errors import TableError
+from sparkml.errors import ConfigError, TableError
 from sparkml.frame.commits import Commit, commit_of
-from sparkml.frame.delta import ANYWHERE, missing_table
+from sparkml.frame.delta import ANYWHERE, RETENTION, missing_table
 from sparkml.frame.effects import effect
-from sparkml.frame.tables import slice_of
+from sparkml.frame.tables import slice_of, write_error
 
 _MISSING = {
     "DELTA_MISSING_DELTA_TABLE",
@@ -24,14 +25,17 @@ _MISSING = {
     "DELTA_PATH_DOES_NOT_EXIST",
     "TABLE_OR_VIEW_NOT_FOUND",
     "PATH_NOT_FOUND",
+    "SCHEMA_NOT_FOUND",
 }
 _MOST_COMMITS = 100
+_SESSION_MARK = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 class CatalogTable:
     """A table that a metastore places."""
 
     def __init__(self, ref: str, name: str, spark: SparkSession) -> None:
+        """`name` is quoted as SQL takes it."""
         self._ref = ref
         self._name = name
         self._spark = spark
@@ -108,7 +112,13 @@ class CatalogTable:
         effect(f"rows about to be written: {self._ref}")
         frame = self._spark.createDataFrame(rows).coalesce(1)
         writer = frame.write.format("delta").mode(mode).options(**options)
-        writer.option("userMetadata", json.dumps(dict(info), sort_keys=True)).saveAsTable(self._name)
+        if self.version() is None:
+            writer = writer.options(**RETENTION)
+        mark = json.dumps(dict(info), sort_keys=True)
+        try:
+            save_as_table(writer, self._name, mark, self._spark)
+        except (PySparkException, Py4JError) as error:
+            raise write_error(self._ref, self._name, error) from error
         effect(f"rows committed: {self._ref}")
         return self.version() or 0
 
@@ -121,8 +131,33 @@ class CatalogTable:
             rows = self._spark.sql(f"DESCRIBE HISTORY {self._name} LIMIT {limit}").collect()
         except PySparkException as error:
             if (error.getCondition() or "") in _MISSING:
+                self._require_schema()
                 return []
             raise TableError(
                 f"cannot read table `{self._ref}`", where=self._name, got=str(error).splitlines()[0]
             ) from error
         return [row.asDict(recursive=True) for row in rows]
+
+    def _require_schema(self) -> None:
+        """ConfigError where the schema itself is not there: nobody but its owner decides where its tables lie."""
+        schema = self._name.rpartition(".")[0]
+        if not self._spark.catalog.databaseExists(schema):
+            raise ConfigError(
+                f"there is no schema {schema}",
+                where=f"table `{self._ref}`",
+                next_action=f"CREATE SCHEMA {schema}, or choose another lake=",
+            )
+
+
+def save_as_table(writer: DataFrameWriter, name: str, mark: str, spark: SparkSession) -> None:
+    """Write a table of a catalog in one commit that carries `mark`."""
+    # Where an append creates the table, Delta forgets the writer's option; it asks the session then.
+    before = spark.conf.get(_SESSION_MARK, None)
+    spark.conf.set(_SESSION_MARK, mark)
+    try:
+        writer.option("userMetadata", mark).saveAsTable(name)
+    finally:
+        if before is None:
+            spark.conf.unset(_SESSION_MARK)
+        else:
+            spark.conf.set(_SESSION_MARK, before)

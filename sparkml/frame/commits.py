@@ -43,12 +43,13 @@ def commit_of(entry: Mapping[str, Any]) -> Commit:
     rows = int(metrics.get("numOutputRows", metrics.get("num_added_rows", 0)) or 0)
     parameters = entry.get("operationParameters") or {}
     overwrite = str(parameters.get("mode", "")).strip('"').lower() == "overwrite"
+    replaced = "REPLACE TABLE" in str(entry.get("operation"))  # how an overwrite is called in a catalog
     return Commit(
         version=int(entry["version"]),
         run_id=info.get("run_id") if isinstance(info, dict) else None,
         mark=mark,
         rows=rows - int(metrics.get("numCopiedRows", 0) or 0),
         bytes=int(metrics.get("numOutputBytes", 0) or 0),
-        replaces_all=overwrite and parameters.get("predicate") in (None, "", "[]"),
+        replaces_all=replaced or (overwrite and parameters.get("predicate") in (None, "", "[]")),
         operation=str(entry.get("operation") or ""),
     )

@@ -50,7 +50,7 @@ class Location:
     @property
     def spark(self) -> str:
         """As Spark's reader and writer take it: the same place as Python sees, whatever the default file system."""
-        return storage.spark_uri(self.identifier) if self.is_path else self.identifier
+        return storage.spark_uri(self.identifier) if self.is_path else storage.quoted(self.identifier)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Tables:
             return FolderTable(ref, location.identifier)
         from sparkml.frame.catalog import CatalogTable
 
-        return CatalogTable(ref, location.identifier, self.spark)
+        return CatalogTable(ref, location.spark, self.spark)
 
     def version(self, ref: str) -> int | None:
         """The latest version; None where there is no table; TableError where there is something else."""
@@ -213,7 +213,9 @@ class Tables:
             if location.is_path:
                 writer.save(location.spark)
             else:
-                writer.saveAsTable(location.spark)
+                from sparkml.frame.catalog import save_as_table
+
+                save_as_table(writer, location.spark, mark, self.spark)
         except (PySparkException, Py4JError) as error:
             raise write_error(ref, location.identifier, error) from error
         effect(f"table committed: {ref}")
