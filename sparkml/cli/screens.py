@@ -16,6 +16,7 @@ from sparkml.frame.ledger import Run
 from sparkml.frame.lineage import Station
 from sparkml.frame.pipeline import MODEL_MARK, Step
 from sparkml.frame.runner import StepOutcome, StepState, in_words
+from sparkml.tasks.task import TaskChoice
 
 # Where there is no terminal (a log file, a CI page), tables are not folded to 80 columns.
 _LOG_COLUMNS = 140
@@ -62,6 +63,13 @@ def show_step(console: Console, config: ProjectConfig, step: Step) -> None:
     values = {key: value for key, value, _ in config.flat()}
     for key, meaning in model_keys(step.stage.config, step.name):
         table.add_row(key, escape(str(values.get(key, ""))), escape(meaning))
+    for field in type(step.config).model_fields:
+        choice = getattr(step.config, field)
+        if isinstance(choice, TaskChoice):  # the settings that this task has
+            prefix = f"{step.name}.{field}"
+            for key, meaning in model_keys(type(choice.options), prefix):
+                value = getattr(choice.options, key.removeprefix(f"{prefix}."))
+                table.add_row(key, escape(str(value)), escape(meaning))
     console.print(table)
 
 

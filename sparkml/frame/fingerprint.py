@@ -1,7 +1,8 @@
 """What decides a stage's result besides its inputs: the code that it imports, and the packages that this code uses.
 
 The code is read, not run: every `import` of a `sparkml` module, also one inside a function, leads to another file, and
-all of them are hashed. Imports for type checkers alone are left out.
+all of them are hashed. Imports for type checkers alone are left out. A module that loads others by their names says so:
+`LOADED_BY_NAME = ("sparkml.tasks.*",)`, every module of that package.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import unicodedata
@@ -22,6 +24,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 _ROOT = "sparkml"
+_BY_NAME = "LOADED_BY_NAME"
 _SHOWN = "sparkml.report."  # how results are shown does not change them
 # Names under which a distribution is imported, where they differ from its own.
 _DISTRIBUTIONS = {"yaml": "pyyaml", "delta": "delta-spark", "google": "protobuf"}
@@ -99,9 +102,12 @@ def _spec(module: str) -> ModuleSpec | None:
 
 
 def _imports(tree: ast.AST, module: str) -> Iterator[str]:
-    """Every module that is imported, and every name that might be one."""
+    """Every module that is imported or loaded by its name, and every name that might be one."""
     for node in _walk(tree):
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Assign) and any(ast.unparse(name) == _BY_NAME for name in node.targets):
+            for pattern in ast.literal_eval(node.value):
+                yield from _modules_of(pattern.removesuffix(".*"))
+        elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
@@ -109,6 +115,12 @@ def _imports(tree: ast.AST, module: str) -> Iterator[str]:
                 base = ".".join([*module.split(".")[: -node.level], *([base] if base else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _modules_of(package: str) -> Iterator[str]:
+    spec = _spec(package)
+    for module in pkgutil.iter_modules(list(spec.submodule_search_locations or ()) if spec else ()):
+        yield f"{package}.{module.name}"
 
 
 def _walk(tree: ast.AST) -> Iterator[ast.AST]:

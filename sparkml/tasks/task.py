@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sparkml.errors import ConfigError
 from sparkml.frame.config_layers import did_you_mean
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sparkml.measures.evaluation import Evaluation
 
 _PACKAGE = "sparkml.tasks"
+LOADED_BY_NAME = ("sparkml.tasks.*",)
 
 Purpose = Literal["train", "measure", "answer"]
 Rows = Mapping[str, npt.NDArray[Any]]
@@ -258,7 +259,7 @@ class TaskChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: str
+    name: str = Field(description="Which task; what else stands here are its settings")
 
     @model_validator(mode="after")
     def _known(self) -> TaskChoice:

@@ -16,6 +16,7 @@ Plain torch, transformers and peft. Importing the package imports none of them.
 import importlib
 from typing import Any
 
+LOADED_BY_NAME = ("sparkml.models.adapt.*",)
 _WHERE = {
     "AdaptSettings": "sparkml.models.adapt.settings",
     "Adapted": "sparkml.models.adapt.adapted",

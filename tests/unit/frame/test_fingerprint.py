@@ -108,3 +108,11 @@ def test_every_stage_stands_on_the_tables() -> None:
 def test_python_and_its_unicode_tables_count() -> None:
     found = versions_of(("numpy", "no_such_package"))
     assert set(found) == {"python", "unicode", "numpy"}
+
+
+def test_modules_that_are_loaded_by_name_count() -> None:
+    found = code_of(load_stage("finetune").module)
+    assert {"sparkml.tasks.classify", "sparkml.tasks.tag", "sparkml.models.adapt.low_rank"} <= set(
+        found.modules
+    )
+    assert {"peft", "transformers", "torch"} <= set(found.packages)
