@@ -37,16 +37,22 @@ class MeanPooled(nn.Module):
         self.config = config
         self.dropout = nn.Dropout(float(getattr(config, "hidden_dropout_prob", None) or 0.0))
         self.classifier = nn.Linear(config.hidden_size, n_outputs)
-        generator = torch.Generator().manual_seed(seed)
-        deviation = float(getattr(config, "initializer_range", 0.02))
-        with torch.no_grad():
-            self.classifier.weight.normal_(0.0, deviation, generator=generator)
-            self.classifier.bias.zero_()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._init_weights(self.classifier)
 
     @property
     def base_model(self) -> nn.Module:
         """The encoder, by transformers' name."""
         return self.backbone
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw the weights of the layer, by transformers' name, with the spread that the encoder began with."""
+        if module is self.classifier:
+            nn.init.normal_(
+                self.classifier.weight, 0.0, float(getattr(self.config, "initializer_range", 0.02))
+            )
+            nn.init.zeros_(self.classifier.bias)
 
     def forward(self, **inputs: Tensor) -> SimpleNamespace:
         """As transformers' classifiers: `logits` [rows, outputs] from `input_ids`, `attention_mask` and the rest."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from sparkml.distributed.collective import Collective
-from sparkml.distributed.reporter import Reporter
+from sparkml.distributed.reporter import WORK, Reporter
 from sparkml.feed.batches import micro_batches, parts_of
 from sparkml.feed.plan import epoch_plan, steps_per_epoch
 from sparkml.feed.reader import open_reader
@@ -59,7 +59,7 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     )
     trainer = Trainer(job, task, adapted, collective, reporter)
     measured = trainer.run()
-    _answer(job, task, trainer.network, collective)
+    _answer(job, task, trainer.network, collective, reporter)
     if collective.rank == 0:
         _write(job, task, adapted, measured, collective.size)
     collective.barrier()
@@ -77,7 +77,13 @@ def _start(job: TrainingJob, task: Task[Any], network: torch.nn.Module) -> None:
     task.start(network, batch.columns, job.seed)
 
 
-def _answer(job: TrainingJob, task: Task[Any], network: torch.nn.Module, collective: Collective) -> None:
+def _answer(
+    job: TrainingJob,
+    task: Task[Any],
+    network: torch.nn.Module,
+    collective: Collective,
+    reporter: Reporter,
+) -> None:
     """This rank's part of the held-out samples, answered into a file of its own."""
     manifest = job.validation_manifest.read()
     if not task.has_answers or manifest.rows < collective.size:
@@ -91,6 +97,7 @@ def _answer(job: TrainingJob, task: Task[Any], network: torch.nn.Module, collect
     network.eval()
     with torch.inference_mode():
         for batch in micro_batches(reader, plan, rank=collective.rank, pool_steps=16):
+            reporter.enter(WORK)  # each batch is a piece of work of its own to whoever watches
             for part in parts_of(batch.columns, job.loop.micro_batch_tokens):
                 outputs = task.outputs(network, task.collate(part, None).to(device))
                 found[SAMPLE_ID] += part[SAMPLE_ID].tolist()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from sparkml.distributed.collective import CollectiveName
+from sparkml.errors import ConfigError
 from sparkml.feed.manifest_file import ManifestFile
 from sparkml.feed.reader import ReaderName
 from sparkml.models.adapt.settings import AdaptSettings
@@ -140,6 +141,16 @@ class TrainingJob(BaseModel):
     tensorboard_folder: str
     mlflow_uri: str
     mlflow_store: str
+
+    @model_validator(mode="after")
+    def _random_trains_all(self) -> TrainingJob:
+        if self.start.random and self.adapt.method != "full":
+            raise ConfigError(
+                "weights that are drawn anew have to be trained in full",
+                got=f"adapt.method {self.adapt.method} with random weights",
+                next_action="set adapt.method=full, or start from the model's weights",
+            )
+        return self
 
     def to_payload(self) -> dict[str, Any]:
         """JSON values for the launcher."""

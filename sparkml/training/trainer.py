@@ -35,6 +35,7 @@ from sparkml.training.gradients import FlatGradients
 from sparkml.training.schedule import learning_rate
 from sparkml.training.settings import TrainingJob
 from sparkml.training.state import TrainingState
+from sparkml.training.validation import HeldOut
 
 _log = get_logger(__name__)
 
@@ -103,7 +104,7 @@ class Trainer:
             with_best=bool(job.loop.best_metric),
         )
         self._checkpoints = Checkpoints(job.run_folder, job.keep_checkpoints)
-        self._held_out = self._validation_batches()
+        self._held_out = HeldOut(job, task, collective, self._rows)
 
     def run(self) -> dict[str, float]:
         """Train from the last checkpoint to the end; returns what was measured. The network is then in eval mode."""
@@ -134,17 +135,19 @@ class Trainer:
                 if ends:
                     _log.info("step %d: no better %s since long; ends", done, self._settings.best_metric)
                     break
-        self._finish()
+        if self._finish():
+            values |= self._validate(averaged=False)
         held_out = {name: value for name, value in values.items() if name.startswith("validation_")}
         train_loss = {"train_loss": sum(recent) / len(recent)} if recent else {}
         summary = {"steps": float(done), "resumed_from_step": float(first_step)}
         return {**summary, **train_loss, **held_out, **measured.summary(), **self._adapted.facts()}
 
-    def _finish(self) -> None:
-        """The weights that are kept: the best, else the averaged, else the last ones."""
-        kept = self.state.best if self.state.best_value is not None else self.state.ema
-        self.state.take(kept or {})
+    def _finish(self) -> bool:
+        """Take the weights that are kept: the best, else the averaged, else the last; True where these are others."""
+        best = self.state.best_value is not None
+        self.state.take(self.state.best if best else self.state.ema)
         self.network.eval()
+        return best
 
     def _steps(self, first_step: int, last_step: int) -> Iterator[tuple[int, MicroBatch, float]]:
         """The steps that are left, each with its batch and the seconds that were waited for it."""
@@ -242,41 +245,21 @@ class Trainer:
         lower = wanted == "bfloat16" or (wanted == "auto" and self._device.type == "cuda")
         return torch.autocast(self._device.type, torch.bfloat16, enabled=lower)
 
-    def _validation_batches(self) -> list[MicroBatch]:
-        """This rank's part of the held-out rows, at most `validation_rows` of all ranks; kept in memory."""
-        size, manifest = self._collective.size, self._validation
-        if manifest.rows < size or not self._settings.validation_rows:
-            return []
-        steps = -(-self._settings.validation_rows // (size * self._rows))
-        reader = open_reader(self._job.reader, widths_of(self._task, manifest))
-        plan = self._plan(manifest, 0)
-        pool = min(steps, plan.steps) if not manifest.is_packed else 1
-        return list(micro_batches(reader, plan, rank=self._collective.rank, stop_step=steps, pool_steps=pool))
-
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, *, averaged: bool = True) -> dict[str, float]:
         """Means over the held-out rows of all ranks, of the averaged weights where there are some."""
-        if not self._held_out:
-            return {}
-        self.state.swap(self.state.ema)
+        if averaged:
+            self.state.swap(self.state.ema)
         self.network.eval()
-        sums: Tensor | None = None
         with torch.no_grad(), self._autocast():
-            for batch in self._held_out:
-                for number, part in enumerate(parts_of(batch.columns, self._settings.micro_batch_tokens)):
-                    rng = np.random.default_rng([self._job.seed, batch.step, self._collective.rank, number])
-                    found = self._task.sums(
-                        self._forward, self._task.collate(part, rng).to(self._device)
-                    ).cpu()
-                    sums = found if sums is None else sums + found
-        self.state.swap(self.state.ema)
-        sums = torch.zeros(self._task.n_sums, dtype=torch.float64) if sums is None else sums
-        self._collective.allreduce_(sums)
-        return {f"validation_{name}": value for name, value in self._task.values(sums.numpy()).items()}
+            values = self._held_out.values(self._forward, self._device)
+        if averaged:
+            self.state.swap(self.state.ema)
+        return values
 
     def _judged(self, values: dict[str, float]) -> bool:
         """Keep the best weights; True where it is time to end."""
         metric = self._settings.best_metric
-        if not metric or not self._held_out:
+        if not metric or not self._held_out.batches:
             return False
         value = values.get(f"validation_{metric}")
         if value is None:

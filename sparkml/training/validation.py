@@ -1,0 +1,48 @@
+"""The held-out samples that a training looks at along the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparkml.distributed.collective import Collective
+from sparkml.feed.batches import MicroBatch, micro_batches, parts_of
+from sparkml.feed.plan import epoch_plan
+from sparkml.feed.reader import open_reader
+from sparkml.tasks.task import Task
+from sparkml.training.columns import widths_of
+from sparkml.training.settings import TrainingJob
+
+
+class HeldOut:
+    """This rank's part of the held-out rows, at most `validation_rows` of all ranks; kept in memory."""
+
+    def __init__(self, job: TrainingJob, task: Task[Any], collective: Collective, rows: int) -> None:
+        self._job, self._task, self._collective = job, task, collective
+        self.batches = self._read(rows)
+
+    def _read(self, rows: int) -> list[MicroBatch]:
+        manifest = self._job.validation_manifest.read()
+        size, wanted = self._collective.size, self._job.loop.validation_rows
+        if manifest.rows < size or not wanted:
+            return []
+        plan = epoch_plan(manifest, epoch=0, seed=self._job.seed, world_size=size, micro_batch=rows)
+        steps = -(-wanted // (size * rows))
+        pool = 1 if manifest.is_packed else min(steps, plan.steps)
+        reader = open_reader(self._job.reader, widths_of(self._task, manifest))
+        return list(micro_batches(reader, plan, rank=self._collective.rank, stop_step=steps, pool_steps=pool))
+
+    def values(self, forward: Any, device: torch.device) -> dict[str, float]:
+        """The task's metrics over the rows of all ranks, named `validation_*`, with the same draws at every call."""
+        if not self.batches:
+            return {}
+        sums: Tensor = torch.zeros(self._task.n_sums, dtype=torch.float64)
+        for batch in self.batches:
+            for number, part in enumerate(parts_of(batch.columns, self._job.loop.micro_batch_tokens)):
+                rng = np.random.default_rng([self._job.seed, batch.step, self._collective.rank, number])
+                sums += self._task.sums(forward, self._task.collate(part, rng).to(device)).cpu()
+        self._collective.allreduce_(sums)
+        return {f"validation_{name}": value for name, value in self._task.values(sums.numpy()).items()}
