@@ -229,7 +229,7 @@ def write_lock(site: Site, *, upgrade: bool) -> None:
         make_venv(site)
     work = site.venv / LOCK
     work.write_text(site.lock)
-    flags = ["--group=dev", "--universal", "--python-version=3.10", "--generate-hashes"]
+    flags = ["--extra=minilm", "--group=dev", "--universal", "--python-version=3.10", "--generate-hashes"]
     flags += ["--no-emit-index-url", "--custom-compile-command=make lock", *["--upgrade"] * upgrade]
     site.run("lock", site.uv, "pip", "compile", "pyproject.toml", *flags, "-o", work)
     text = work.read_text()
