@@ -24,6 +24,7 @@ SEQUENCE_LENGTH = 16
 MakeJob = Callable[..., TrainingJob]
 LOOP = {
     "max_steps": 12,
+    "max_epochs": None,
     "batch_size": 16,
     "learning_rate": 3e-3,
     "pool_steps": 2,

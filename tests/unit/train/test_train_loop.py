@@ -343,7 +343,7 @@ def test_the_trainer_asks_for_the_local_rank(training_job, monkeypatch) -> None:
 
 def test_a_training_needs_an_end_and_patience_a_metric() -> None:
     with pytest.raises(ValueError, match="max_steps or max_epochs"):
-        LoopSettings()
+        LoopSettings(max_epochs=None)
     with pytest.raises(ValueError, match="best_metric"):
         LoopSettings(max_steps=3, patience=1)
     assert LoopSettings(max_steps=10, max_epochs=2).steps(4) == 8
