@@ -169,27 +169,44 @@ def _dedupe(lake: str | Path, run: Run, threshold: float) -> list[str]:
 
 def _shard(lake: str | Path, run: Run, _: float) -> list[str]:
     config = run["config"]
-    version = run["outputs"][config["target"]]
+    rows = table(lake, config["target"], run["outputs"][config["target"]])
+    found = _samples(lake, run, config["target"], rows, "doc_ids")
+    lengths = set(pc.list_value_length(rows.column("input_ids")).to_pylist())
+    if len(lengths) > 1:
+        found.append(f"samples of different lengths: {sorted(lengths)}")
+    return found
+
+
+def _finetune(lake: str | Path, run: Run, _: float) -> list[str]:
+    config = run["config"]
+    name = config["samples"]
+    rows = table(lake, name, run["outputs"][name])
+    found = _samples(lake, run, name, rows, "doc_id")
+    windows = set(zip(rows.column("doc_id").to_pylist(), rows.column("window").to_pylist(), strict=True))
+    if rows.num_rows != len(windows):
+        found.append(f"a window stands twice in {name}")
+    return found
+
+
+def _samples(lake: str | Path, run: Run, name: str, rows: pa.Table, ids: str) -> list[str]:
+    """Samples are of documents of the source, each in one split, and pinned by one manifest a split."""
+    config, version = run["config"], run["outputs"][name]
     kept = set(column(lake, config["source"], "doc_id", run["inputs"][config["source"]]))
-    rows = table(lake, config["target"], version)
     sides: dict[str, set[str]] = {}
-    for row in rows.select(["split", "doc_ids"]).to_pylist():
-        sides.setdefault(row["split"], set()).update(row["doc_ids"])
+    for row in rows.select(["split", ids]).to_pylist():
+        sides.setdefault(row["split"], set()).update(row[ids] if ids == "doc_ids" else [row[ids]])
     found = []
     if foreign := set().union(*sides.values()) - kept:
         found.append(f"samples of documents that are not in {config['source']}: {sorted(foreign)[:3]}")
     if both := sides.get("train", set()) & sides.get("validation", set()):
         found.append(f"documents in train and validation: {sorted(both)[:3]}")
-    lengths = set(pc.list_value_length(rows.column("input_ids")).to_pylist())
-    if len(lengths) > 1:
-        found.append(f"samples of different lengths: {sorted(lengths)}")
     manifests = [
         row
         for row in table(lake, config["manifests"]).to_pylist()
-        if (row["table"], row["version"]) == (config["target"], version)
+        if (row["table"], row["version"]) == (name, version)
     ]
     if sorted(row["split"] for row in manifests) != ["train", "validation"]:
-        found.append(f"{config['target']}@{version} is not pinned by one manifest a split")
+        found.append(f"{name}@{version} is not pinned by one manifest a split")
     for row in manifests:
         counted = sum(sum(file["row_groups"]) for file in row["files"])
         pinned = rows.column("split").to_pylist().count(row["split"])
@@ -219,7 +236,14 @@ def _score(lake: str | Path, run: Run, _: float) -> list[str]:
     return found + ([f"neither scored nor failed: {empty[:3]}"] if empty else [])
 
 
-_BY_STAGE = {"ingest": _ingest, "clean": _clean, "dedupe": _dedupe, "shard": _shard, "score": _score}
+_BY_STAGE = {
+    "ingest": _ingest,
+    "clean": _clean,
+    "dedupe": _dedupe,
+    "shard": _shard,
+    "finetune": _finetune,
+    "score": _score,
+}
 
 
 def _ledger(lake: str | Path) -> list[str]:

@@ -54,6 +54,7 @@ COMPARED = {
     "kept": ["doc_id", "text", "n_words"],
     "duplicates": ["doc_id", "kind", "cluster_id", "partner_id", "kept_id", "similarity"],
     "samples": ["sample_id", "split", "input_ids", "doc_starts", "doc_ids"],
+    "finetune_samples": ["sample_id", "split", "doc_id", "window", "n_tokens", "input_ids", "target"],
     "manifests": ["manifest_id", "split", "rows", "tokenizer_hash", "seed"],
     "models": ["model_id", "version", "kind", "parent"],
     "scores": ["doc_id", "model_id", "model_version", "step", "prediction", "score", "scores", "error"],
