@@ -22,6 +22,7 @@ from sparkml.frame import storage
 from sparkml.frame.config_layers import did_you_mean
 from sparkml.frame.stage import Role, Stage, StageConfig
 
+PACKAGE = "package:"  # a model that an installed Python package carries
 MODEL_MARK = "models:"
 
 
@@ -149,14 +150,14 @@ def model_name(model: str) -> str:
 
 
 def is_directory(model: str) -> bool:
-    """True where a model field names a directory or URI, not a model of the registry."""
-    return "/" in model_name(model) or "://" in model
+    """True where a model field names a directory, URI or package, not a model of the registry."""
+    return model.startswith(PACKAGE) or "/" in model_name(model) or "://" in model
 
 
 def _is_outside(ref: str) -> bool:
     """A path, URI or catalog name: no step of a pipeline makes it."""
     name = ref.removeprefix(MODEL_MARK)
-    return "/" in name or (not ref.startswith(MODEL_MARK) and "." in name) or storage.is_catalog(ref)
+    return is_directory(name) or (not ref.startswith(MODEL_MARK) and "." in name) or storage.is_catalog(ref)
 
 
 def _writers(pipeline: str, steps: Sequence[Step]) -> dict[str, list[str]]:

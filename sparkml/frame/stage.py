@@ -47,7 +47,7 @@ _TABLE = Field(
 )
 _MODEL = Field(
     min_length=1,
-    description="A model of the registry (`name`, `name/v3`), or a model directory by its path or URI",
+    description="A model of the registry (`name`, `name/v3`), a model directory by its path or URI, or `package:NAME`",
 )
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 

