@@ -359,7 +359,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
     job = TrainingJob(
         task=task_spec(task),
         start=Start(folder=str(start)),
-        loop=LoopSettings(max_steps=150, batch_size=8, learning_rate=0.01, validation_every_steps=50),
+        loop=LoopSettings(
+            max_epochs=None, max_steps=150, batch_size=8, learning_rate=0.01, validation_every_steps=50
+        ),
         seed=3,
         train_manifest=manifests[0],
         validation_manifest=manifests[1],
