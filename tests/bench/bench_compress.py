@@ -8,40 +8,59 @@ from __future__ import annotations
 
 import copy
 import sys
+import tempfile
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from sparkml.models.bert import BertClassifier, BertShape, initialise
 from torch import nn
 
-from sparkml.inference.scorer import batches_by_length, padded
+from sparkml.inference.scorer import Scorer
+from sparkml.models.inputs import TextInputs
 from sparkml.models.int8 import to_int8
+from sparkml.tasks.texts import as_bytes
+from tests.bench.classifiers import MAX_LENGTH, random_classifier
 
-DOCUMENTS, ROUNDS, LABELS = 128, 5, 10
+DOCUMENTS, ROUNDS, VOCABULARY = 128, 5, 8192
+# The documents are token ids already: nothing is tokenised, and there is no tokenizer.
+INPUTS = TextInputs(
+    tokenizer_json="",
+    pad_id=0,
+    mask_id=4,
+    cls_id=2,
+    sep_id=3,
+    special_ids=(0, 1, 2, 3, 4),
+    vocab_size=VOCABULARY,
+    longest=MAX_LENGTH,
+    segments=False,
+)
 
 
-def networks(hidden: int, layers: int) -> dict[str, nn.Module]:
+def scorers(hidden: int, layers: int) -> dict[str, Scorer]:
     """The same random classifier in float, in our int8, and in torch's, which has one scale a batch."""
-    shape = BertShape(8192, hidden, layers, hidden // 32, 4 * hidden, 128, 1, 0.1, 1e-12, "gelu")
-    exact = BertClassifier(shape, LABELS, "mean").eval()
-    initialise(exact, seed=0, deviation=0.05)
+    with tempfile.TemporaryDirectory() as folder:
+        task, exact = random_classifier(
+            Path(folder), INPUTS, hidden=hidden, layers=layers, heads=hidden // 32, deviation=0.05
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces that this module moves to torchao
         per_batch = torch.ao.quantization.quantize_dynamic(
             copy.deepcopy(exact), {nn.Linear}, dtype=torch.qint8
         )
-    return {"float32": exact, "int8 a token": to_int8(copy.deepcopy(exact)), "int8 a batch": per_batch}
+    found = {"float32": exact, "int8 a token": to_int8(copy.deepcopy(exact)), "int8 a batch": per_batch}
+    return {name: Scorer(task, network) for name, network in found.items()}
 
 
-def scores(model: nn.Module, rows: list[list[int]]) -> np.ndarray:
-    """Probabilities as the scorer computes them."""
-    out = np.empty((len(rows), LABELS), dtype=np.float32)
-    with torch.inference_mode():
-        for members in batches_by_length(rows, 2048):
-            out[members] = torch.softmax(model(*padded([rows[index] for index in members])), dim=1).numpy()
-    return out
+def scores(scorer: Scorer, rows: list[list[int]]) -> npt.NDArray[np.float32]:
+    """Probabilities as the scorer computes them, float32 [rows, labels]."""
+    samples = {
+        "input_ids": np.array([as_bytes(row) for row in rows], dtype=object),
+        "n_tokens": np.array([len(row) for row in rows]),
+    }
+    return np.stack(scorer.outputs(samples))
 
 
 def main() -> None:
@@ -49,20 +68,20 @@ def main() -> None:
     hidden, layers = (int(word) for word in sys.argv[1:3]) if len(sys.argv) > 2 else (128, 3)
     torch.set_num_threads(1)
     random = np.random.default_rng(0)
-    lengths = np.clip(random.normal(100, 30, DOCUMENTS), 16, 128).astype(int)
-    rows = [random.integers(5, 8192, length).tolist() for length in lengths]
-    found = networks(hidden, layers)
+    lengths = np.clip(random.normal(100, 30, DOCUMENTS), 16, MAX_LENGTH).astype(int)
+    rows = [random.integers(5, VOCABULARY, length).tolist() for length in lengths]
+    found = scorers(hidden, layers)
     exact = scores(found["float32"], rows)
     for size in (1, 32):
-        for name, model in found.items():
+        for name, scorer in found.items():
             spent = []
             for _ in range(ROUNDS):
                 started = time.thread_time()
                 for start in range(0, DOCUMENTS, size):
-                    scores(model, rows[start : start + size])
+                    scores(scorer, rows[start : start + size])
                 spent.append(time.thread_time() - started)
-            together = scores(model, rows)
-            alone = np.concatenate([scores(model, [row]) for row in rows[:8]])
+            together = scores(scorer, rows)
+            alone = np.concatenate([scores(scorer, [row]) for row in rows[:8]])
             print(
                 f"batch {size:2d}  {name:13s} {DOCUMENTS / np.median(spent):8.0f} documents/s"
                 f"  error {np.abs(together - exact).max():.4f}  company {np.abs(together[:8] - alone).max():.1e}"

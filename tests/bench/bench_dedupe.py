@@ -170,7 +170,7 @@ def _session():  # type: ignore[no-untyped-def]
     from sparkml.frame.config import load_config
     from sparkml.frame.session import build_session
 
-    properties = load_config("local", ["spark.master=local[2]", "spark.driver.memory=2g"], stages={}).spark
+    properties = load_config("local", ["spark.master=local[2]", "spark.driver.memory=2g"]).spark
     return build_session(properties, name="bench-dedupe")
 
 

@@ -18,25 +18,35 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from sparkml.feed.batches import micro_batches
+from sparkml.feed.batches import count, micro_batches
 from sparkml.feed.manifest import FILE_TYPE, Manifest, ShardFile, ShardFiles
 from sparkml.feed.manifest_file import write_manifest
 from sparkml.feed.plan import epoch_plan, row_groups
-from sparkml.feed.reader import COLUMN, open_reader
+from sparkml.feed.reader import Reader, ReaderName, open_reader
+from sparkml.training.columns import SAMPLE_ID
+
+COLUMN = "input_ids"
+VOCABULARY, N_SPECIAL = 8192, 5
+READ = [SAMPLE_ID, COLUMN]  # what a training reads of packed samples
 
 
 def write(folder: Path, rows: int, length: int, group: int) -> Manifest:
-    """One zstd file of random token ids."""
+    """One zstd file of random token ids, none of them one of the five special ones that tokenizers begin with."""
     path = folder / "samples.parquet"
     rng = np.random.default_rng(0)
     kind = pa.list_(pa.int32())
-    counts = [min(group, rows - first) for first in range(0, rows, group)]
-    with pq.ParquetWriter(path, pa.schema([(COLUMN, kind)]), compression="zstd") as writer:
-        for count in counts:
-            ids = pa.array(rng.zipf(1.3, (count, length)).clip(max=8191).astype(np.int32).ravel())
-            offsets = pa.array(np.arange(0, count * length + 1, length, dtype=np.int32))
+    counts = [min(group, rows - start) for start in range(0, rows, group)]
+    schema = pa.schema([(SAMPLE_ID, pa.int64()), (COLUMN, kind)])
+    first = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for n_rows in counts:
+            drawn = rng.zipf(1.3, (n_rows, length)).clip(max=VOCABULARY - N_SPECIAL) + (N_SPECIAL - 1)
+            ids = pa.array(drawn.astype(np.int32).ravel())
+            offsets = pa.array(np.arange(0, n_rows * length + 1, length, dtype=np.int32))
             lists = pa.ListArray.from_arrays(offsets, ids)
-            writer.write_table(pa.table({COLUMN: lists}), row_group_size=count)
+            numbers = np.arange(first, first + n_rows)
+            writer.write_table(pa.table([numbers, lists], schema=schema), row_group_size=n_rows)
+            first += n_rows
     files = ShardFiles.of([ShardFile(str(path), tuple(counts), path.stat().st_size, "")])
     return Manifest("bench", "samples", 0, "train", files, rows, "", length, 17)
 
@@ -44,22 +54,25 @@ def write(folder: Path, rows: int, length: int, group: int) -> Manifest:
 def scan(manifest: Manifest) -> int:
     """Decode every row group and nothing else."""
     file = pq.ParquetFile(manifest.files[0].path)
-    return sum(file.read_row_group(i, columns=[COLUMN]).num_rows for i in range(file.num_row_groups))
+    return sum(file.read_row_group(i, columns=READ).num_rows for i in range(file.num_row_groups))
 
 
-def read(manifest: Manifest, name: str) -> int:
+def reader_of(manifest: Manifest, name: ReaderName) -> Reader:
+    """A reader of what a training reads."""
+    return open_reader(name, {SAMPLE_ID: 0, COLUMN: manifest.sequence_length})
+
+
+def read(manifest: Manifest, name: ReaderName) -> int:
     """Row groups as matrices, in order."""
-    reader = open_reader(name, manifest.sequence_length)
+    reader = reader_of(manifest, name)
     groups = row_groups(manifest.files, range(len(manifest.files.group_rows)))
-    return sum(len(rows) for rows in reader.read(groups))
+    return sum(count(rows) for rows in reader.read(groups))
 
 
-def feed(manifest: Manifest, name: str) -> int:
+def feed(manifest: Manifest, name: ReaderName) -> int:
     """What a rank sees: shuffled micro batches of 32."""
     plan = epoch_plan(manifest, epoch=0, seed=1, world_size=1, micro_batch=32)
-    reader = open_reader(name, manifest.sequence_length)
-    batches = micro_batches(reader, plan, rank=0, sequence_length=manifest.sequence_length)
-    return sum(len(batch.input_ids) for batch in batches)
+    return sum(batch.rows for batch in micro_batches(reader_of(manifest, name), plan, rank=0))
 
 
 def rows_in_a_data_loader(manifest: Manifest) -> int:

@@ -114,7 +114,7 @@ def bench_environment(spark: SparkSession) -> None:
 
 def main() -> None:
     """Run everything on two cores."""
-    settings = load_config("local", ["spark.master=local[2]", "spark.driver.memory=1500m"], stages={})
+    settings = load_config("local", ["spark.master=local[2]", "spark.driver.memory=1500m"])
     spark = build_session(settings.spark, name="bench-ingest")
     bench_formats(spark, int(sys.argv[1]) if len(sys.argv) > 1 else 100)
     bench_environment(spark)

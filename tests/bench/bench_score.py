@@ -23,40 +23,31 @@ from pyspark.ml.functions import predict_batch_udf
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType
-from sparkml.models.bert import BertClassifier, BertShape, initialise
-from sparkml.models.classifier import write_classifier
 
 from sparkml.frame.config import load_config
 from sparkml.frame.session import build_session
 from sparkml.inference.batches import ModelSource, scoring
-from sparkml.stages.score import ScoreConfig, transform
-from sparkml.stages.shard.vocabulary import train_bpe
+from sparkml.models.adapt import AdaptSettings, adapt
+from sparkml.models.directory import TASK_FILE, copy_inputs
+from sparkml.models.folder import TOKENIZER_FILE, write_json
+from sparkml.models.heads import save_network
+from sparkml.models.inputs import read_text_inputs
+from sparkml.stages.score import ScoreConfig, transform, with_hash
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.tasks.task import task_spec
+from tests.bench.classifiers import MAX_LENGTH, random_classifier
 from tests.bench.documents import docstrings_of_packages
-
-LABELS = [f"label-{number}" for number in range(10)]
-MAX_LENGTH = 128
 
 
 def write_model(folder: Path, texts: list[str], hidden: int, layers: int) -> None:
-    """A classifier of the size asked for, with random weights."""
-    config = {
-        "model_type": "bert",
-        "vocab_size": 8192,
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "intermediate_size": 4 * hidden,
-        "max_position_embeddings": MAX_LENGTH,
-        "type_vocab_size": 1,
-        "pooling": "mean",
-        "precision": "float32",
-    }
-    model = BertClassifier(BertShape.from_config(config, where="benchmark"), len(LABELS), "mean")
-    initialise(model, seed=0)
+    """A classifier of the size asked for, with random weights, as the stage finetune leaves it."""
     folder.mkdir(parents=True)
-    tokenizer = folder.parent / "trained.json"
-    tokenizer.write_text(train_bpe(texts, 8192), encoding="utf-8")
-    write_classifier(folder, model, LABELS, config, tokenizer)
+    digest = save_tokenizer(train_bpe(texts, 8192), str(folder.parent))
+    copy_inputs(folder.parent / "tokenizers" / digest, folder)
+    task, network = random_classifier(folder, read_text_inputs(folder), hidden=hidden, layers=layers, heads=4)
+    adapted = adapt(network, AdaptSettings(), new_modules=(), total_steps=1, epoch_steps=1, seed=0)
+    save_network(adapted, task.network(), folder, merge=True, base="")
+    write_json(folder / TASK_FILE, task_spec(task))
 
 
 def padding_to_the_maximum(
@@ -66,20 +57,22 @@ def padding_to_the_maximum(
 
     def load() -> Callable[[npt.NDArray[np.object_]], npt.NDArray[np.float32]]:
         import torch
-        from sparkml.models.classifier import load_classifier
         from tokenizers import Tokenizer
 
-        model = load_classifier(folder).model
-        tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+        from sparkml.inference.scorer import load_scorer
+
+        network = load_scorer(folder).network
+        tokenizer = Tokenizer.from_file(f"{folder}/{TOKENIZER_FILE}")
         tokenizer.enable_truncation(MAX_LENGTH)
         tokenizer.enable_padding(length=MAX_LENGTH)
 
         def predict(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.float32]:
             encodings = tokenizer.encode_batch(list(texts))
             ids = torch.tensor([encoding.ids for encoding in encodings])
-            mask = torch.tensor([encoding.attention_mask for encoding in encodings]).bool()
+            mask = torch.tensor([encoding.attention_mask for encoding in encodings])
             with torch.inference_mode():
-                return torch.softmax(model(ids, mask), dim=1).numpy()
+                logits: torch.Tensor = network(input_ids=ids, attention_mask=mask).logits
+                return logits.softmax(dim=1).numpy()
 
         return predict
 
@@ -105,9 +98,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             measure_workers(Path(folder) / "model", options)
         return
-    spark = build_session(
-        load_config("local", ["spark.master=local[2]"], stages={}).spark, name="bench-score"
-    )
+    spark = build_session(load_config("local", ["spark.master=local[2]"]).spark, name="bench-score")
     with tempfile.TemporaryDirectory() as folder:
         measure(spark, Path(folder) / "model", options)
     spark.stop()
@@ -126,7 +117,7 @@ def measure(spark: SparkSession, folder: Path, options: argparse.Namespace) -> N
     model = ModelSource(str(folder), "benchmark", threads=1)
 
     def ours(frame: DataFrame) -> DataFrame:
-        return transform(frame, model, ScoreConfig(), n_buckets=16)
+        return transform(with_hash(frame, ["text"]), model, ScoreConfig(), n_buckets=16)
 
     def naive(frame: DataFrame) -> DataFrame:
         return frame.select("doc_id", naive_udf(F.col("text")).alias("scores"))

@@ -7,33 +7,37 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
+from pathlib import Path
 
 import pyarrow as pa
-from sparkml.models.tokenizer import CLS_ID, PAD_ID, SEP_ID, parse_tokenizer
 
+from sparkml.models.inputs import TextInputs, parse, read_text_inputs
 from sparkml.stages.shard.pack import packing
-from sparkml.stages.shard.vocabulary import train_bpe
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
 from tests.bench.documents import docstrings_of_packages
 
 SEQUENCE_LENGTH = 128
 
 
-def pack_lists(tokenizer_json: str, texts: list[str]) -> list[list[int]]:
+def pack_lists(inputs: TextInputs, texts: list[str]) -> list[list[int]]:
     """What training scripts do: encode a document at a time, chain lists, cut them into blocks."""
-    tokenizer = parse_tokenizer(tokenizer_json)
+    tokenizer = parse(inputs.tokenizer_json)
     stream = list(
-        chain.from_iterable([*tokenizer.encode(t, add_special_tokens=False).ids, SEP_ID] for t in texts)
+        chain.from_iterable(
+            [*tokenizer.encode(text, add_special_tokens=False).ids, inputs.sep_id] for text in texts
+        )
     )
     body = SEQUENCE_LENGTH - 1
-    samples = [[CLS_ID, *stream[start : start + body]] for start in range(0, len(stream), body)]
-    samples[-1] += [PAD_ID] * (SEQUENCE_LENGTH - len(samples[-1]))
+    samples = [[inputs.cls_id, *stream[start : start + body]] for start in range(0, len(stream), body)]
+    samples[-1] += [inputs.pad_id] * (SEQUENCE_LENGTH - len(samples[-1]))
     return samples
 
 
-def pack_ours(tokenizer_json: str, texts: list[str]) -> list[list[int]]:
+def pack_ours(inputs: TextInputs, texts: list[str]) -> list[list[int]]:
     """The stage's function over Arrow batches, as Spark hands them over."""
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -45,7 +49,7 @@ def pack_ours(tokenizer_json: str, texts: list[str]) -> list[list[int]]:
                 dict(zip(("split", "bucket", "doc_id", "text"), columns, strict=True))
             )
 
-    packed = list(packing(tokenizer_json, SEQUENCE_LENGTH)(batches()))
+    packed = list(packing(inputs, SEQUENCE_LENGTH)(batches()))
     return [row for batch in packed for row in batch.column("input_ids").to_pylist()]
 
 
@@ -65,12 +69,14 @@ def main() -> None:
     texts = docstrings_of_packages(int(options.megabytes * 1e6))
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     started = time.process_time()
-    tokenizer = train_bpe(texts, 8192)
+    content = train_bpe(texts, 8192)
     print(f"{len(texts)} documents, {megabytes:.1f} MB; tokenizer {time.process_time() - started:.1f} s")
-    if pack_ours(tokenizer, texts) != pack_lists(tokenizer, texts):
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = read_text_inputs(Path(folder, "tokenizers", save_tokenizer(content, folder)))
+    if pack_ours(inputs, texts) != pack_lists(inputs, texts):
         raise SystemExit("the two ways disagree")
     rounds = [
-        (seconds_of(lambda: pack_ours(tokenizer, texts)), seconds_of(lambda: pack_lists(tokenizer, texts)))
+        (seconds_of(lambda: pack_ours(inputs, texts)), seconds_of(lambda: pack_lists(inputs, texts)))
         for _ in range(2)
     ]
     ours, lists = (min(column) for column in zip(*rounds, strict=True))

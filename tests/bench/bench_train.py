@@ -19,74 +19,98 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
-from sparkml.models.encoder import EncoderShape, build_masked_lm
-from sparkml.models.tokenizer import SPECIAL_TOKENS, TokenizerFile
-from sparkml.training.loop import Trainer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    DataCollatorForLanguageModeling,
+    PreTrainedTokenizerFast,
+)
 
 from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.reporter import Reporter
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.manifest_file import write_manifest
-from sparkml.training.settings import LoopSettings, TrainingJob
-from tests.bench.bench_feed import write
+from sparkml.models.inputs import read_text_inputs, special_fields
+from sparkml.models.networks import write_config
+from sparkml.stages.shard.vocabulary import SPECIAL_TOKENS
+from sparkml.tasks.masked_lm import MaskedLM, MaskedLMOptions
+from sparkml.tasks.task import Targets, task_spec
+from sparkml.training.run import train
+from sparkml.training.settings import LoopSettings, Start, TrainingJob
+from tests.bench.bench_feed import VOCABULARY, write
 
-VOCABULARY, LENGTH, BATCH, MASKED, ROUNDS, WARM_UP = 8192, 128, 8, 0.15, 3, 5
+LENGTH, BATCH, MASKED, ROUNDS, WARM_UP = 128, 8, 0.15, 3, 5
 RATE = 1e-3
 
 
-def ours(manifest: Manifest, shape: EncoderShape, steps: int, folder: Path) -> float:
-    """Tokens a second of the loop, as it measures itself."""
-    settings = LoopSettings(
-        shape=shape,
-        embedding_start="random",
-        seed=17,
-        max_steps=steps + WARM_UP,
-        micro_batch=BATCH,
-        learning_rate=RATE,
-        warmup_steps=1,
-        decay="linear",
-        weight_decay=0.01,
-        gradient_clip=1.0,
-        mask_fraction=MASKED,
-        validation_every_steps=sys.maxsize,
-        validation_rows=BATCH,
-        checkpoint_every_steps=sys.maxsize,
-        keep_checkpoints=1,
-    )
-    pinned = write_manifest(manifest, str(folder))
-    job = TrainingJob(
-        settings=settings,
-        train_manifest=pinned,
-        validation_manifest=pinned,
-        tokenizer=TokenizerFile("", ""),
-        reader="petastorm",
-        run_folder=str(folder),
-        model_folder=str(folder / "model"),
-        run_name="bench",
-        tensorboard_folder=str(folder / "tensorboard"),
-        mlflow_uri=(folder / "mlflow").as_uri(),
-        mlflow_store="",
-    )
-    return Trainer(job, VOCABULARY, SingleProcess(), Reporter(None)).run()["tokens_per_second"]
-
-
-def peer(manifest: Manifest, shape: EncoderShape, steps: int) -> float:
-    """Tokens a second of transformers' parts."""
-    from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
-
-    words = {**{name: number for number, name in enumerate(SPECIAL_TOKENS)}}
+def write_start(folder: Path, hidden: int, layers: int) -> None:
+    """What both start from: a configuration without dropout, and a tokenizer of as many words as ids."""
+    words = {name: number for number, name in enumerate(SPECIAL_TOKENS)}
     words |= {f"w{number}": number for number in range(len(words), VOCABULARY)}
+    roles = ("unk", "pad", "cls", "sep", "mask")
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(WordLevel(words, "[UNK]")),
-        **{f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")},
+        **{f"{role}_token": f"[{role.upper()}]" for role in roles},
     )
+    tokenizer.save_pretrained(folder)
+    config = {
+        "model_type": "bert",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 64,
+        "intermediate_size": 4 * hidden,
+        "max_position_embeddings": LENGTH,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    special = special_fields(read_text_inputs(folder))
+    write_config(config, folder, vocab_size=VOCABULARY, special=special)
+
+
+def ours(manifest: Manifest, start: Path, steps: int, folder: Path) -> float:
+    """Tokens a second of a training, as it measures itself."""
+    loop = LoopSettings(
+        max_steps=steps + WARM_UP,
+        max_epochs=None,
+        batch_size=BATCH,
+        learning_rate=RATE,
+        precision="float32",
+        validation_every_steps=sys.maxsize,
+        validation_rows=0,
+    )
+    pinned = write_manifest(manifest, str(folder))
+    task = MaskedLM(MaskedLMOptions(mask_fraction=MASKED), Targets(), read_text_inputs(start))
+    job = TrainingJob(
+        task=task_spec(task),
+        start=Start(folder=str(start), random=True),
+        loop=loop,
+        seed=17,
+        train_manifest=pinned,
+        validation_manifest=pinned,
+        reader="petastorm",
+        checkpoint_every_steps=sys.maxsize,
+        keep_checkpoints=1,
+        run_folder=str(folder),
+        run_name="bench",
+        tensorboard_folder=str(folder / "tensorboard"),
+        mlflow_uri="",
+        mlflow_store="",
+    )
+    return train(job, SingleProcess(), Reporter(None))["tokens_per_second"]
+
+
+def peer(manifest: Manifest, start: Path, steps: int) -> float:
+    """Tokens a second of transformers' parts."""
+    torch.use_deterministic_algorithms(False)  # ours asks for them, training scripts do not
+    tokenizer = AutoTokenizer.from_pretrained(start)
     rows = pq.read_table(manifest.files[0].path)["input_ids"].to_pylist()
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
     loader = torch.utils.data.DataLoader(rows, batch_size=BATCH, shuffle=True, collate_fn=collator)
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
-    model = build_masked_lm(shape, VOCABULARY, 17).train()
+    model = BertForMaskedLM(BertConfig.from_pretrained(start)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     for step, batch in enumerate(itertools.islice(batches, steps + WARM_UP)):
         if step == WARM_UP:
@@ -106,18 +130,12 @@ def main() -> None:
     options = parser.parse_args()
     steps, hidden, layers = options.steps, options.hidden, options.layers
     torch.set_num_threads(1)
-    shape = EncoderShape(
-        hidden=hidden,
-        layers=layers,
-        heads=hidden // 64,
-        intermediate=4 * hidden,
-        max_length=LENGTH,
-        dropout=0.0,
-    )
     with tempfile.TemporaryDirectory() as name:
+        start = Path(name) / "start"
+        write_start(start, hidden, layers)
         manifest = write(Path(name), rows=BATCH * (steps + WARM_UP), length=LENGTH, group=256)
         rates = [
-            (ours(manifest, shape, steps, Path(name) / str(turn)), peer(manifest, shape, steps))
+            (ours(manifest, start, steps, Path(name) / str(turn)), peer(manifest, start, steps))
             for turn in range(ROUNDS)
         ]
     mine, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
