@@ -40,6 +40,7 @@ CONFIG = TrainConfig(
     network=TINY,
     ranks=2,
     max_steps=400,
+    max_epochs=None,
     batch_size=16,
     learning_rate=3e-3,
     validation_every_steps=200,
