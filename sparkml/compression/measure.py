@@ -96,14 +96,14 @@ def side_by_side(
 
 
 def _outputs(scorer: Scorer, examples: pa.RecordBatch) -> list[NDArray[Any]]:
-    outputs, rejects = scorer.combined(examples)
+    outputs, rejects, _ = scorer.outputs_of(examples)
     if rejects:
         raise InputError(
             "a held-out example cannot be answered",
             got=rejects[0].reason,
             where=f"example {rejects[0].example}",
         )
-    return outputs
+    return [output for output in outputs if output is not None]
 
 
 def _timings(

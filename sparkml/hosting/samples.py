@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
@@ -16,16 +16,13 @@ from sparkml.hosting.layout import Bucket, Layout, numbered, row_groups_of
 from sparkml.hosting.manifests import FileFacts, check_equal_groups, manifest_of, read_facts
 from sparkml.hosting.sizes import FileShape
 
-# What the rows carry beside the columns of the samples: their place, and the documents and tokens that they count.
-PLACE_COLUMNS = ("split", "bucket", "nth")
-
 
 @dataclass(frozen=True)
 class SampleSpec:
     """What is written where.
 
-    `columns` of the samples beside `sample_id` and `split`; `content` are those that make their identity. `bucket` and
-    `documents` are expressions that count a bucket's rows: documents (each once) and tokens.
+    `columns` of the samples beside `sample_id` and `split`; `content` are those that make their identity. `documents`
+    and `tokens` name the columns that count them (each document once); `bytes` is what a sample takes in memory.
     """
 
     target: str
@@ -35,6 +32,7 @@ class SampleSpec:
     content: tuple[str, ...]
     documents: str
     tokens: str
+    bytes: Column
     tokenizer_hash: str
     sequence_length: int
 
@@ -53,20 +51,23 @@ def write_samples(
     rows: DataFrame,
     spec: SampleSpec,
     shape_of: Callable[[int, float], FileShape],
-    row_bytes: Callable[[DataFrame], float] | float,
 ) -> WrittenSamples:
     """Number the rows (`split`, `bucket`, `nth` and the spec's columns) and write table and manifests.
 
-    `shape_of` says from the number of samples and their bytes in memory how large row groups and files are.
+    `shape_of` says from the number of samples and their mean bytes in memory how large row groups and files are.
     """
     counts = rows.groupBy("split", "bucket").agg(
         F.count(F.lit(1)).alias("samples"),
         F.sum(spec.documents).alias("documents"),
         F.sum(spec.tokens).alias("tokens"),
+        F.sum(spec.bytes).alias("bytes"),
     )
-    buckets = [Bucket(**row.asDict()) for row in counts.collect()]  # at most a row a bucket and split
-    width = row_bytes if isinstance(row_bytes, float) else row_bytes(rows)
-    shape = shape_of(sum(bucket.samples for bucket in buckets), width)
+    counted = [row.asDict() for row in counts.collect()]  # at most a row a bucket and split
+    n_bytes = sum(row.pop("bytes") for row in counted)
+    buckets = [Bucket(**row) for row in counted]
+    n_samples = sum(bucket.samples for bucket in buckets)
+    width = max(n_bytes / max(n_samples, 1), 1.0)
+    shape = shape_of(n_samples, width)
     layout = Layout.of(buckets, spec.splits, shape)
     with row_groups_of(job.spark, shape.rows_per_row_group, width):
         samples = numbered(rows, layout, spec.columns, job.spark)
@@ -96,8 +97,6 @@ def kept_on_disk(rows: DataFrame) -> DataFrame:
     return rows.persist(StorageLevel.DISK_ONLY)
 
 
-def bytes_of(rows: DataFrame, columns: Sequence[str]) -> float:
-    """The mean bytes of binary columns of a row, and at least one."""
-    total = sum((F.coalesce(F.octet_length(name), F.lit(0)) for name in columns), F.lit(0))
-    row = rows.agg(F.avg(total).alias("mean")).collect()[0]
-    return max(float(row["mean"] or 0.0), 1.0)
+def bytes_of(columns: Sequence[str]) -> Column:
+    """The bytes of a sample's binary columns."""
+    return sum((F.coalesce(F.octet_length(name), F.lit(0)) for name in columns), F.lit(0))

@@ -24,7 +24,7 @@ from sparkml.errors import UsageError
 from sparkml.feed.batches import parts_of
 from sparkml.models.directory import read_task
 from sparkml.models.heads import load_trained
-from sparkml.tasks.task import Answer, Reject, Rows, Task, make_task, task_class
+from sparkml.tasks.task import Answer, Purpose, Reject, Rows, Task, task_of
 
 # Tokens of one forward pass, padding included: the widest activations of a small network then stay in the
 # second-level cache, and a large batch of long documents cannot exhaust the memory.
@@ -82,15 +82,11 @@ class Scorer:
             answers[reject.example] = Answer(error=f"{reject.reason} {reject.detail}".strip())
         return answers
 
-    def combined(self, examples: pa.RecordBatch) -> tuple[list[npt.NDArray[Any]], list[Reject]]:
-        """What the network says of each example that can be answered, in order, and the others."""
-        outputs, rejects, _ = self.outputs_of(examples)
-        return [output for output in outputs if output is not None], rejects
-
     def outputs_of(
-        self, examples: pa.RecordBatch
+        self, examples: pa.RecordBatch, purpose: Purpose = "answer"
     ) -> tuple[list[npt.NDArray[Any] | None], list[Reject], list[int]]:
-        encoded = self.task.encode(examples, purpose="answer")
+        """What the network says of each example (None: nothing), why some cannot be used, and tokens by example."""
+        encoded = self.task.encode(examples, purpose=purpose)
         found: list[npt.NDArray[Any] | None] = [None] * examples.num_rows
         tokens = [0] * examples.num_rows
         if encoded.samples.num_rows:
@@ -137,6 +133,5 @@ def load_scorer(folder: str | Path, threads: int = 1, *, token_budget: int = TOK
     """
     torch.set_num_threads(threads)
     path = Path(folder)
-    spec = read_task(path)
-    task = make_task(spec, task_class(spec["name"]).read_inputs(str(path)))
+    task = task_of(read_task(path), path)
     return Scorer(task, load_trained(task.network(), path), token_budget)

@@ -75,12 +75,12 @@ def write_int8(source_folder: Path, staging: Path) -> None:
     from sparkml.models.directory import TASK_FILE, copy_inputs, read_task
     from sparkml.models.heads import INT8_FOLDER, load_trained
     from sparkml.models.int8 import save_int8, to_int8
-    from sparkml.tasks.task import make_task, task_class
+    from sparkml.tasks.task import task_of
 
     if (source_folder / INT8_FOLDER).is_dir():
         raise InputError("the model is quantised already", where=str(source_folder))
     spec = read_task(source_folder)
-    task = make_task(spec, task_class(spec["name"]).read_inputs(str(source_folder)))
+    task = task_of(spec, source_folder)
     save_int8(to_int8(load_trained(task.network(), source_folder)), staging / INT8_FOLDER)
     copy_inputs(source_folder, staging)
     shutil.copyfile(source_folder / CONFIG_FILE, staging / CONFIG_FILE)

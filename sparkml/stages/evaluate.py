@@ -19,10 +19,11 @@ from sparkml.frame.sizing import bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.hosting.evaluations import write_evaluation
 from sparkml.hosting.examples import Columns, examples_of, judged_columns, split_as_given
+from sparkml.hosting.samples import kept_on_disk
 from sparkml.inference.batches import ModelSource, chunks, worker_scorer
 from sparkml.log import get_logger
 from sparkml.models.directory import read_task
-from sparkml.tasks.task import Task, make_task, task_class
+from sparkml.tasks.task import task_of
 
 _log = get_logger(__name__)
 _CHUNK_ROWS = 256
@@ -60,9 +61,8 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     """Answer every row of the split, compare with what the table says."""
     record = job.model(config.model)
     folder = artifacts.localise(record.path)
-    spec = read_task(folder)
-    kind = task_class(spec["name"])
-    task = make_task(spec, kind.read_inputs(str(folder)))
+    task = task_of(read_task(folder), folder)
+    kind = type(task)
     where = f"table `{config.source}`"
     examples = split_as_given(
         examples_of(job.read(config.source), kind, config.columns, where=where),
@@ -71,13 +71,13 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
         job.seed,
     )
     chosen = examples if config.split == "all" else examples.where(F.col("split") == config.split)
-    if config.split != "all" or job.input_rows(config.source) > config.max_rows:
+    if job.input_rows(config.source) > config.max_rows:
         chosen = chosen.orderBy(F.xxhash64("doc_id"), "doc_id").limit(config.max_rows)
     model = ModelSource(record.path, model_identity(record), config.threads)
     n_buckets = bucket_count(
         job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES
     )
-    answered = _answered(chosen, task, model, n_buckets).persist()
+    answered = kept_on_disk(_answered(chosen, model, n_buckets))
     try:
         bad = F.col("drop_reason").isNotNull()
         reasons = job.write_rejects(answered.where(bad), config.rejects)
@@ -115,7 +115,7 @@ def _array(row: dict[str, Any]) -> Any:
     return np.frombuffer(row["output"], row["dtype"])
 
 
-def _answered(examples: DataFrame, task: Task[Any], model: ModelSource, n_buckets: int) -> DataFrame:
+def _answered(examples: DataFrame, model: ModelSource, n_buckets: int) -> DataFrame:
     """The examples with what the network says of each, or why it cannot be measured."""
     schema = pa.schema([*_kept_fields(examples), *_OUTPUT])
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
@@ -142,10 +142,8 @@ def _answering(
 
 def _compared(scorer: Any, chunk: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The chunk with outputs; rows whose label the model does not know are rejects, as in training."""
-    labelled = scorer.task.encode(chunk, purpose="measure")
-    reasons: dict[int, Any] = {reject.example: reject for reject in labelled.rejects}
-    outputs, rejects, _ = scorer.outputs_of(chunk)
-    reasons.update({reject.example: reject for reject in rejects})
+    outputs, rejects, _ = scorer.outputs_of(chunk, purpose="measure")
+    reasons = {reject.example: reject for reject in rejects}
     found: dict[str, list[Any]] = {name: [] for name, _ in _OUTPUT}
     for row, output in enumerate(outputs):
         reject = reasons.get(row)

@@ -9,6 +9,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -293,6 +294,11 @@ def make_task(spec: Mapping[str, Any], inputs: Any) -> Task[Any]:
     """A task from its plain data: `name`, `options`, `targets`."""
     task = task_class(spec["name"])
     return task(task.Options(**spec["options"]), Targets(**spec["targets"]), inputs)
+
+
+def task_of(spec: Mapping[str, Any], folder: str | Path) -> Task[Any]:
+    """A task from its plain data and the model directory whose inputs it takes."""
+    return make_task(spec, task_class(spec["name"]).read_inputs(str(folder)))
 
 
 def task_spec(task: Task[Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sparkml.frame import artifacts, storage
 from sparkml.models.adapt import Adapted, adapt
 from sparkml.models.folder import write_json
 from sparkml.models.heads import build_network, save_network
-from sparkml.tasks.task import Task, make_task, task_class
+from sparkml.tasks.task import Task, task_of
 from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import CURVE_FILE
 from sparkml.training.settings import ANSWERS, RESULT, TrainingJob
@@ -41,7 +41,7 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     """Train to the end, answer the held-out samples; rank 0 writes the network. Returns losses and rates."""
     make_deterministic()
     folder = artifacts.localise(job.start.folder)
-    task = make_task(job.task, task_class(job.task["name"]).read_inputs(str(folder)))
+    task = task_of(job.task, folder)
     network, new_modules = build_network(task.network(), folder, seed=job.seed, random=job.start.random)
     train_manifest = job.train_manifest.read()
     rows = -(-job.loop.batch_size // collective.size)

@@ -22,8 +22,7 @@ from sparkml.distributed.collective import Collective
 from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
 from sparkml.feed.batches import MicroBatch, micro_batches, parts_of
-from sparkml.feed.manifest import Manifest
-from sparkml.feed.plan import epoch_plan, steps_per_epoch
+from sparkml.feed.plan import EpochPlan, epoch_plan, steps_per_epoch
 from sparkml.feed.reader import Rows, open_reader
 from sparkml.log import get_logger
 from sparkml.models.adapt import Adapted
@@ -86,7 +85,6 @@ class Trainer:
         self._collective = collective
         self._reporter = reporter
         self._train = job.train_manifest.read()
-        self._validation = job.validation_manifest.read()
         self._rows = -(-job.loop.batch_size // collective.size)  # of this rank and step
         self.total_steps = job.loop.steps(steps_per_epoch(self._train, collective.size, self._rows))
         self._device = device_of(collective.local_rank)
@@ -165,24 +163,21 @@ class Trainer:
         while True:
             yield from micro_batches(
                 reader,
-                self._plan(self._train, epoch),
+                self._plan(epoch),
                 rank=self._collective.rank,
                 first_step=skipped,
-                pool_steps=self._pool(self._train),
+                pool_steps=1 if self._train.is_packed else self._settings.pool_steps,
             )
             epoch, skipped = epoch + 1, 0
 
-    def _plan(self, manifest: Manifest, epoch: int) -> Any:
+    def _plan(self, epoch: int) -> EpochPlan:
         return epoch_plan(
-            manifest,
+            self._train,
             epoch=epoch,
             seed=self._job.seed,
             world_size=self._collective.size,
             micro_batch=self._rows,
         )
-
-    def _pool(self, manifest: Manifest) -> int:
-        return 1 if manifest.is_packed else self._settings.pool_steps
 
     def _step(self, step: int, batch: MicroBatch) -> tuple[float, float, float]:
         """One optimiser step on all ranks; returns mean loss, tokens of all ranks, learning rate."""
@@ -233,12 +228,11 @@ class Trainer:
     def _freeze(self, step: int) -> None:
         """Gradual unfreezing: blocks that are still frozen learn nothing from the step."""
         epoch = step / steps_per_epoch(self._train, self._collective.size, self._rows)
-        frozen = self._adapted.frozen_at(epoch)
-        for number in frozen:
-            for parameter in self._optimizer.param_groups[number]["params"]:
+        for number in self._adapted.frozen_at(epoch):
+            group = self._optimizer.param_groups[number]
+            group["lr"] = 0.0
+            for parameter in group["params"]:
                 parameter.grad.zero_()
-        for number, group in enumerate(self._optimizer.param_groups):
-            group["lr"] = 0.0 if number in frozen else group["lr"]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         wanted = self._settings.precision

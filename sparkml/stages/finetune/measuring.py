@@ -91,9 +91,8 @@ def _outputs(
     from sparkml.training.run import read_answers
 
     answered = read_answers(trained.run_folder)
-    table = job.tables.log(samples).read(job.outputs[samples])
-    table = table.select(["sample_id", "split", "doc_id", "window", "n_tokens"])
-    table = table.filter(pc.equal(table.column("split"), VALIDATION)).sort_by("sample_id")
+    held_out = job.tables.read(samples, job.outputs[samples]).where(F.col("split") == VALIDATION)
+    table = held_out.select("sample_id", "doc_id", "window", "n_tokens").toArrow().sort_by("sample_id")
     if table.num_rows != answered.num_rows:
         raise AccountingError(
             "the ranks did not answer every held-out sample once",

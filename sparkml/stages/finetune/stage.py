@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -136,6 +137,7 @@ def _write_samples(
         content=columns,
         documents="n_documents",
         tokens="n_tokens",
+        bytes=bytes_of([name for name, kind in task.columns if pa.types.is_binary(kind)]),
         tokenizer_hash=task.inputs.identity,
         sequence_length=0,
     )
@@ -143,7 +145,7 @@ def _write_samples(
     def shape_of(samples: int, row_bytes: float) -> FileShape:
         return file_shape(samples, row_bytes, rows_per_row_group=None, file_bytes=128 << 20)
 
-    return write_samples(job, encoded, spec, shape_of, lambda rows: bytes_of(rows, own))
+    return write_samples(job, encoded, spec, shape_of)
 
 
 def _rows(samples: WrittenSamples, split: str) -> int:

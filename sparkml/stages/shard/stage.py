@@ -181,6 +181,7 @@ def _write(job: StageRun, config: ShardConfig, packed: DataFrame, inputs: TextIn
         content=_CONTENT,
         documents="n_documents",
         tokens="n_tokens",
+        bytes=F.lit(ID_BYTES * config.sequence_length),
         tokenizer_hash=inputs.identity,
         sequence_length=config.sequence_length,
     )
@@ -192,7 +193,7 @@ def _write(job: StageRun, config: ShardConfig, packed: DataFrame, inputs: TextIn
 
     packed = kept_on_disk(packed)
     try:
-        return write_samples(job, packed, spec, shape_of, float(ID_BYTES * config.sequence_length))
+        return write_samples(job, packed, spec, shape_of)
     finally:
         packed.unpersist()
 
