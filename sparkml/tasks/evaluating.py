@@ -33,6 +33,6 @@ def slices_of(examples: pa.Table) -> Columns:
     if lengths is not None:
         found["length"] = length_buckets(pc.fill_null(lengths, 0).to_numpy().astype(np.int64))
     for name in SLICE_COLUMNS:
-        if name in examples.column_names:
+        if name in examples.column_names and examples.column(name).null_count < examples.num_rows:
             found[name] = examples.column(name).to_pylist()
     return found

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -69,25 +68,26 @@ def measure(
     """Evaluate on the held-out examples and write `evaluations`; nothing where the task has no answers."""
     if not task.has_answers:
         return Figures({})
-    ids, outputs = _outputs(job, config.samples, task, trained, config.measured_rows)
-    held_out = _judged(job, examples, config, ids)
-    place = pc.index_in(held_out.column("doc_id"), pa.array(ids, pa.string())).to_pylist()
-    found = task.evaluate(held_out, [outputs[number] for number in place], job.seed)
+    held_out = _used(job, examples, config, VALIDATION, config.measured_rows)
+    ids = held_out.column("doc_id").to_pylist()
+    outputs = _outputs(job, config.samples, task, trained, set(ids))
+    found = task.evaluate(held_out, [outputs[doc_id] for doc_id in ids], job.seed)
     evaluations = {} if found is None else {MODEL: found}
     if found is not None:
         model = (config.model_id, job.next_version(config.model_id))
         write_evaluation(job, config.evaluations, found, model=model, source=config.source)
     if config.baseline and found is not None:
-        simple = task.baseline(_training(examples, config), held_out, job.seed)
+        train = _used(job, examples, config, TRAIN, config.baseline_rows)
+        simple = task.baseline(train, held_out, job.seed)
         if simple is not None:
             evaluations[BASELINE] = simple
     return Figures(evaluations, held_out)
 
 
 def _outputs(
-    job: StageRun, samples: str, task: Task[Any], trained: Trained, limit: int
-) -> tuple[list[str], list[npt.NDArray[Any]]]:
-    """The held-out documents in order of their first sample, and what the network says of each."""
+    job: StageRun, samples: str, task: Task[Any], trained: Trained, wanted: set[str]
+) -> dict[str, npt.NDArray[Any]]:
+    """What the network says of each wanted document, from the answers to all of its windows."""
     from sparkml.training.run import read_answers
 
     answered = read_answers(trained.run_folder)
@@ -99,24 +99,15 @@ def _outputs(
             got=f"{answered.num_rows} answers",
             expected=f"{table.num_rows}",
         )
-    ids: list[str] = []
-    outputs: list[npt.NDArray[Any]] = []
+    outputs: dict[str, npt.NDArray[Any]] = {}
     for doc_id, start, stop in _runs(table.column("doc_id").to_pylist()):
-        if len(ids) == limit:
-            break
-        part = table.slice(start, stop - start)
+        if doc_id not in wanted:
+            continue
+        part, said = table.slice(start, stop - start), answered.slice(start, stop - start).to_pylist()
         windows = {name: part.column(name).to_numpy() for name in ("window", "n_tokens")}
-        arrays = [
-            np.frombuffer(output, dtype)
-            for output, dtype in zip(
-                answered.column("output").slice(start, stop - start).to_pylist(),
-                answered.column("dtype").slice(start, stop - start).to_pylist(),
-                strict=True,
-            )
-        ]
-        ids.append(doc_id)
-        outputs.append(task.combine(windows, arrays))
-    return ids, outputs
+        arrays = [np.frombuffer(one["output"], one["dtype"]) for one in said]
+        outputs[doc_id] = task.combine(windows, arrays)
+    return outputs
 
 
 def _runs(values: list[str]) -> Iterator[tuple[str, int, int]]:
@@ -127,15 +118,10 @@ def _runs(values: list[str]) -> Iterator[tuple[str, int, int]]:
             start = end
 
 
-def _judged(job: StageRun, examples: DataFrame, config: FinetuneConfig, ids: list[str]) -> pa.Table:
-    """The held-out examples that were answered, by `doc_id`."""
-    chosen = job.spark.createDataFrame(pa.table({"doc_id": ids}))
-    found = examples.where(F.col("split") == VALIDATION).join(chosen, "doc_id", "left_semi")
-    return found.toArrow().sort_by("doc_id")
-
-
-def _training(examples: DataFrame, config: FinetuneConfig) -> pa.Table:
-    """At most `baseline_rows` training examples, chosen by a hash."""
-    by_hash = F.xxhash64(F.lit("baseline"), "doc_id")
-    found = examples.where(F.col("split") == TRAIN).orderBy(by_hash, "doc_id").limit(config.baseline_rows)
+def _used(job: StageRun, examples: DataFrame, config: FinetuneConfig, split: str, limit: int) -> pa.Table:
+    """The examples of a split that became samples, at most `limit` of them, chosen by a hash; by `doc_id`."""
+    samples = job.tables.read(config.samples, job.outputs[config.samples])
+    ids = samples.where((F.col("split") == split) & (F.col("window") == 0)).select("doc_id")
+    by_hash = F.xxhash64(F.lit("measured"), "doc_id")
+    found = examples.join(ids, "doc_id", "left_semi").orderBy(by_hash, "doc_id").limit(limit)
     return found.toArrow().sort_by("doc_id")
