@@ -102,6 +102,12 @@ class Ledger:
         done = [run for run in self.runs() if run.step == step and run.status == SUCCEEDED]
         return done[-1] if done else None
 
+    def failed_since_success(self, step: str) -> list[str]:
+        """The runs of a step that failed or died after the last one that succeeded."""
+        mine = [run for run in self.runs() if run.step == step]
+        done = max((at for at, run in enumerate(mine) if run.status == SUCCEEDED), default=-1)
+        return [run.run_id for run in mine[done + 1 :] if run.status == FAILED]
+
     def unfinished(self) -> set[str]:
         """The runs that failed, died or are still at work: nobody uses what they left."""
         return {run.run_id for run in self.runs() if run.status != SUCCEEDED}

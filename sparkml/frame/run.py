@@ -133,10 +133,11 @@ class StageRun:
         return self._record(self.tables.append(self._mark(df), ref, commit_info=self._commit_info()))
 
     def put_rows(self, ref: str, rows: Sequence[Mapping[str, object]], key: str, schema: pa.Schema) -> None:
-        """Add few rows to a table without Spark; a row of the same key is replaced."""
+        """Add few rows to a table without Spark; rows of the same key go, and what this step's dead runs left."""
         log = self.tables.log(ref)
         data = arrow_rows(schema, [{**row, "run_id": self.run_id} for row in rows])
-        keys = [{key: row[key]} for row in rows]
+        dead = [{"run_id": run_id} for run_id in self.ledger.failed_since_success(self.step)]
+        keys = [*({key: row[key]} for row in rows), *dead]
         if log.version() is None:
             version = log.append(data, self._commit_info())
         else:
