@@ -32,12 +32,12 @@ WORDS = (
 )
 
 
-def tiny_tokenizer(folder: Path) -> Path:
+def tiny_tokenizer(folder: Path, sentinels: int = 0) -> Path:
     """Train a byte-level BPE on a few words and write it into a folder as transformers loads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = train_bpe([f"{words} {words}" for words in WORDS], 400)
+    content = train_bpe([f"{words} {words}" for words in WORDS], 400, sentinels)
     with tempfile.TemporaryDirectory() as artifacts:
-        digest = save_tokenizer(content, artifacts)
+        digest = save_tokenizer(content, artifacts, sentinels)
         copy_inputs(Path(artifacts) / "tokenizers" / digest, folder)
     return folder / TOKENIZER_FILE
 
@@ -48,11 +48,12 @@ def tiny_model(
     seed: int = 1,
     config: Mapping[str, Any] = SHAPE,
     labels: tuple[str, ...] = (),
+    sentinels: int = 0,
 ) -> Path:
     """Write a network with random weights, its configuration and the tiny tokenizer into a folder."""
-    tiny_tokenizer(folder)
+    tiny_tokenizer(folder, sentinels)
     inputs = read_text_inputs(folder)
-    write_config(config, folder, vocab_size=inputs.vocab_size, special=special_fields(inputs))
+    write_config(config, folder, vocab_size=inputs.vocab_size, **special_fields(inputs))
     network: Any = load_network(folder, head, labels=labels, seed=seed, random=True).network
     with quiet():
         network.save_pretrained(folder)

@@ -1,8 +1,8 @@
-"""The command line: `sparkml run`, `run-all`, `plan`, `steps`, `runs`, `trace`, `report`, `bundle`."""
+"""The command line: `sparkml run`, `run-all`, `train`, `plan`, `steps`, `runs`, `trace`, `report`, `bundle`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,6 +17,7 @@ from sparkml.cli.databricks import job_yaml
 from sparkml.errors import SparkmlError, UsageError
 from sparkml.frame.checks import check_storage, everything_is_there
 from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig
+from sparkml.frame.config_layers import parse_settings
 from sparkml.frame.lineage import trace as trace_document
 from sparkml.frame.locks import lake_lock
 from sparkml.frame.pipeline import Step
@@ -97,6 +98,37 @@ def run_all(
     """
     config = choice.load(overrides)
     _execute(config, config.pipeline.until(until), force, log_level, whole=True)
+
+
+@app.command()
+def train(
+    job: Annotated[
+        str, typer.Argument(help="job.json, or the folder that holds it: a step with ranks=0 names it.")
+    ],
+    out: Annotated[str, typer.Option("--out", help="The model directory to write: a folder or a URI.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Other settings of the loop: learning_rate=0.0001.")
+    ] = None,
+    log_level: LogLevel = "INFO",
+) -> None:
+    """Train in this process, without Spark and without Java, what a step has prepared.
+
+    `sparkml run STEP STEP.ranks=0` encodes the samples, pins them and writes the job; this trains it on a machine that
+    sees the same storage, on its GPU where it has one. The same command goes on from the last checkpoint.
+    """
+    from sparkml.training.alone import read_job, train_alone
+
+    console = screens.open_console()
+    configure_logging(log_level, terminal=console.is_terminal)
+    given = parse_settings(settings or ())
+    with Progress(console) as progress, progress.task("train", total=None, unit="steps") as shown:
+
+        def told(step: int, total: int, values: Mapping[str, float]) -> None:
+            note = f"loss {values['train_loss']:.3f}, {values['tokens_per_second']:,.0f} tokens/s"
+            shown.update(step, total=total, note=note)
+
+        measured = train_alone(read_job(job), out, given, told)
+    screens.show_trained(console, out, measured)
 
 
 @app.command(epilog=EPILOG)

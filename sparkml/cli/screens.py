@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -177,6 +177,16 @@ def show_runs(console: Console, runs: Sequence[Run], lake: str) -> None:
             escape(note),
         )
     console.print(table)
+
+
+def show_trained(console: Console, out: str, measured: Mapping[str, float]) -> None:
+    """What a training outside Spark came to, and how its model is used."""
+    for name, value in measured.items():
+        console.print(f"{name}: {_figure(value)}", highlight=False)
+    shown = storage.redacted(out)
+    console.print(
+        f"model: {shown} · use it: sparkml run score score.model={shown}", highlight=False, soft_wrap=True
+    )
 
 
 def _number(value: int | None) -> str:

@@ -269,6 +269,17 @@ def spark_properties(conf: Traversable, env: str, origins: dict[str, str]) -> di
     return properties
 
 
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Words of the form key=value; ConfigError for another one."""
+    found = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ConfigError("a setting must have the form key=value", got=word)
+        found[key] = parse_value(text)
+    return found
+
+
 def parse_value(text: str) -> Any:
     """A value as YAML reads it; what YAML would read as a date or a mapping stays text."""
     try:

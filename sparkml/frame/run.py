@@ -136,7 +136,9 @@ class StageRun:
         """Add few rows to a table without Spark; rows of the same key go, and what this step's dead runs left."""
         log = self.tables.log(ref)
         data = arrow_rows(schema, [{**row, "run_id": self.run_id} for row in rows])
-        dead = [{"run_id": run_id} for run_id in self.ledger.failed_since_success(self.step)]
+        dead: list[Mapping[str, object]] = [
+            {"run_id": run_id} for run_id in self.ledger.failed_since_success(self.step)
+        ]
         keys = [*({key: row[key]} for row in rows), *dead]
         if log.version() is None:
             version = log.append(data, self._commit_info())

@@ -12,6 +12,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.frame.schemas import spark_schema
+from sparkml.inference.features import FrozenNetwork, with_features
+from sparkml.tasks.on_features import OnFeatures
 from sparkml.tasks.task import Reject, Task, task_spec
 
 # Examples that are encoded at once: enough to keep a tokenizer busy, few enough for images.
@@ -31,8 +33,18 @@ def encoded_schema(task: Task[Any]) -> pa.Schema:
     return pa.schema([*_PLACE, *_COUNTS, *task.columns, *_REJECT])
 
 
-def encode_examples(examples: DataFrame, task: Task[Any], *, n_buckets: int, seed: int) -> DataFrame:
-    """Examples with `split` -> `encoded_schema`, numbered within their bucket and split in the order of a hash."""
+def encode_examples(
+    examples: DataFrame,
+    task: Task[Any],
+    *,
+    n_buckets: int,
+    seed: int,
+    frozen: FrozenNetwork | None = None,
+) -> DataFrame:
+    """Examples with `split` -> `encoded_schema`, numbered within their bucket and split in the order of a hash.
+
+    `frozen`: the network whose vectors the samples hold instead of what it reads; `task` is then on features.
+    """
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = examples.select(
         "*", bucket.alias("bucket"), F.xxhash64(F.lit(seed).cast("long"), "doc_id").alias("_order")
@@ -40,12 +52,12 @@ def encode_examples(examples: DataFrame, task: Task[Any], *, n_buckets: int, see
     # A bucket is a task; hashing the bucket number again would leave some tasks empty and double others.
     grouped = keyed.repartitionById(n_buckets, F.col("bucket"))
     ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
-    inputs = task.inputs
-    return ordered.mapInArrow(encoding(task_spec(task), inputs), spark_schema(encoded_schema(task)))
+    encode = encoding(task_spec(task), task.inputs, frozen)
+    return ordered.mapInArrow(encode, spark_schema(encoded_schema(task)))
 
 
 def encoding(
-    spec: Mapping[str, Any], inputs: Any
+    spec: Mapping[str, Any], inputs: Any, frozen: FrozenNetwork | None = None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function for `mapInArrow`."""
 
@@ -60,7 +72,7 @@ def encoding(
         numbers = _Numbers()
         for whole in batches:
             for start in range(0, whole.num_rows, _EXAMPLES_AT_ONCE):
-                yield from _encoded(task, whole.slice(start, _EXAMPLES_AT_ONCE), numbers)
+                yield from _encoded(task, whole.slice(start, _EXAMPLES_AT_ONCE), numbers, frozen)
 
     return encode
 
@@ -83,10 +95,16 @@ class _Numbers:
         return found
 
 
-def _encoded(task: Task[Any], examples: pa.RecordBatch, numbers: _Numbers) -> Iterator[pa.RecordBatch]:
+def _encoded(
+    task: Task[Any], examples: pa.RecordBatch, numbers: _Numbers, frozen: FrozenNetwork | None
+) -> Iterator[pa.RecordBatch]:
     done = task.encode(examples, purpose="train")
-    schema = encoded_schema(task)
     samples = done.samples
+    if frozen is not None:
+        if samples.num_rows:
+            samples = with_features(task, samples, frozen)
+        task = OnFeatures(task)
+    schema = encoded_schema(task)
     if samples.num_rows:
         place = samples.column("example")
         splits, buckets, ids = (

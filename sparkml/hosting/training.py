@@ -11,14 +11,15 @@ from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.manifest_file import write_manifest
 from sparkml.feed.plan import epoch_plan
-from sparkml.frame import storage
+from sparkml.frame import artifacts, storage
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import StageConfig
 from sparkml.log import get_logger
 from sparkml.models.adapt.settings import AdaptSettings
+from sparkml.tasks.task import Task
 from sparkml.training.curves import own_store
 from sparkml.training.rank import train_rank
-from sparkml.training.settings import RESULT, LoopSettings, RankSettings, Start, TrainingJob
+from sparkml.training.settings import JOB_FILE, RESULT, LoopSettings, RankSettings, Start, TrainingJob
 
 _log = get_logger(__name__)
 
@@ -46,21 +47,24 @@ def run_training(
     train: Manifest,
     validation: Manifest,
     adapt: AdaptSettings | None = None,
-) -> Trained:
-    """Train on ranks to the end.
+    on_features: bool = False,
+) -> Trained | None:
+    """Train on ranks to the end; None with 0 ranks, where the job's file is all that is written.
 
     The run folder is named by the model's version and the fingerprint of the work: a run that was killed goes on from
     its last checkpoint when the same command is repeated; a forced repeat of finished work starts anew.
     """
-    rows = -(-config.batch_size // config.ranks)
+    ranks = max(config.ranks, 1)
+    rows = -(-config.batch_size // ranks)
     # A plan that cannot be made is an error here, before any rank has started.
-    epoch_plan(train, epoch=0, seed=job.seed, world_size=config.ranks, micro_batch=rows)
+    epoch_plan(train, epoch=0, seed=job.seed, world_size=ranks, micro_batch=rows)
     name = f"{model_id}-v{job.next_version(model_id)}"
     manifests = storage.join(job.artifacts, "manifests")
     training = TrainingJob(
         task=dict(task),
         start=start,
         adapt=adapt or AdaptSettings(),
+        on_features=on_features,
         loop=LoopSettings(**config.model_dump(include=set(LoopSettings.model_fields))),
         seed=job.seed,
         train_manifest=write_manifest(train, manifests),
@@ -74,6 +78,11 @@ def run_training(
         mlflow_uri=config.mlflow_uri,
         mlflow_store="" if config.mlflow_uri else _mlflow_store(job),
     )
+    location = storage.join(training.run_folder, JOB_FILE)
+    storage.write_bytes(location, training.model_dump_json(indent=1).encode())
+    if not config.ranks:
+        _log.info("%s: nothing is trained here; elsewhere: sparkml train %s --out DIR", job.step, location)
+        return None
     with job.progress.task(job.step, total=None, unit="steps") as shown:
 
         def show(step: StepDone) -> None:
@@ -83,6 +92,19 @@ def run_training(
         done = launch(job.spark, train_rank, training.to_payload(), _launch_options(config), on_progress=show)
     metrics = {**done.results[0], "ranks": float(config.ranks), "attempts": float(done.attempts)}
     return Trained(storage.join(training.run_folder, RESULT), training.run_folder, metrics)
+
+
+def new_start(
+    job: StageRun, model_id: str, task: type[Task[Any]], network: Mapping[str, Any], inputs: str | None
+) -> Start:
+    """A directory with the configuration of a network that has no weights yet, and what its inputs need.
+
+    `inputs`: where a tokenizer lies, for tasks on text.
+    """
+    location = storage.join(job.artifacts, "checkpoints", f"{model_id}-start-{job.fingerprint}")
+    with artifacts.new_artifact(location) as staging:
+        task.begin(network, staging, artifacts.localise(inputs) if inputs else None)
+    return Start(folder=location, random=True)
 
 
 def _launch_options(config: TrainingConfig) -> LaunchOptions:

@@ -31,6 +31,9 @@ _NO_LIMIT = 1 << 20
 # A text is cut to this many characters per wanted token before it is tokenised: the tail of a long one is never looked
 # at. English takes about 4 characters a token, so the cut hardly ever leaves too few.
 _CHARACTERS_PER_TOKEN = 12
+_SENTENCE_MARKS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
+# How T5 calls the tokens that stand for spans.
+SENTINEL = "<extra_id_{}>"
 _WORD_MARKS = ("\u0120", "\u010a", "\u2581")  # blank and newline of byte-level BPE, blank of SentencePiece
 
 
@@ -82,6 +85,25 @@ class TextInputs:
                 begins[number] = token.startswith(_WORD_MARKS)
         begins[list(self.special_ids)] = True
         return begins
+
+    @cached_property
+    def ends_sentence(self) -> npt.NDArray[np.bool_]:
+        """bool [vocab_size]: whether a token is a mark that ends sentences, alone or at the end of a word."""
+        vocabulary = parse(self.tokenizer_json).get_vocab(with_added_tokens=True)
+        ends = np.zeros(max(self.vocab_size, max(vocabulary.values(), default=0) + 1), np.bool_)
+        for token, number in vocabulary.items():
+            ends[number] = token.endswith(_SENTENCE_MARKS)
+        ends[list(self.special_ids)] = False
+        return ends
+
+    @cached_property
+    def sentinel_ids(self) -> tuple[int, ...]:
+        """The tokens that stand for spans of a text, in order: `<extra_id_0>` and so on; none in most vocabularies."""
+        vocabulary = parse(self.tokenizer_json).get_vocab(with_added_tokens=True)
+        found: list[int] = []
+        while (number := vocabulary.get(SENTINEL.format(len(found)))) is not None:
+            found.append(number)
+        return tuple(found)
 
     def encoder(self) -> TextEncoder:
         """A tokenizer of this process."""

@@ -81,6 +81,8 @@ def load_network(
     import torch
     import transformers
 
+    import sparkml.models.small  # noqa: F401  # our own architectures, as transformers' own
+
     path = check_folder(folder, CONFIG_FILE) if random else check_model(folder)
     auto = getattr(transformers, head)
     config = _config(path, labels, settings or {})
@@ -121,11 +123,11 @@ def load_network(
     return Loaded(network.train(), new)
 
 
-def write_config(
-    config: Mapping[str, Any], folder: Path, *, vocab_size: int, special: Mapping[str, int]
-) -> None:
-    """Write config.json of a new network (`model_type` and its fields) for a vocabulary."""
+def write_config(config: Mapping[str, Any], folder: Path, **fields_of_inputs: Any) -> None:
+    """Write config.json of a new network: `model_type`, its fields, and what its inputs say (`vocab_size` and ids)."""
     import transformers
+
+    import sparkml.models.small  # noqa: F401
 
     fields = dict(config)
     model_type = fields.pop("model_type", None)
@@ -136,11 +138,11 @@ def write_config(
             expected="a model_type of transformers, such as bert, modernbert, gpt2, t5",
         )
     try:
-        described = transformers.AutoConfig.for_model(
-            model_type, **{**special, "vocab_size": vocab_size, **fields}
-        )
+        described = transformers.AutoConfig.for_model(model_type, **{**fields_of_inputs, **fields})
     except (TypeError, ValueError) as error:
         raise InputError("not a configuration of that architecture", got=str(error)) from error
+    if described.is_encoder_decoder and getattr(described, "decoder_start_token_id", None) is None:
+        described.decoder_start_token_id = described.pad_token_id  # as T5 begins what it writes
     write_json(folder / CONFIG_FILE, kept_config(described.to_dict()))
 
 
@@ -194,6 +196,19 @@ def _check_base(path: Path, network: nn.Module, new: frozenset[str], mismatched:
             got=f"{kind}: {', '.join(lost[:_SHOWN])} ({len(lost)} in all)",
             next_action="write the model directory again with the program that made it",
         )
+
+
+def decoder_start_of(network: Any) -> int:
+    """The token with which an encoder-decoder begins; InputError where its files say none."""
+    for said in (getattr(network, "generation_config", None), network.config):
+        start = getattr(said, "decoder_start_token_id", None)
+        if start is not None:
+            return int(start)
+    raise InputError(
+        "the model does not say with which token its decoder begins",
+        got=type(network).__name__,
+        expected=f"decoder_start_token_id in {CONFIG_FILE} or generation_config.json",
+    )
 
 
 def untied_state(network: nn.Module) -> dict[str, Tensor]:

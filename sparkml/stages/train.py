@@ -15,7 +15,7 @@ from sparkml.frame.registry import TrainedOn
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.frame.stage import LooksUp, Makes, Reads, RunReport, Stage, Uses
-from sparkml.hosting.training import TrainingConfig, run_training
+from sparkml.hosting.training import TrainingConfig, new_start, run_training
 from sparkml.tasks.task import TaskChoice, task_spec
 from sparkml.training.settings import Start
 
@@ -48,7 +48,11 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
     train, validation = read_manifests(job, config)
     parent = job.model(config.model) if config.model else None
     tokenizer = storage.join(job.artifacts, "tokenizers", train.tokenizer_hash)
-    start = Start(folder=parent.path) if parent else _new_network(job, config, tokenizer)
+    start = (
+        Start(folder=parent.path)
+        if parent
+        else new_start(job, config.model_id, config.task.task, config.network, tokenizer)
+    )
     folder = artifacts.localise(start.folder)
     inputs = config.task.task.read_inputs(str(folder))
     _check(train, inputs, config, str(folder))
@@ -62,6 +66,9 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
         train=train,
         validation=validation,
     )
+    bytes_in = train.files.bytes + validation.files.bytes
+    if trained is None:
+        return RunReport(bytes_in=bytes_in)
     _publish(job, config, trained.result, folder, task_spec(task), trained.metrics, train)
     job.register(
         config.model_id,
@@ -70,7 +77,7 @@ def run(job: StageRun, config: TrainConfig) -> RunReport:
         trained_on=TrainedOn(manifest_id=train.manifest_id, table=train.table, version=train.version),
         metrics=trained.metrics,
     )
-    return RunReport(bytes_in=train.files.bytes + validation.files.bytes, metrics=trained.metrics)
+    return RunReport(bytes_in=bytes_in, metrics=trained.metrics)
 
 
 def read_manifests(job: StageRun, config: TrainConfig) -> tuple[Manifest, Manifest]:
@@ -89,21 +96,6 @@ def read_manifests(job: StageRun, config: TrainConfig) -> tuple[Manifest, Manife
             next_action="put more documents through: sparkml run shard",
         )
     return found[TRAIN], found[VALIDATION]
-
-
-def _new_network(job: StageRun, config: TrainConfig, tokenizer: str) -> Start:
-    """A directory with the configuration and the tokenizer of a network that has no weights yet."""
-    from sparkml.models.directory import copy_inputs
-    from sparkml.models.inputs import read_text_inputs, special_fields
-    from sparkml.models.networks import write_config
-
-    files = artifacts.localise(tokenizer)
-    location = storage.join(job.artifacts, "checkpoints", f"{config.model_id}-start-{job.fingerprint}")
-    with artifacts.new_artifact(location) as staging:
-        copy_inputs(files, staging)
-        inputs = read_text_inputs(staging)
-        write_config(config.network, staging, vocab_size=inputs.vocab_size, special=special_fields(inputs))
-    return Start(folder=location, random=True)
 
 
 def _check(train: Manifest, inputs: Any, config: TrainConfig, folder: str) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from sparkml.errors import ConfigError
 from sparkml.models.networks import NetworkSpec
-from sparkml.tasks.language import Int64, Language, LanguageOptions
+from sparkml.tasks.language import Int64, Language, LanguageOptions, drawn_from
 from sparkml.tasks.task import Batch, Rows
 from sparkml.tasks.texts import batch_of
 
@@ -40,13 +40,17 @@ class MaskedLM(Language[MaskedLMOptions]):
 
     def network(self) -> NetworkSpec:
         """transformers' masked language model."""
+        self.check_mask()
+        return NetworkSpec("AutoModelForMaskedLM")
+
+    def check_mask(self) -> None:
+        """ConfigError where the tokenizer has no token to hide others by."""
         if self.inputs.mask_id < 0:
             raise ConfigError(
                 "the tokenizer has no mask token",
                 expected="a tokenizer with one, as those of BERT-like models have",
                 next_action="pretrain this model by task.name=causal_lm",
             )
-        return NetworkSpec("AutoModelForMaskedLM")
 
     def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
         """`position` in the flattened batch and `target`, int64 [masked]."""
@@ -54,11 +58,11 @@ class MaskedLM(Language[MaskedLMOptions]):
 
         ids, mask = self.ids_of(rows)
         attention = self.attention(ids, mask, causal=False)
-        positions, targets = self._mask(ids, rng or np.random.default_rng(0))
+        positions, targets = self.masked(ids, rng or drawn_from(ids))
         tensors = {"input_ids": torch.from_numpy(ids), **attention}
         return batch_of(tensors, {"position": positions, "target": targets}, len(ids), int(mask.sum()))
 
-    def _mask(self, ids: Int64, rng: np.random.Generator) -> tuple[Int64, Int64]:
+    def masked(self, ids: Int64, rng: np.random.Generator) -> tuple[Int64, Int64]:
         """Choose tokens, never special ones; of these 80 % become the mask, 10 % any token. Changes `ids`."""
         flat = ids.reshape(-1)
         special = np.zeros(max(self.inputs.vocab_size, int(flat.max(initial=0)) + 1), np.bool_)

@@ -48,6 +48,7 @@ class Regress(Task[RegressOptions]):
     summary = "a number per text"
     reads = ("text", "label")
     target_columns = ("label",)
+    sample_targets = ("target",)
     columns = (IDS, TYPES, ("target", pa.float64()))
     Options = RegressOptions
 
@@ -104,13 +105,16 @@ class Regress(Task[RegressOptions]):
         return NetworkSpec(head, (_VALUE,), {"problem_type": "regression"}, self.options.pooling)
 
     def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
-        """Padded ids; `target` float32 [rows], standardised."""
+        """Padded ids, and the targets as `gold_of` has them."""
         tensors, tokens = self._texts.tensors(rows)
-        targets: dict[str, Any] = {}
-        if "target" in rows:
-            values = (np.asarray(rows["target"], np.float64) - self._mean) / self._deviation
-            targets["target"] = values.astype(np.float32)
-        return batch_of(tensors, targets, len(rows["input_ids"]), tokens)
+        return batch_of(tensors, self.gold_of(rows), len(rows["input_ids"]), tokens)
+
+    def gold_of(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+        """`target` float32 [rows], standardised; nothing of rows to be answered."""
+        if "target" not in rows:
+            return {}
+        values = (np.asarray(rows["target"], np.float64) - self._mean) / self._deviation
+        return {"target": values.astype(np.float32)}
 
     def loss(self, network: nn.Module, batch: Batch) -> Loss:
         """Squared error, summed over rows."""

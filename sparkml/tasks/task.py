@@ -131,8 +131,10 @@ class Task(ABC, Generic[OptionsT]):
     may_read: ClassVar[tuple[str, ...]] = ()
     # The columns of `reads` that only training and measuring need: a scorer does without.
     target_columns: ClassVar[tuple[str, ...]] = ()
-    # The task's own columns of a sample; those of them that only a labelled sample has.
+    # The task's own columns of a sample.
     columns: ClassVar[tuple[tuple[str, pa.DataType], ...]]
+    # Those of them that are its targets, where the answer follows from one vector an example; see `gold_of`.
+    sample_targets: ClassVar[tuple[str, ...]] = ()
     # False where a model is something to start from: it is measured by its loss alone.
     has_answers: ClassVar[bool] = True
     Options: ClassVar[type[TaskOptions]]
@@ -161,6 +163,25 @@ class Task(ABC, Generic[OptionsT]):
 
         return read_text_inputs(folder)
 
+    @classmethod
+    def begin(cls, network: Mapping[str, Any], folder: Path, inputs: Path | None) -> None:
+        """Write what a new network is loaded from: its configuration (`model_type` and sizes) and that of its inputs.
+
+        `inputs` is a folder with a tokenizer; ConfigError where there is none.
+        """
+        from sparkml.models.directory import copy_inputs
+        from sparkml.models.inputs import read_text_inputs, special_fields
+        from sparkml.models.networks import write_config
+
+        if inputs is None:
+            raise ConfigError(
+                f"a new network for task {cls.name} needs a tokenizer",
+                next_action="name a model that has one: model=MODEL",
+            )
+        copy_inputs(inputs, folder)
+        tokens = read_text_inputs(folder)
+        write_config(network, folder, vocab_size=tokens.vocab_size, **special_fields(tokens))
+
     # Examples to samples, on Spark's workers: no torch, no transformers.
 
     @abstractmethod
@@ -178,7 +199,14 @@ class Task(ABC, Generic[OptionsT]):
 
     @abstractmethod
     def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
-        """A micro batch of samples as tensors; `rng` draws what training draws (masks, flips), None: measuring."""
+        """A micro batch of samples as tensors. `rng` draws what training draws (masks, flips); None: it is measured.
+
+        What a measurement has to draw follows from the samples alone.
+        """
+
+    def gold_of(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+        """The targets of samples as `loss` takes them; for tasks that have `sample_targets`."""
+        raise NotImplementedError
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> Loss:

@@ -75,7 +75,7 @@ class Texts:
 
 
 def padded(
-    rows: Sequence[npt.NDArray[np.int32]], fill: int
+    rows: Sequence[npt.NDArray[Any]], fill: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows of different lengths as one int64 matrix [rows, longest], and the mask (1: there is a value)."""
     lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))

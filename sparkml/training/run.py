@@ -24,6 +24,7 @@ from sparkml.frame import artifacts, storage
 from sparkml.models.adapt import Adapted, adapt
 from sparkml.models.folder import write_json
 from sparkml.models.heads import build_network, save_network
+from sparkml.tasks.on_features import OnFeatures
 from sparkml.tasks.task import Task, task_of
 from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import CURVE_FILE
@@ -42,6 +43,8 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     make_deterministic()
     folder = artifacts.localise(job.start.folder)
     task = task_of(job.task, folder)
+    if job.on_features:
+        task = OnFeatures(task)
     network, new_modules = build_network(task.network(), folder, seed=job.seed, random=job.start.random)
     train_manifest = job.train_manifest.read()
     rows = -(-job.loop.batch_size // collective.size)
@@ -59,7 +62,7 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     )
     trainer = Trainer(job, task, adapted, collective, reporter)
     measured = trainer.run()
-    _answer(job, task, trainer.network, collective, reporter)
+    _answer(job, task, trainer.forward, collective, reporter)
     if collective.rank == 0:
         _write(job, task, adapted, measured, collective.size)
     collective.barrier()
@@ -80,7 +83,7 @@ def _start(job: TrainingJob, task: Task[Any], network: torch.nn.Module) -> None:
 def _answer(
     job: TrainingJob,
     task: Task[Any],
-    network: torch.nn.Module,
+    network: Any,
     collective: Collective,
     reporter: Reporter,
 ) -> None:

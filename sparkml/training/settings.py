@@ -15,8 +15,8 @@ from sparkml.feed.reader import ReaderName
 from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.training.schedule import Decay
 
-# Below a run folder: the trained network, and what it says of the held-out samples.
-RESULT, ANSWERS = "result", "answers"
+# Below a run folder: the trained network, what it says of the held-out samples, and what was to be done.
+RESULT, ANSWERS, JOB_FILE = "result", "answers", "job.json"
 Precision = Literal["auto", "float32", "bfloat16"]
 _RUNTIME: JsonDict = {"semantic": False}  # where and how closely watched the work runs: not what comes out
 
@@ -81,7 +81,11 @@ class RankSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ranks: int = Field(1, ge=1, description="Processes that train together, one Spark task each")
+    ranks: int = Field(
+        1,
+        ge=0,
+        description="Processes that train together, one Spark task each; 0: none, `sparkml train` does it elsewhere",
+    )
     collective: CollectiveName = Field("horovod", description="What joins the ranks: horovod or torch")
     threads_per_rank: int = Field(1, ge=1, description="Torch threads of a rank")
     reader: ReaderName = Field(
@@ -129,6 +133,7 @@ class TrainingJob(BaseModel):
     task: dict[str, Any]
     start: Start
     adapt: AdaptSettings = AdaptSettings()
+    on_features: bool = False  # the samples hold what the head of a frozen network is given
     loop: LoopSettings
     seed: int
     train_manifest: ManifestFile

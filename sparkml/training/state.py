@@ -24,6 +24,12 @@ class TrainingState:
         self._adapted = adapted
         self._optimizer = optimizer
         self.parameters = adapted.trained_parameters()
+        # Running means of batch norms: no gradient moves them, and each rank has seen other rows.
+        self.buffers = {
+            name: buffer
+            for name, buffer in adapted.network.named_buffers()
+            if buffer.is_floating_point() and name in adapted.network.state_dict()
+        }
         for parameter in self.parameters.values():
             # What the first step would make, so that there is something to load or broadcast into.
             optimizer.state[parameter] = {
@@ -33,6 +39,9 @@ class TrainingState:
             }
         self.ema = self._copy() if with_ema else {}
         self.best = self._copy() if with_best else {}
+        self.best_buffers = (
+            {name: buffer.clone() for name, buffer in self.buffers.items()} if with_best else {}
+        )
         self._adapted_state: dict[str, Tensor] = {}
         self.numbers = torch.tensor([float("nan"), 0.0], dtype=torch.float64)
 
@@ -60,6 +69,7 @@ class TrainingState:
         }
         kept = {f"ema.{name}": tensor for name, tensor in self.ema.items()}
         kept |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        kept |= {f"best_buffer.{name}": tensor for name, tensor in self.best_buffers.items()}
         self._adapted_state = self._adapted.state()
         adapted = {f"adapted.{name}": tensor for name, tensor in self._adapted_state.items()}
         return {**moments, **kept, **adapted, "numbers": self.numbers}
@@ -73,6 +83,18 @@ class TrainingState:
         for tensor in [*self.weights().values(), *self.others().values()]:
             collective.broadcast_(tensor, 0)
         self.restored()
+
+    def agree(self, collective: Collective) -> None:
+        """Buffers become their means over the ranks: after every step, so that a resumed run has the same."""
+        if not self.buffers or collective.size == 1:
+            return
+        parts = list(self.buffers.values())
+        together = torch.cat([part.detach().cpu().double().flatten() for part in parts])
+        collective.allreduce_(together)
+        start = 0
+        for part in parts:
+            part.copy_(together[start : start + part.numel()].view_as(part) / collective.size)
+            start += part.numel()
 
     def average(self, decay: float) -> None:
         """One step of the exponential moving average."""
@@ -100,7 +122,15 @@ class TrainingState:
         with torch.no_grad():
             for name, tensor in self.best.items():
                 tensor.copy_(source[name])
+            for name, tensor in self.best_buffers.items():
+                tensor.copy_(self.buffers[name])
         return True
+
+    def take_best(self) -> None:
+        """Set the trained parameters, and the buffers, to the best ones."""
+        self.take(self.best)
+        for name, tensor in self.best_buffers.items():
+            self.buffers[name].copy_(tensor)
 
     def take(self, tensors: dict[str, Tensor]) -> None:
         """Set the trained parameters to a copy of them."""

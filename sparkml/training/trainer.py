@@ -6,6 +6,7 @@ drawn from (seed, step, rank), so a run that went on from a checkpoint ends wher
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import deque
@@ -22,13 +23,16 @@ from sparkml.distributed.collective import Collective
 from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
 from sparkml.feed.batches import MicroBatch, micro_batches, parts_of
+from sparkml.feed.documents import documents_of
 from sparkml.feed.plan import EpochPlan, epoch_plan, steps_per_epoch
 from sparkml.feed.reader import Rows, open_reader
+from sparkml.frame import storage
 from sparkml.log import get_logger
 from sparkml.models.adapt import Adapted
+from sparkml.models.adapt.head_alone import HeadAlone
 from sparkml.tasks.task import Task
 from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint
-from sparkml.training.columns import widths_of
+from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import Curves
 from sparkml.training.gradients import FlatGradients
 from sparkml.training.schedule import learning_rate
@@ -42,6 +46,7 @@ _DRAWS, _DROPOUT = 11, 12
 # The first steps warm caches and allocators up; they are not measured.
 _UNMEASURED_STEPS = 5
 _SMOOTHED_STEPS = 20
+_SHOWN_DOCUMENTS = 10
 # Metrics of which less is better; of all others more is.
 _LOWER_IS_BETTER = ("loss", "perplexity", "rmse", "mae")
 
@@ -89,7 +94,8 @@ class Trainer:
         self.total_steps = job.loop.steps(steps_per_epoch(self._train, collective.size, self._rows))
         self._device = device_of(collective.local_rank)
         self.network: nn.Module = adapted.network.to(self._device)
-        self._forward: Any = torch.compile(self.network) if job.loop.compile else self.network
+        called = HeadAlone(self.network, adapted.heads[0]) if job.on_features else self.network
+        self.forward: Any = torch.compile(called) if job.loop.compile else called
         groups = adapted.parameter_groups(job.loop.learning_rate, job.loop.weight_decay)
         self._optimizer = torch.optim.AdamW(
             groups, lr=job.loop.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
@@ -143,7 +149,10 @@ class Trainer:
     def _finish(self) -> bool:
         """Take the weights that are kept: the best, else the averaged, else the last; True where these are others."""
         best = self.state.best_value is not None
-        self.state.take(self.state.best if best else self.state.ema)
+        if best:
+            self.state.take_best()
+        else:
+            self.state.take(self.state.ema)
         self.network.eval()
         return best
 
@@ -190,14 +199,16 @@ class Trainer:
         sums = torch.zeros(3, dtype=torch.float64)
         for part in parts_of(batch.columns, self._settings.micro_batch_tokens):
             sums += self._backward(part, rng)
+        own_loss = float(sums[0])
         loss_sum, units, tokens = self._gradients.sum_over_ranks(self._collective, sums.tolist())
         # The mean over all units of all ranks, however unevenly a short last batch spread them.
         self._freeze(step)
         norm = self._gradients.scale_and_clip(1 / max(units, 1.0), self._settings.gradient_clip)
         if not math.isfinite(norm):
-            raise self._diverged(step, batch, loss_sum / max(units, 1.0))
+            raise self._diverged(step, batch, own_loss, loss_sum / max(units, 1.0))
         self._optimizer.step()
         self._adapted.after_step(step)
+        self.state.agree(self._collective)
         self.state.average(self._settings.ema_decay)
         return loss_sum / max(units, 1.0), tokens, rate
 
@@ -205,7 +216,7 @@ class Trainer:
         """Gradients of one forward pass; returns loss, units and tokens."""
         batch = self._task.collate(part, rng).to(self._device)
         with self._autocast():
-            loss = self._task.loss(self._forward, batch)
+            loss = self._task.loss(self.forward, batch)
             extra = self._adapted.extra_loss()
         total = loss.total if extra is None else loss.total + extra * loss.units
         if loss.units:
@@ -245,7 +256,7 @@ class Trainer:
             self.state.swap(self.state.ema)
         self.network.eval()
         with torch.no_grad(), self._autocast():
-            values = self._held_out.values(self._forward, self._device)
+            values = self._held_out.values(self.forward, self._device)
         if averaged:
             self.state.swap(self.state.ema)
         return values
@@ -321,12 +332,20 @@ class Trainer:
     def _is_due(self, step: int, every_steps: int) -> bool:
         return (step + 1) % every_steps == 0 or step + 1 == self.total_steps
 
-    def _diverged(self, step: int, batch: MicroBatch, loss: float) -> TrainingError:
-        samples = [int(number) for number in batch.columns.get("sample_id", ())]
+    def _diverged(self, step: int, batch: MicroBatch, own_loss: float, loss: float) -> TrainingError:
+        """The error, after this rank has written down what it was given: its loss tells whether that was the cause."""
+        samples = [int(number) for number in batch.columns.get(SAMPLE_ID, ())]
+        documents = documents_of(self._train, samples)
+        rank = self._collective.rank
+        location = storage.join(self._job.run_folder, f"diverged-rank-{rank:05d}.json")
+        written = {"step": step, "rank": rank, "loss": repr(own_loss), "documents_by_sample": documents}
+        storage.write_bytes(location, json.dumps(written, indent=1).encode())
+        ids = sorted({doc_id for ids in documents.values() for doc_id in ids})
         return TrainingError(
             "the training diverged: gradients are not finite",
-            where=f"step {step}, samples {', '.join(map(str, samples[:20]))} of rank {self._collective.rank}",
-            got=f"loss {loss:g}",
+            where=f"step {step}; all documents of rank {rank} are in {location}",
+            got=f"loss {loss:g}; documents {', '.join(ids[:_SHOWN_DOCUMENTS])}"
+            + (f" and {len(ids) - _SHOWN_DOCUMENTS} more" if len(ids) > _SHOWN_DOCUMENTS else ""),
             next_action="lower learning_rate or raise warmup_fraction",
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,13 +35,12 @@ class HeldOut:
         return list(micro_batches(reader, plan, rank=self._collective.rank, stop_step=steps, pool_steps=pool))
 
     def values(self, forward: Any, device: torch.device) -> dict[str, float]:
-        """The task's metrics over the rows of all ranks, named `validation_*`, with the same draws at every call."""
+        """The task's metrics over the rows of all ranks, named `validation_*`."""
         if not self.batches:
             return {}
         sums: Tensor = torch.zeros(self._task.n_sums, dtype=torch.float64)
         for batch in self.batches:
-            for number, part in enumerate(parts_of(batch.columns, self._job.loop.micro_batch_tokens)):
-                rng = np.random.default_rng([self._job.seed, batch.step, self._collective.rank, number])
-                sums += self._task.sums(forward, self._task.collate(part, rng).to(device)).cpu()
+            for part in parts_of(batch.columns, self._job.loop.micro_batch_tokens):
+                sums += self._task.sums(forward, self._task.collate(part, None).to(device)).cpu()
         self._collective.allreduce_(sums)
         return {f"validation_{name}": value for name, value in self._task.values(sums.numpy()).items()}

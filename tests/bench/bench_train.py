@@ -67,7 +67,7 @@ def write_start(folder: Path, hidden: int, layers: int) -> None:
         "attention_probs_dropout_prob": 0.0,
     }
     special = special_fields(read_text_inputs(folder))
-    write_config(config, folder, vocab_size=VOCABULARY, special=special)
+    write_config(config, folder, vocab_size=VOCABULARY, **special)
 
 
 def ours(manifest: Manifest, start: Path, steps: int, folder: Path) -> float:

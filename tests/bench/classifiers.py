@@ -30,7 +30,7 @@ def random_classifier(
         "type_vocab_size": 1,
         "initializer_range": deviation,
     }
-    write_config(config, folder, vocab_size=inputs.vocab_size, special=special_fields(inputs))
+    write_config(config, folder, vocab_size=inputs.vocab_size, **special_fields(inputs))
     task = Classify(ClassifyOptions(max_length=MAX_LENGTH, pooling="mean"), Targets(labels=LABELS), inputs)
     network, _ = build_network(task.network(), folder, seed=0, random=True)
     return task, network.eval()

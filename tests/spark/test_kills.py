@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.way import Way, assert_equal_lakes
 def test_a_process_that_dies_behind_its_effects_leaves_the_same_tables(way: Way, tmp_path: Path) -> None:
     """Behind a tenth of all effects, others in every run; `tests/slow` has them all."""
     seed = random.SystemRandom().randrange(10**6)
-    print("seed", seed)  # shown where the test fails
+    logging.getLogger(__name__).warning("seed %d", seed)  # shown where the test fails
     deaths = die_behind_effects(way, tmp_path / "lake", 0.1, random.Random(seed))
     assert deaths, seed
     assert_equal_lakes(tmp_path / "lake", way.lake)

@@ -53,7 +53,7 @@ def write_model(folder: Path) -> Path:
         copy_inputs(made, staging)
         inputs = read_text_inputs(staging)
         network = {**SHAPE, "hidden_size": 16, "intermediate_size": 32, "initializer_range": 1.0}
-        write_config(network, staging, vocab_size=inputs.vocab_size, special=special_fields(inputs))
+        write_config(network, staging, vocab_size=inputs.vocab_size, **special_fields(inputs))
         head = "AutoModelForSequenceClassification"
         loaded: Any = load_network(staging, head, labels=tuple(LABELS), seed=1, random=True).network
         loaded.save_pretrained(staging)

@@ -29,6 +29,11 @@ class AdaptSettings(BaseModel):
         description="full: every weight; frozen: the new head alone; lora, adalora: low-rank updates of linear "
         "layers; adapters: bottlenecks behind attention and feed-forward; prefix, prompt: virtual tokens",
     )
+    features_once: bool = Field(
+        True,
+        description="frozen: what the head is given is computed once, by a Spark job, and kept in the table of "
+        "samples; false: at every step, with whatever the task changes at random",
+    )
     rank: int = Field(8, ge=1, le=1024, description="lora: rank of every update")
     alpha: int = Field(
         16,

@@ -18,6 +18,7 @@ from sparkml.errors import AccountingError
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.hosting.evaluations import write_evaluation
+from sparkml.hosting.examples import judged_columns
 from sparkml.hosting.training import Trained
 from sparkml.measures.evaluation import Evaluation
 from sparkml.models.folder import write_json
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from sparkml.stages.finetune.stage import FinetuneConfig
 
 MODEL, BASELINE = "model", "baseline"
+# Of examples, as they lie compressed in the table: texts take three times as much in memory.
+_MOST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -65,23 +68,37 @@ class Figures:
 def measure(
     job: StageRun, config: FinetuneConfig, task: Task[Any], examples: DataFrame, trained: Trained
 ) -> Figures:
-    """Evaluate on the held-out examples and write `evaluations`; nothing where the task has no answers."""
+    """Evaluate on the held-out examples and write `evaluations`; nothing where the task has no answers.
+
+    The driver holds what figures need of every measured example (targets, slices, lengths); texts, images and sounds
+    of some of them only, for the simple model and for whoever compresses the model.
+    """
     if not task.has_answers:
         return Figures({})
-    held_out = _used(job, examples, config, VALIDATION, config.measured_rows)
-    ids = held_out.column("doc_id").to_pylist()
+    limit = _affordable(job, config, config.measured_rows)
+    held_out = measured = _used(job, examples, config, VALIDATION, limit)
+    if limit < config.measured_rows:
+        judged = examples.select(*judged_columns(examples, type(task)))
+        measured = _used(job, judged, config, VALIDATION, config.measured_rows)
+    ids = measured.column("doc_id").to_pylist()
     outputs = _outputs(job, config.samples, task, trained, set(ids))
-    found = task.evaluate(held_out, [outputs[doc_id] for doc_id in ids], job.seed)
+    found = task.evaluate(measured, [outputs[doc_id] for doc_id in ids], job.seed)
     evaluations = {} if found is None else {MODEL: found}
     if found is not None:
         model = (config.model_id, job.next_version(config.model_id))
         write_evaluation(job, config.evaluations, found, model=model, source=config.source)
     if config.baseline and found is not None:
-        train = _used(job, examples, config, TRAIN, config.baseline_rows)
+        train = _used(job, examples, config, TRAIN, _affordable(job, config, config.baseline_rows))
         simple = task.baseline(train, held_out, job.seed)
         if simple is not None:
             evaluations[BASELINE] = simple
     return Figures(evaluations, held_out)
+
+
+def _affordable(job: StageRun, config: FinetuneConfig, rows: int) -> int:
+    """So many examples, fewer where they would take more than the driver has for them."""
+    width = job.input_bytes(config.source) / max(job.input_rows(config.source), 1)
+    return max(1, min(rows, int(_MOST_BYTES / max(width, 1.0))))
 
 
 def _outputs(

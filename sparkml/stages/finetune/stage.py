@@ -10,7 +10,7 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkml.errors import InputError
+from sparkml.errors import ConfigError, InputError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, TrainedOn
 from sparkml.frame.run import StageRun
@@ -21,10 +21,12 @@ from sparkml.hosting.encode import encode_examples
 from sparkml.hosting.examples import Columns, count_labels, examples_of, split_as_given
 from sparkml.hosting.samples import SampleSpec, WrittenSamples, bytes_of, kept_on_disk, write_samples
 from sparkml.hosting.sizes import FileShape, file_shape
-from sparkml.hosting.training import Trained, TrainingConfig, run_training
+from sparkml.hosting.training import Trained, TrainingConfig, new_start, run_training
+from sparkml.inference.features import FrozenNetwork
 from sparkml.log import get_logger
 from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.stages.finetune.measuring import Figures, measure
+from sparkml.tasks.on_features import OnFeatures
 from sparkml.tasks.task import Task, TaskChoice, task_spec
 from sparkml.training.settings import Start
 
@@ -46,10 +48,16 @@ class FinetuneConfig(TrainingConfig):
     samples: WritesOwn = Field("", description="The encoded examples; empty: `<step>_samples`")
     manifests: Shares = Field("manifests", description="One row a split: files, row groups, version")
     evaluations: Shares = Field("evaluations", description="Figures on the held-out examples, by slice")
-    model: Uses = Field("encoder", description="The model to start from")
+    model: Uses | None = Field(
+        "encoder", description="The model to start from; null: none, for a new network of images or sounds"
+    )
     model_id: Makes = Field("", description="The model to make; empty: the step's name")
     weights: Literal["pretrained", "random"] = Field(
         "pretrained", description="random: the model's architecture and tokenizer, with weights drawn anew"
+    )
+    network: dict[str, Any] = Field(
+        default_factory=dict,
+        description="A new network: model_type and further fields of its config.json; of `model` the tokenizer alone",
     )
     task: TaskChoice = Field(TaskChoice(name="classify"), description="What is learnt: its name and settings")
     columns: Columns = Field(Columns(), description="Which columns of the table the task reads")
@@ -69,34 +77,40 @@ class FinetuneConfig(TrainingConfig):
 
 def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     """Encode, train, measure; the model directory is written when all three are done."""
-    record = job.model(config.model)
-    folder = artifacts.localise(record.path)
+    parent = job.model(config.model) if config.model else None
+    start = _start(job, config, parent)
+    folder = artifacts.localise(start.folder)
     examples = _examples(job, config)
     counts, rows = count_labels(examples, config.task.task, config.task.options)
     learnt = config.task.task.fit(config.task.options, counts)
     task = config.task.task(config.task.options, learnt, config.task.task.read_inputs(str(folder)))
-    encoded = kept_on_disk(_encoded(job, config, examples, task))
+    frozen = _frozen(config, task, start, folder)
+    encoded = kept_on_disk(_encoded(job, config, examples, task, frozen))
+    encoded_as = OnFeatures(task) if frozen else task
     try:
         bad = F.col("drop_reason").isNotNull()
         reasons = job.write_rejects(encoded.where(bad), config.rejects)
-        samples = _write_samples(job, config, encoded.where(~bad), task)
+        samples = _write_samples(job, config, encoded.where(~bad), encoded_as)
         _check(samples)
         trained = run_training(
             job,
             config,
             model_id=config.model_id,
             task=task_spec(task),
-            start=Start(folder=record.path, random=config.weights == "random"),
+            start=start,
             train=samples.manifests[TRAIN],
             validation=samples.manifests[VALIDATION],
             adapt=config.adapt,
+            on_features=frozen is not None,
         )
-        figures = measure(job, config, task, examples, trained)
+        figures = measure(job, config, task, examples, trained) if trained else Figures({})
     finally:
         encoded.unpersist()
-    metrics = {**trained.metrics, **figures.metrics, "train_rows": float(_rows(samples, TRAIN))}
-    _publish(job, config, task, record, folder, trained, figures, metrics)
-    _log.info("%s: %s", config.model_id, figures.line())
+    metrics = {**(trained.metrics if trained else {}), **figures.metrics}
+    metrics["train_rows"] = float(_rows(samples, TRAIN))
+    if trained:
+        _publish(job, config, task, parent, folder, trained, figures, metrics)
+        _log.info("%s: %s", config.model_id, figures.line())
     set_aside = rows.get(TEST, 0)
     used = samples.layout.documents
     return RunReport(
@@ -109,6 +123,19 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     )
 
 
+def _start(job: StageRun, config: FinetuneConfig, parent: ModelRecord | None) -> Start:
+    inputs = parent.path if parent else None
+    if config.network:
+        return new_start(job, config.model_id, config.task.task, config.network, inputs)
+    if inputs is None:
+        raise ConfigError(
+            "there is nothing to start from",
+            where=job.step,
+            next_action="name a model (model=MODEL), or a new network (network: {model_type: ...})",
+        )
+    return Start(folder=inputs, random=config.weights == "random")
+
+
 def _examples(job: StageRun, config: FinetuneConfig) -> DataFrame:
     table = job.read(config.source)
     examples = examples_of(table, config.task.task, config.columns, where=f"table `{config.source}`")
@@ -116,12 +143,30 @@ def _examples(job: StageRun, config: FinetuneConfig) -> DataFrame:
     return split_as_given(examples, duplicates, config.validation_fraction, job.seed)
 
 
-def _encoded(job: StageRun, config: FinetuneConfig, examples: DataFrame, task: Task[Any]) -> DataFrame:
+def _frozen(config: FinetuneConfig, task: Task[Any], start: Start, folder: Path) -> FrozenNetwork | None:
+    """The network whose vectors are computed once: where it is frozen up to one linear layer."""
+    adapt = config.adapt
+    if adapt.method != "frozen" or not adapt.features_once or not task.sample_targets or adapt.train_head:
+        return None
+    from sparkml.models.adapt.head_alone import single_head
+    from sparkml.models.heads import build_network
+
+    head = single_head(*build_network(task.network(), folder, seed=0))
+    return FrozenNetwork(start.folder, artifacts.identity(start.folder), head) if head else None
+
+
+def _encoded(
+    job: StageRun,
+    config: FinetuneConfig,
+    examples: DataFrame,
+    task: Task[Any],
+    frozen: FrozenNetwork | None,
+) -> DataFrame:
     used = examples.where(F.col("split") != TEST)
     n_buckets = config.n_buckets or bucket_count(
         job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES
     )
-    return encode_examples(used, task, n_buckets=n_buckets, seed=job.seed)
+    return encode_examples(used, task, n_buckets=n_buckets, seed=job.seed, frozen=frozen)
 
 
 def _write_samples(
@@ -167,7 +212,7 @@ def _publish(
     job: StageRun,
     config: FinetuneConfig,
     task: Task[Any],
-    record: ModelRecord,
+    parent: ModelRecord | None,
     start: Path,
     trained: Trained,
     figures: Figures,
@@ -179,11 +224,11 @@ def _publish(
     lineage = {
         "model": config.model_id,
         "step": job.step,
-        "parent": record.name,
+        "parent": parent.name if parent else None,
         "table": config.source,
         "version": trained_on.version,
         "adapt": config.adapt.method,
-        "weights": config.weights,
+        "weights": "random" if config.network else config.weights,
     }
     with job.new_model(config.model_id) as staging:
         publish(
@@ -196,7 +241,11 @@ def _publish(
         )
         figures.write(staging)
     job.register(
-        config.model_id, kind="finetuned", parent=record.name, trained_on=trained_on, metrics=metrics
+        config.model_id,
+        kind="finetuned",
+        parent=parent.name if parent else None,
+        trained_on=trained_on,
+        metrics=metrics,
     )
 
 

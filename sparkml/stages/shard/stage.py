@@ -60,6 +60,12 @@ class ShardConfig(StageConfig):
     vocabulary_size: int = Field(
         8192, ge=len(SPECIAL_TOKENS) + _BYTE_TOKENS, le=1 << 20, description="Tokens of the tokenizer at most"
     )
+    sentinels: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Tokens of it that stand for spans, for task span_corruption: T5 has 100",
+    )
     tokenizer_sample_bytes: int = Field(
         16_000_000, ge=1, description="Bytes of training text that the tokenizer is trained on, about"
     )
@@ -142,7 +148,8 @@ def _tokenizer(job: StageRun, config: ShardConfig, documents: DataFrame, size: S
         return keep_tokenizer(model, read_text_inputs(model), job.artifacts)
     training = documents.where(F.col("split") == TRAIN)
     sample = sample_texts(training, size.train_sample_bytes, config.tokenizer_sample_bytes, job.seed)
-    digest = save_tokenizer(train_in_one_task(sample, config.vocabulary_size), job.artifacts)
+    content = train_in_one_task(sample, config.vocabulary_size, config.sentinels)
+    digest = save_tokenizer(content, job.artifacts, config.sentinels)
     return read_text_inputs(artifacts.localise(storage.join(job.artifacts, "tokenizers", digest)))
 
 

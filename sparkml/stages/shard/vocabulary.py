@@ -20,7 +20,7 @@ from sparkml.frame.artifacts import identity, new_artifact
 from sparkml.log import get_logger
 from sparkml.models.directory import copy_inputs
 from sparkml.models.folder import TOKENIZER_FILE, write_json
-from sparkml.models.inputs import TextInputs
+from sparkml.models.inputs import SENTINEL, TextInputs
 
 _log = get_logger(__name__)
 # The order is the id: every tokenizer that is trained here starts with these five.
@@ -37,10 +37,10 @@ _HASH_RANGE = 1 << 31
 _ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 
-def train_bpe(texts: Iterable[str], vocabulary_size: int) -> str:
+def train_bpe(texts: Iterable[str], vocabulary_size: int, sentinels: int = 0) -> str:
     """Train on `texts`; returns the content of `tokenizer.json`. Equal texts give equal bytes.
 
-    The vocabulary is smaller than asked for when the texts are too few.
+    The vocabulary is smaller than asked for when the texts are too few. `sentinels`: tokens that stand for spans.
     """
     cls, sep = SPECIAL_TOKENS[_CLS_ID], SPECIAL_TOKENS[_SEP_ID]
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[_UNK_ID]))
@@ -49,7 +49,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int) -> str:
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
         min_frequency=_MIN_FREQUENCY,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=[*SPECIAL_TOKENS, *sentinel_tokens(sentinels)],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         max_token_length=_MAX_TOKEN_BYTES,
         show_progress=False,
@@ -63,6 +63,11 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int) -> str:
     return str(tokenizer.to_str())
 
 
+def sentinel_tokens(n: int) -> list[str]:
+    """The tokens that stand for spans of a text, as T5 names them."""
+    return [SENTINEL.format(number) for number in range(n)]
+
+
 def sample_texts(documents: DataFrame, total_bytes: int, sample_bytes: int, seed: int) -> DataFrame:
     """Heads of documents, about `sample_bytes` in all, chosen by a hash; all heads have `total_bytes`."""
     limit = _HASH_RANGE if total_bytes <= sample_bytes else round(sample_bytes / total_bytes * _HASH_RANGE)
@@ -71,19 +76,21 @@ def sample_texts(documents: DataFrame, total_bytes: int, sample_bytes: int, seed
     return documents.where(place < limit).select("doc_id", head.alias("text"))
 
 
-def train_in_one_task(sample: DataFrame, vocabulary_size: int) -> str:
+def train_in_one_task(sample: DataFrame, vocabulary_size: int, sentinels: int) -> str:
     """`train_bpe` inside one Spark task: the texts never come to the driver, only the tokenizer does."""
     ordered = sample.repartition(1).sortWithinPartitions("doc_id").select("text")
-    rows = ordered.mapInArrow(_trainer(vocabulary_size), "tokenizer string").collect()
+    rows = ordered.mapInArrow(_trainer(vocabulary_size, sentinels), "tokenizer string").collect()
     # No documents, no task: an empty plan may have no partition that could answer.
-    return str(rows[0]["tokenizer"]) if rows else train_bpe([], vocabulary_size)
+    return str(rows[0]["tokenizer"]) if rows else train_bpe([], vocabulary_size, sentinels)
 
 
-def _trainer(vocabulary_size: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _trainer(
+    vocabulary_size: int, sentinels: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def train(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         one_thread()
         texts = (text for batch in batches for text in batch.column(0).to_pylist())
-        yield pa.RecordBatch.from_pydict({"tokenizer": [train_bpe(texts, vocabulary_size)]})
+        yield pa.RecordBatch.from_pydict({"tokenizer": [train_bpe(texts, vocabulary_size, sentinels)]})
 
     return train
 
@@ -93,7 +100,7 @@ def one_thread() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def save_tokenizer(content: str, artifacts: str) -> str:
+def save_tokenizer(content: str, artifacts: str, sentinels: int = 0) -> str:
     """Keep a tokenizer of ours as `<artifacts>/tokenizers/<sha256>/`, as transformers loads it; returns the SHA-256.
 
     The folder is there whole or not at all; one that is there already is the same one.
@@ -103,6 +110,7 @@ def save_tokenizer(content: str, artifacts: str) -> str:
     described = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{f"{name}_token": token for name, token in zip(_ROLES, SPECIAL_TOKENS, strict=True)},
+        **({"extra_special_tokens": sentinel_tokens(sentinels)} if sentinels else {}),
     }
     if identity(target) == "missing":
         with new_artifact(target) as staging:

@@ -134,13 +134,11 @@ def test_an_architecture_that_nobody_knows_is_refused(copy: Path, tmp_path: Path
     with pytest.raises(InputError, match="does not know this architecture"):
         load_network(copy, MASKED)
     with pytest.raises(InputError, match=r"no such architecture[\s\S]*no_such_network"):
-        write_config({"model_type": "no_such_network"}, tmp_path, vocab_size=9, special={})
+        write_config({"model_type": "no_such_network"}, tmp_path, vocab_size=9)
 
 
 def test_a_configuration_says_nothing_of_the_machine(encoder_folder: Path, tmp_path: Path) -> None:
-    write_config(
-        {"model_type": "bert", "hidden_size": 48}, tmp_path, vocab_size=77, special={"pad_token_id": 5}
-    )
+    write_config({"model_type": "bert", "hidden_size": 48}, tmp_path, vocab_size=77, pad_token_id=5)
     config = json.loads((tmp_path / "config.json").read_text())
     assert (config["hidden_size"], config["vocab_size"], config["pad_token_id"]) == (48, 77, 5)
     for found in (config, json.loads((encoder_folder / "config.json").read_text())):

@@ -124,7 +124,10 @@ def put_samples(folder: Path, task: Task[Any], split: str, rows: int) -> Manifes
         [task.encode(pa.RecordBatch.from_pydict(examples), purpose="train").samples]
     )
     path = folder / f"{split}.parquet"
-    pq.write_table(samples.append_column("sample_id", pa.array(np.arange(rows))), path, row_group_size=32)
+    named = samples.append_column("sample_id", pa.array(np.arange(rows))).append_column(
+        "doc_id", pa.array(ids)
+    )
+    pq.write_table(named, path, row_group_size=32)
     return write_manifest(manifest_of(path, split, rows, 0), str(folder))
 
 

@@ -221,15 +221,17 @@ def test_without_held_out_rows_there_is_no_validation_loss(training_job) -> None
     assert measured["train_loss"] > 0
 
 
-def test_a_diverging_training_names_the_samples(training_job) -> None:
+def test_a_diverging_training_writes_down_and_names_its_documents(training_job) -> None:
     job = training_job(learning_rate=1e30, gradient_clip=0.0, warmup_fraction=0.0, batch_size=4)
     with pytest.raises(TrainingError, match="gradients are not finite") as caught:
         run(job)
-    where = caught.value.where
-    assert where.startswith("step ")
-    named = [int(number) for number in where.split("samples ")[1].split(" of rank 0")[0].split(", ")]
-    assert len(set(named)) == 4
-    assert set(named) <= set(range(100))
+    written = json.loads((Path(job.run_folder) / "diverged-rank-00000.json").read_text())
+    assert caught.value.where.startswith(f"step {written['step']};")
+    documents = written["documents_by_sample"]
+    assert len(documents) == 4
+    assert documents == {sample: [f"train-{sample}"] for sample in documents}
+    named = caught.value.got.split("documents ")[1].split(", ")
+    assert named == sorted(f"train-{sample}" for sample in documents)
     assert "learning_rate" in caught.value.next_action
 
 
