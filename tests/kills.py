@@ -68,6 +68,11 @@ def is_commit(name: str) -> bool:
     return name.startswith(("table committed", "rows committed")) and not name.endswith("_runs")
 
 
+def is_tokenizer(name: str) -> bool:
+    """A tokenizer, which is written once and then found."""
+    return name.startswith("artifact published") and "/tokenizers/" in name
+
+
 def succeeded(lake: Path) -> int:
     """How many runs have succeeded."""
     if not (lake / "_runs" / "_delta_log").exists():
@@ -96,7 +101,7 @@ def die_behind_effects(way: Way, lake: Path, share: float, chance: random.Random
             n, uncommit = 2, False  # the first effect of a command is to mark the run that died before
         elif is_commit(killer.died_at) and not uncommit:
             uncommit = True
-        elif killer.died_at.startswith("tokenizer"):  # it is there now: the next effect takes its place
+        elif is_tokenizer(killer.died_at):  # it is there now: the next effect takes its place
             uncommit = False
         else:
             n, uncommit = n + 1, False

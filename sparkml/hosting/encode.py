@@ -43,7 +43,7 @@ def encode_examples(
 ) -> DataFrame:
     """Examples with `split` -> `encoded_schema`, numbered within their bucket and split in the order of a hash.
 
-    `frozen`: the network whose vectors the samples hold instead of what it reads; `task` is then on features.
+    `frozen`: the network whose vectors the samples hold instead of what it reads.
     """
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = examples.select(
@@ -53,7 +53,8 @@ def encode_examples(
     grouped = keyed.repartitionById(n_buckets, F.col("bucket"))
     ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
     encode = encoding(task_spec(task), task.inputs, frozen)
-    return ordered.mapInArrow(encode, spark_schema(encoded_schema(task)))
+    schema = encoded_schema(OnFeatures(task) if frozen else task)
+    return ordered.mapInArrow(encode, spark_schema(schema))
 
 
 def encoding(

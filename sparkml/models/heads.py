@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,13 +72,22 @@ def build_network(
     )
     if spec.pooling != "mean":
         return loaded.network, loaded.new_modules
-    network = MeanPooled(loaded.network, max(len(spec.labels), 1), seed)
+    backbone = _without_pooler(loaded.network)
+    network = MeanPooled(backbone, max(len(spec.labels), 1), seed)
     head = Path(folder) / HEAD_FILE
     ours = {f"classifier.{name}" for name in ("weight", "bias")}
     if head.is_file() and not random and _fits(network, state := load_file(head)):
         network.classifier.load_state_dict(state)
         ours = set()
-    return network.train(), frozenset(f"backbone.{name}" for name in loaded.new_modules) | ours
+    there = dict(backbone.named_parameters())
+    return network.train(), frozenset(f"backbone.{name}" for name in loaded.new_modules if name in there) | ours
+
+
+def _without_pooler(backbone: nn.Module) -> nn.Module:
+    """A network that can do without the layer on its first token does without: nothing would use or train it."""
+    if "add_pooling_layer" in inspect.signature(type(backbone).__init__).parameters:
+        backbone.pooler = None
+    return backbone
 
 
 def load_trained(spec: NetworkSpec, folder: str | Path) -> nn.Module:

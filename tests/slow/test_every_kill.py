@@ -6,7 +6,7 @@ import random
 import re
 from pathlib import Path
 
-from tests.kills import die_behind_effects
+from tests.kills import die_behind_effects, is_tokenizer
 from tests.processes import killed_at_random, orphans
 from tests.way import Way, assert_equal_lakes
 
@@ -23,7 +23,7 @@ def test_behind_every_effect_and_between_the_files_and_the_commit_of_every_table
         assert {table, f"{table} (taken back)"} <= kinds
     once = ("rows committed: _runs", "artifact written: ", "artifact published: ", "report written")
     assert set(once) <= kinds
-    assert any(death.startswith("tokenizer written") for death in deaths)
+    assert any(is_tokenizer(death) for death in deaths)
 
 
 def test_a_driver_killed_at_five_random_moments(way: Way, tmp_path: Path) -> None:

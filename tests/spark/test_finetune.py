@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from sparkml.inference.scorer import load_scorer
 from sparkml.models.held_out import read_held_out
 from sparkml.stages import evaluate
 from sparkml.stages.finetune.stage import FinetuneConfig, run
+from tests.command_line import call
 from tests.tiny import WORDS, tiny_encoder
 
 MakeRun = Callable[..., StageRun]
@@ -174,6 +177,66 @@ def test_given_splits_are_kept_and_a_low_rank_update_is_merged(lab: Lab) -> None
     job = lab.make("evaluate")
     measured = evaluate.run(job, evaluate.EvaluateConfig(source="labelled", split="test"))
     assert measured.metrics["measured"] == 20
+
+
+def test_the_vectors_of_a_frozen_network_are_computed_once(lab: Lab) -> None:
+    lab.prepare(corpus())
+    adapt = FinetuneConfig(max_epochs=1, adapt={"method": "frozen"}).adapt
+    config = CONFIG.model_copy(update={"adapt": adapt, "ranks": 1, "max_steps": 60, "learning_rate": 0.05})
+    report = run(lab.make("finetune"), config)
+    assert report.metrics["accuracy"] > 0.9
+    samples = lab.tables.read("finetune_samples")
+    assert "features" in samples.columns
+    assert "input_ids" not in samples.columns
+    widths = {len(row["features"]) for row in samples.select("features").collect()}
+    assert widths == {4 * 32}
+    # The model that is written is whole: from texts it gives what its head gave from the vectors.
+    scorer = load_scorer(model_location(lab.make("x").artifacts, "classifier", 1))
+    held_out = read_held_out(Path(model_location(lab.make("x").artifacts, "classifier", 1)))
+    outputs, rejects, _ = scorer.outputs_of(held_out.combine_chunks().to_batches()[0], "measure")
+    assert not rejects
+    found = scorer.task.evaluate(held_out, outputs, 17)
+    assert found.metrics["log_loss"] == pytest.approx(report.metrics["log_loss"], abs=1e-5)
+    every_step = config.model_copy(update={"adapt": adapt.model_copy(update={"features_once": False})})
+    slow = run(lab.make("finetune", fingerprint="slow"), every_step)
+    assert "input_ids" in lab.tables.read("finetune_samples").columns
+    assert slow.metrics["validation_loss"] == pytest.approx(report.metrics["validation_loss"], abs=0.02)
+
+
+# What a machine without Spark and Java has: importing either is an error.
+ALONE = """
+import sys
+for name in ("pyspark", "py4j", "delta", "petastorm", "horovod"):
+    sys.modules[name] = None
+from sparkml.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_with_no_ranks_the_job_is_written_and_trained_where_no_spark_is(lab: Lab, tmp_path: Path) -> None:
+    lab.prepare(corpus())
+    job = lab.make("finetune", fingerprint="alone")
+    report = run(job, CONFIG.model_copy(update={"ranks": 0}))
+    assert report.rows_kept == 120
+    assert job.registry.find("classifier") is None
+    (place,) = Path(job.artifacts).glob("checkpoints/*/job.json")
+    out = tmp_path / "made"
+    words = ["train", str(place), "--out", str(out), "learning_rate=0.004"]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *words], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"score.model={out}" in "".join(done.stdout.split("\n"))
+    scorer = load_scorer(out)
+    assert [one.prediction for one in scorer.answer(["friend lunch home", "free cash prize"])] == [
+        "ham",
+        "spam",
+    ]
+    assert json.loads((out / "lineage.json").read_text())["table"] == "finetune_samples"
+    code, shown = call("train", str(place), "--out", str(out), "learning_rat=1")
+    assert (code, "did you mean `learning_rate`" in shown) == (2, True)
+    code, shown = call("train", str(tmp_path), "--out", str(out))
+    assert (code, "not the job of a training" in shown) == (1, True)
 
 
 @pytest.mark.parametrize(
