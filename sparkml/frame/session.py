@@ -1,4 +1,7 @@
-"""The only builder of a SparkSession, and the only module that touches `sparkContext` or the JVM."""
+"""The only builder of a SparkSession, and the only module that touches `sparkContext` or the JVM.
+
+Importing it needs no pyspark: the command line has commands for machines without.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
-
-import pyspark
-from py4j.java_gateway import JavaGateway
-from pyspark import SparkConf, SparkContext
-from pyspark.java_gateway import launch_gateway
-from pyspark.sql import SparkSession
+from typing import IO, TYPE_CHECKING
 
 from sparkml.errors import MissingToolError
 from sparkml.frame import storage
 from sparkml.frame.progress import Progress, ProgressTask
+
+if TYPE_CHECKING:
+    from py4j.java_gateway import JavaGateway
+    from pyspark.sql import SparkSession
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _POLL_SECONDS = 0.5
@@ -44,6 +45,8 @@ def build_session(properties: Mapping[str, str], *, name: str = "sparkml") -> Sp
     A local master gets this interpreter for its Python workers and the loopback address. MissingToolError where
     there is no Java, or no Delta among Spark's jars.
     """
+    from pyspark.sql import SparkSession
+
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
@@ -83,6 +86,8 @@ class Session:
     def __call__(self) -> SparkSession:
         """The session."""
         if self._spark is None:
+            from pyspark.sql import SparkSession
+
             self._found = SparkSession.getActiveSession() is not None
             if self._progress is None:
                 self._spark = build_session(self._properties)
@@ -176,6 +181,8 @@ def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
 
 def _require_delta(settings: Mapping[str, str]) -> None:
     """MissingToolError where neither Spark's own folder of jars nor the settings bring Delta."""
+    import pyspark
+
     folder = Path(os.environ.get("SPARK_HOME") or pyspark.__path__[0]) / "jars"
     if not settings.keys() & {"spark.jars", "spark.jars.packages"} and not any(
         folder.glob("delta-spark_*.jar")
@@ -189,6 +196,10 @@ def _require_delta(settings: Mapping[str, str]) -> None:
 
 def _embedded_session(settings: Mapping[str, str], name: str) -> SparkSession:
     """A JVM of our own, whose usual start-up messages, which mean nothing here, are kept off stderr."""
+    from pyspark import SparkConf, SparkContext
+    from pyspark.java_gateway import launch_gateway
+    from pyspark.sql import SparkSession
+
     conf = SparkConf().setAppName(name).setAll(list(settings.items()))
     launch: Callable[..., JavaGateway] = launch_gateway
     gateway = launch(conf=conf, popen_kwargs={"stderr": subprocess.PIPE})

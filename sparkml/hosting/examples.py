@@ -84,7 +84,7 @@ def count_labels(
     examples: DataFrame, task: type[Task[Any]], options: Any
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """What the task counts of each split, and the rows of each split."""
-    counted = examples.select("split", *task.target_columns)
+    counted = examples.select("split", *(task.counted_columns or task.target_columns))
     rows = counted.mapInArrow(_counting(task.name, options), _COUNTED_SCHEMA)
     counts: dict[str, dict[str, float]] = {}
     for row in rows.groupBy("split", "label").agg(F.sum("n").alias("n")).collect():

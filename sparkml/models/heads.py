@@ -80,7 +80,9 @@ def build_network(
         network.classifier.load_state_dict(state)
         ours = set()
     there = dict(backbone.named_parameters())
-    return network.train(), frozenset(f"backbone.{name}" for name in loaded.new_modules if name in there) | ours
+    return network.train(), frozenset(
+        f"backbone.{name}" for name in loaded.new_modules if name in there
+    ) | ours
 
 
 def _without_pooler(backbone: nn.Module) -> nn.Module:

@@ -63,6 +63,7 @@ class Tag(Task[TagOptions]):
     summary = "words by label: named entities and other spans, as IOB2 tags"
     reads = ("tokens", "tags")
     target_columns = ("tags",)
+    counted_columns = ("tokens", "tags")
     columns = (IDS, TYPES, ("words", pa.binary()), ("target", pa.binary()))
     Options = TagOptions
 

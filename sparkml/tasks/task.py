@@ -131,6 +131,8 @@ class Task(ABC, Generic[OptionsT]):
     may_read: ClassVar[tuple[str, ...]] = ()
     # The columns of `reads` that only training and measuring need: a scorer does without.
     target_columns: ClassVar[tuple[str, ...]] = ()
+    # What `count` looks at, where that is more than `target_columns`.
+    counted_columns: ClassVar[tuple[str, ...]] = ()
     # The task's own columns of a sample.
     columns: ClassVar[tuple[tuple[str, pa.DataType], ...]]
     # Those of them that are its targets, where the answer follows from one vector an example; see `gold_of`.

@@ -30,7 +30,7 @@ def read_job(location: str) -> TrainingJob:
     place = location if location.endswith(".json") else storage.join(location, JOB_FILE)
     try:
         return TrainingJob.model_validate_json(storage.read_bytes(place))
-    except (OSError, ValidationError) as error:
+    except (InputError, ValidationError) as error:
         raise InputError(
             "not the job of a training",
             where=place,
@@ -86,7 +86,8 @@ def _changed(job: TrainingJob, out: str, settings: Mapping[str, Any]) -> Trainin
             )
     run_folder = f"{out.rstrip('/')}-run"
     places = {"run_folder": run_folder, "tensorboard_folder": storage.join(run_folder, "tensorboard")}
-    whole = {**job.model_dump(), "mlflow_store": "", **own, **places}
+    # Both readers give the same rows; petastorm itself needs pyspark.
+    whole = {**job.model_dump(), "reader": "arrow", "mlflow_store": "", **own, **places}
     try:
         return TrainingJob.model_validate({**whole, "loop": {**whole["loop"], **loop}})
     except ValidationError as error:

@@ -86,7 +86,7 @@ def test_a_curation_in_a_metastore(tmp_path: Path) -> None:
     first = metastore.sparkml("run-all")
     assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-3000:]
     again = metastore.sparkml("run-all")
-    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.returncode == 0, again.stdout[-2000:] + again.stderr[:2000] + again.stderr[-3000:]
     assert again.stdout.count("up to date (run") == len(STEPS) - 1, again.stdout  # a report is always written
     changed = metastore.sparkml("run", "clean", "dedupe", "clean.min_words=51")
     assert changed.returncode == 0, changed.stderr[-3000:]

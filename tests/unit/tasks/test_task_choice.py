@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
@@ -68,3 +69,18 @@ def test_a_task_travels_as_json(inputs: TextInputs) -> None:
     task = Classify(ClassifyOptions(max_length=16), targets, inputs)
     again = make_task(task_spec(task), inputs)
     assert (type(again), again.options, again.targets) == (Classify, task.options, targets)
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_labels_are_counted_from_the_columns_that_the_task_names(name: str) -> None:
+    """A stage gives `count` these columns alone."""
+    task = task_class(name)
+    every = {
+        "label": pa.array(["1", "2"]),
+        "tokens": pa.array([["a", "b"], ["c"]]),
+        "tags": pa.array([["B-X", "O"], ["O"]]),
+    }
+    names = task.counted_columns or task.target_columns
+    rows = {"split": pa.array(["train", "train"]), **{column: every[column] for column in names}}
+    counts = task.count(task.Options(), pa.RecordBatch.from_pydict(rows))
+    assert bool(counts) == task.has_answers
