@@ -88,7 +88,7 @@ def build_network(
 def _without_pooler(backbone: nn.Module) -> nn.Module:
     """A network that can do without the layer on its first token does without: nothing would use or train it."""
     if "add_pooling_layer" in inspect.signature(type(backbone).__init__).parameters:
-        backbone.pooler = None
+        backbone.pooler = None  # type: ignore[assignment]  # as transformers itself has it without one
     return backbone
 
 

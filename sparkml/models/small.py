@@ -183,9 +183,9 @@ class CnnForAudioClassification(_Classifier):
     main_input_name = "input_features"
 
     def make_body(self, config: Any) -> tuple[nn.Module, int]:
-        """Channels n / 4 to n."""
+        """Channels n / 6 to n."""
         n, pool = config.hidden_size, nn.MaxPool2d(2, ceil_mode=True)
-        widths = [1, n // 3, 2 * n // 3, n, n]
+        widths = [1, n // 6, n // 3, 2 * n // 3, n]
         parts: list[nn.Module] = []
         for before, after in pairwise(widths):
             parts += [_convolution(before, after), pool]

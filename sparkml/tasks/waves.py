@@ -102,13 +102,21 @@ def log_mel(waves: Sequence[Float32], inputs: AudioInputs, size: int) -> Tensor:
 
     filters = torch.from_numpy(mel_filters(inputs.n_mels, inputs.n_fft, inputs.rate))
     window = torch.hann_window(inputs.n_fft)
-    found = torch.zeros(len(waves), 1 + max(size, inputs.n_fft) // inputs.hop, inputs.n_mels)
+    size = max(size, inputs.n_fft)
+    values = torch.zeros(len(waves), size)
     for row, wave in enumerate(waves):
-        values = torch.from_numpy(np.pad(wave[:size], (0, max(0, inputs.n_fft - len(wave)))))
-        spectrum = torch.stft(values, inputs.n_fft, inputs.hop, window=window, return_complex=True)
-        mel = (spectrum.abs().square().T @ filters + _LOG_FLOOR).log()
-        found[row, : len(mel)] = (mel - mel.mean()) / (mel.std() + 1e-3)
-    return found
+        values[row, : len(wave)] = torch.from_numpy(wave[:size])
+    # Frames are centred, and silence lies around the wave: what lies behind it has no say in its own frames.
+    spectrum = torch.stft(
+        values, inputs.n_fft, inputs.hop, window=window, return_complex=True, pad_mode="constant"
+    )
+    mel = (spectrum.abs().square().transpose(1, 2) @ filters + _LOG_FLOOR).log()
+    frames = torch.tensor([1 + min(len(wave), size) // inputs.hop for wave in waves])
+    own = (torch.arange(mel.shape[1]) < frames[:, None])[:, :, None]
+    n = frames[:, None, None] * inputs.n_mels
+    mean = (mel * own).sum(dim=(1, 2), keepdim=True) / n
+    deviation = ((mel - mean).square() * own).sum(dim=(1, 2), keepdim=True).div(n).sqrt()
+    return (mel - mean) / (deviation + 1e-3) * own
 
 
 @lru_cache(maxsize=8)

@@ -87,7 +87,7 @@ def _changed(job: TrainingJob, out: str, settings: Mapping[str, Any]) -> Trainin
     run_folder = f"{out.rstrip('/')}-run"
     places = {"run_folder": run_folder, "tensorboard_folder": storage.join(run_folder, "tensorboard")}
     # Both readers give the same rows; petastorm itself needs pyspark.
-    whole = {**job.model_dump(), "reader": "arrow", "mlflow_store": "", **own, **places}
+    whole: dict[str, Any] = {**job.model_dump(), "reader": "arrow", "mlflow_store": "", **own, **places}
     try:
         return TrainingJob.model_validate({**whole, "loop": {**whole["loop"], **loop}})
     except ValidationError as error:
