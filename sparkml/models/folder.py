@@ -31,7 +31,7 @@ def check_folder(folder: str | Path, *required: str) -> Path:
             where=str(path),
             got=", ".join(pickled),
             expected="safetensors or ONNX weights only",
-            next_action="convert the weights to safetensors and delete these files",
+            next_action=f"{_conversion(path, pickled[0])} && rm {' '.join(str(path / name) for name in pickled)}",
         )
     missing = sorted(set(required) - names)
     if missing:
@@ -43,6 +43,14 @@ def check_folder(folder: str | Path, *required: str) -> Path:
             next_action="run the stage that writes it again",
         )
     return path
+
+
+def _conversion(path: Path, name: str) -> str:
+    """The command that writes a file of weights again as safetensors; what is not plain tensors stops it."""
+    load = f"torch.load({str(path / name)!r}, map_location='cpu', weights_only=True)"
+    tensors = f"{{k: v.clone().contiguous() for k, v in {load}.items()}}"
+    save = f"s.save_file({tensors}, {str(path / WEIGHTS_FILE)!r}, metadata={{'format': 'pt'}})"
+    return f'python -c "import torch, safetensors.torch as s; {save}"'
 
 
 def read_json(path: Path) -> dict[str, Any]:
