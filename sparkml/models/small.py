@@ -2,7 +2,7 @@
 
     model_type sparkml_cnn        images of 28 x 28 and the like: 3 convolutions
     model_type sparkml_resnet     images of 32 x 32 and more: residual blocks (He et al. 2016, arXiv:1603.05027)
-    model_type sparkml_audio_cnn  log-mel energies: 4 convolutions
+    model_type sparkml_audio_cnn  log-mel energies: 8 convolutions
 
 Group norms instead of batch norms: an answer depends on its example alone, and ranks have nothing to agree on.
 """
@@ -177,23 +177,31 @@ class ResnetForImageClassification(_Classifier):
 
 
 class CnnForAudioClassification(_Classifier):
-    """Four convolutions over time and frequency, each followed by half of both."""
+    """Four pairs of convolutions over time and frequency, each pair followed by half of both.
+
+    Where in the spectrum something is counts, when it is does not: bands stay apart, over time mean and maximum are
+    added (as in PANNs, Kong et al. 2020, arXiv:1912.10211).
+    """
 
     config_class = AudioCnnConfig
     main_input_name = "input_features"
 
     def make_body(self, config: Any) -> tuple[nn.Module, int]:
-        """Channels n / 6 to n."""
-        n, pool = config.hidden_size, nn.MaxPool2d(2, ceil_mode=True)
+        """Channels n / 6 to n, a vector for each band that is left."""
+        n, bands = config.hidden_size, config.num_mel_bins
         widths = [1, n // 6, n // 3, 2 * n // 3, n]
         parts: list[nn.Module] = []
         for before, after in pairwise(widths):
-            parts += [_convolution(before, after), pool]
-        return nn.Sequential(*parts), n
+            parts += [_convolution(before, after), _convolution(after, after)]
+            parts.append(nn.MaxPool2d(2, ceil_mode=True))
+            bands = -(-bands // 2)
+        return nn.Sequential(*parts), n * bands
 
     def forward(self, input_features: Tensor, **_: Any) -> SequenceClassifierOutput:
         """`input_features` float32 [rows, frames, mels] -> logits [rows, labels]."""
-        return SequenceClassifierOutput(logits=self._logits(input_features[:, None]))
+        maps = self.body(input_features[:, None]).transpose(2, 3).flatten(1, 2)
+        vector = maps.mean(dim=2) + maps.amax(dim=2)
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout(vector)))
 
 
 def _register() -> None:
