@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.frame.splits import with_split
+from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.tasks.evaluating import LENGTH, SLICE_COLUMNS
 from sparkml.tasks.task import Task
 
@@ -72,12 +72,18 @@ def judged_columns(examples: DataFrame, task: type[Task[Any]]) -> list[Column]:
 def split_as_given(
     examples: DataFrame, duplicates: DataFrame | None, validation_fraction: float, seed: int
 ) -> DataFrame:
-    """`split` of every example: as the table says, else by a hash of its duplicate cluster."""
+    """`split` of every example: as the table says, else by a hash of its duplicate cluster.
+
+    Where the table names no validation rows, the hash holds some of those for training out.
+    """
     kept = examples.withColumnRenamed("split", "_given") if "split" in examples.columns else examples
     hashed = with_split(kept, duplicates, validation_fraction, seed)
     if "_given" not in kept.columns:
         return hashed
-    return hashed.withColumn("split", F.coalesce("_given", "split")).drop("_given")
+    given = F.col("_given")
+    if kept.where(given == VALIDATION).isEmpty():
+        given = F.when(given != TRAIN, given)
+    return hashed.withColumn("split", F.coalesce(given, "split")).drop("_given")
 
 
 def count_labels(

@@ -9,7 +9,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from sparkml.models.networks import NetworkSpec
-from sparkml.tasks.labels import TARGET, LabelOptions, Labels
+from sparkml.tasks.label_counts import LabelOptions
+from sparkml.tasks.labels import TARGET, Labels
 from sparkml.tasks.task import Batch, Encoded, Purpose, Rows, Targets
 from sparkml.tasks.texts import (
     IDS,

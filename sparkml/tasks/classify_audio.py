@@ -14,7 +14,8 @@ from pydantic import Field
 from sparkml.models.folder import CONFIG_FILE, read_json
 from sparkml.models.media import LOG_MEL, AudioInputs, read_audio_inputs, write_audio_inputs
 from sparkml.models.networks import NetworkSpec
-from sparkml.tasks.labels import TARGET, LabelOptions, Labels
+from sparkml.tasks.label_counts import LabelOptions
+from sparkml.tasks.labels import TARGET, Labels
 from sparkml.tasks.media import encode_media, missing_media
 from sparkml.tasks.task import Batch, Encoded, Purpose, Rows
 

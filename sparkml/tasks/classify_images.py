@@ -13,7 +13,8 @@ from pydantic import Field
 
 from sparkml.models.media import ImageInputs, read_image_inputs, write_image_inputs
 from sparkml.models.networks import NetworkSpec
-from sparkml.tasks.labels import TARGET, LabelOptions, Labels
+from sparkml.tasks.label_counts import LabelOptions
+from sparkml.tasks.labels import TARGET, Labels
 from sparkml.tasks.media import encode_media, missing_media
 from sparkml.tasks.task import Batch, Encoded, Purpose, Rows
 

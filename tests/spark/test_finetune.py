@@ -22,6 +22,7 @@ from sparkml.frame.registry import TrainedOn, model_location
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import DUPLICATES
 from sparkml.frame.tables import Tables
+from sparkml.hosting.examples import split_as_given
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.held_out import read_held_out
 from sparkml.stages import evaluate
@@ -164,6 +165,16 @@ def test_twice_in_another_order_and_with_other_ranks_tools_gives_equal_weights(l
 def test_given_splits_are_kept_and_a_low_rank_update_is_merged(lab: Lab) -> None:
     lab.prepare(corpus())
     split = F.when(F.col("doc_id") < "d080", "train").when(F.col("doc_id") < "d100", "validation")
+    # Without rows for validation some of those for training are held out, in both stages the same ones.
+    no_validation = lab.spark.createDataFrame(
+        [("a", "train"), ("b", "test"), ("c", None)], "doc_id string, split string"
+    )
+    hashed = split_as_given(no_validation, None, 0.999, 17).collect()
+    assert {row["doc_id"]: row["split"] for row in hashed} == {
+        "a": "validation",
+        "b": "test",
+        "c": "validation",
+    }
     frame = lab.spark.createDataFrame(corpus()[:120], LABELLED).withColumn("split", split.otherwise("test"))
     lab.put_frame(frame)
     adapt = {"method": "lora", "rank": 4}

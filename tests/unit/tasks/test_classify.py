@@ -13,7 +13,7 @@ from sparkml.errors import NotApplicableError
 from sparkml.models.inputs import TextInputs, parse
 from sparkml.tasks.classify import Classify, ClassifyOptions
 from sparkml.tasks.hashing import unit_hash
-from sparkml.tasks.labels import labels_of
+from sparkml.tasks.label_counts import labels_of
 from sparkml.tasks.pairs import Pairs
 from sparkml.tasks.task import Targets
 from tests.unit.tasks.examples import Says, examples_of, samples
