@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -104,12 +106,23 @@ def chunks(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBa
 
 
 def _row_bytes(batch: pa.RecordBatch) -> list[int]:
-    total = [0] * batch.num_rows
+    """Bytes of the texts, media and words of each row."""
+    total = np.zeros(batch.num_rows, np.int64)
     for column in batch.columns:
-        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
-            lengths = pc.fill_null(pc.binary_length(column), 0).to_pylist()
-            total = [a + b for a, b in zip(total, lengths, strict=True)]
-    return total
+        if pa.types.is_list(column.type) and _has_bytes(column.type.value_type):
+            ends = np.concatenate([[0], np.cumsum(_lengths(column.values))])[column.offsets.to_numpy()]
+            total += np.diff(ends)
+        elif _has_bytes(column.type):
+            total += _lengths(column)
+    return total.tolist()  # type: ignore[no-any-return]  # numbers of Python
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
+
+
+def _lengths(column: pa.Array) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _together(parts: list[pa.RecordBatch]) -> pa.RecordBatch:

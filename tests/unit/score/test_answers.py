@@ -125,6 +125,9 @@ def test_a_chunk_of_very_large_examples_is_short() -> None:
     assert [chunk.num_rows for chunk in chunks(iter([longer]), 256)] == [2, 1]
     media = pa.RecordBatch.from_pydict({"media": [b"x" * 9_000_000, None, b"", b"x" * 9_000_000, b"x"]})
     assert [chunk.num_rows for chunk in chunks(iter([media]), 256)] == [4, 1]
+    words = pa.array([["w"], ["x" * 9_000_000, "y" * 8_000_000], None, ["z"]], pa.list_(pa.string()))
+    sliced = pa.RecordBatch.from_pydict({"tokens": words}).slice(1)
+    assert [chunk.num_rows for chunk in chunks(iter([sliced]), 256)] == [1, 2]
 
 
 def test_no_examples_give_no_chunk() -> None:
