@@ -101,9 +101,10 @@ def new_start(
 
     `inputs`: where a tokenizer lies, for tasks on text.
     """
+    files = artifacts.localise(inputs) if inputs else None
     location = storage.join(job.artifacts, "checkpoints", f"{model_id}-start-{job.fingerprint}")
     with artifacts.new_artifact(location) as staging:
-        task.begin(network, staging, artifacts.localise(inputs) if inputs else None)
+        task.begin(network, staging, files)
     return Start(folder=location, random=True)
 
 
