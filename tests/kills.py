@@ -101,8 +101,8 @@ def die_behind_effects(way: Way, lake: Path, share: float, chance: random.Random
             n, uncommit = 2, False  # the first effect of a command is to mark the run that died before
         elif is_commit(killer.died_at) and not uncommit:
             uncommit = True
-        elif is_tokenizer(killer.died_at):  # it is there now: the next effect takes its place
-            uncommit = False
+        elif is_tokenizer(killer.died_at):  # it is there now: what comes next takes the place of writing it
+            n, uncommit = n - 1, False
         else:
             n, uncommit = n + 1, False
         assert len(deaths) < 200, deaths[-20:]
