@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def check_folder(folder: str | Path, *required: str) -> Path:
             where=str(path),
             got=", ".join(pickled),
             expected="safetensors or ONNX weights only",
-            next_action=f"{_conversion(path, pickled[0])} && rm {' '.join(str(path / name) for name in pickled)}",
+            next_action=_conversion(path, pickled),
         )
     missing = sorted(set(required) - names)
     if missing:
@@ -45,12 +46,13 @@ def check_folder(folder: str | Path, *required: str) -> Path:
     return path
 
 
-def _conversion(path: Path, name: str) -> str:
+def _conversion(path: Path, pickled: list[str]) -> str:
     """The command that writes a file of weights again as safetensors; what is not plain tensors stops it."""
-    load = f"torch.load({str(path / name)!r}, map_location='cpu', weights_only=True)"
+    load = f"torch.load({str(path / pickled[0])!r}, map_location='cpu', weights_only=True)"
     tensors = f"{{k: v.clone().contiguous() for k, v in {load}.items()}}"
     save = f"s.save_file({tensors}, {str(path / WEIGHTS_FILE)!r}, metadata={{'format': 'pt'}})"
-    return f'python -c "import torch, safetensors.torch as s; {save}"'
+    convert = shlex.join(["python", "-c", f"import torch, safetensors.torch as s; {save}"])
+    return f"{convert} && {shlex.join(['rm', *(str(path / name) for name in pickled)])}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

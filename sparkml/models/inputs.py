@@ -75,7 +75,7 @@ class TextInputs:
 
         All true where the vocabulary marks neither: every token is then a word of its own.
         """
-        vocabulary = parse(self.tokenizer_json).get_vocab(with_added_tokens=True)
+        vocabulary = self._vocabulary()
         begins = np.ones(max(self.vocab_size, max(vocabulary.values(), default=0) + 1), np.bool_)
         if any(token.startswith("##") for token in vocabulary):
             for token, number in vocabulary.items():
@@ -89,7 +89,7 @@ class TextInputs:
     @cached_property
     def ends_sentence(self) -> npt.NDArray[np.bool_]:
         """bool [vocab_size]: whether a token is a mark that ends sentences, alone or at the end of a word."""
-        vocabulary = parse(self.tokenizer_json).get_vocab(with_added_tokens=True)
+        vocabulary = self._vocabulary()
         ends = np.zeros(max(self.vocab_size, max(vocabulary.values(), default=0) + 1), np.bool_)
         for token, number in vocabulary.items():
             ends[number] = token.endswith(_SENTENCE_MARKS)
@@ -99,11 +99,15 @@ class TextInputs:
     @cached_property
     def sentinel_ids(self) -> tuple[int, ...]:
         """The tokens that stand for spans of a text, in order: `<extra_id_0>` and so on; none in most vocabularies."""
-        vocabulary = parse(self.tokenizer_json).get_vocab(with_added_tokens=True)
+        vocabulary = self._vocabulary()
         found: list[int] = []
         while (number := vocabulary.get(SENTINEL.format(len(found)))) is not None:
             found.append(number)
         return tuple(found)
+
+    def _vocabulary(self) -> dict[str, int]:
+        found: dict[str, int] = parse(self.tokenizer_json).get_vocab(with_added_tokens=True)
+        return found
 
     def encoder(self) -> TextEncoder:
         """A tokenizer of this process."""

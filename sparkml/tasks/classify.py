@@ -59,9 +59,8 @@ class Classify(Labels[ClassifyOptions]):
 
     def network(self) -> NetworkSpec:
         """transformers' sequence classifier, or the mean of the encoder's vectors with a layer of ours."""
-        kind = self.problem_types[self.options.several]
         head = "AutoModel" if self.options.pooling == "mean" else "AutoModelForSequenceClassification"
-        return NetworkSpec(head, self.targets.labels, {"problem_type": kind}, self.options.pooling)
+        return self.classifier(head, self.options.pooling)
 
     def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
         """Padded ids, and the targets as `gold_of` has them."""

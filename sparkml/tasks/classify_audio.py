@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,7 @@ from sparkml.tasks.label_counts import LabelOptions
 from sparkml.tasks.labels import TARGET, Labels
 from sparkml.tasks.media import encode_media, missing_media
 from sparkml.tasks.task import Batch, Encoded, Purpose, Rows
+from sparkml.tasks.texts import batch_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,13 +99,10 @@ class ClassifyAudio(Labels[AudioOptions]):
 
     def network(self) -> NetworkSpec:
         """transformers' audio classifier."""
-        kind = self.problem_types[self.options.several]
-        return NetworkSpec("AutoModelForAudioClassification", self.targets.labels, {"problem_type": kind})
+        return self.classifier("AutoModelForAudioClassification")
 
     def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
         """What the feature extractor gives of the waves; with `rng` they are changed at random, labels mixed too."""
-        import torch
-
         from sparkml.tasks.mixing import mixed
         from sparkml.tasks.waves import changed, log_mel, masked, waves_of
 
@@ -123,11 +122,11 @@ class ClassifyAudio(Labels[AudioOptions]):
                         features, gold["target"], len(self.targets.labels), options.mixup, rng
                     )
             tensors = {"input_features": features}
-        targets = {name: torch.from_numpy(values) for name, values in gold.items()}
-        return Batch(tensors, targets, len(waves), int(np.sum(rows["n_tokens"])))
+        return batch_of(tensors, gold, len(waves), int(np.sum(rows["n_tokens"])))
 
-    def _extracted(self, waves: Sequence[npt.NDArray[np.float32]]) -> dict[str, Tensor]:
-        """By the feature extractor of transformers that the model directory names."""
+    @cached_property
+    def _extractor(self) -> Any:
+        """The feature extractor of transformers that the model directory names, made once."""
         import transformers
 
         from sparkml.errors import InputError
@@ -139,8 +138,12 @@ class ClassifyAudio(Labels[AudioOptions]):
                 got=self.inputs.extractor,
                 expected="a class of transformers, such as Wav2Vec2FeatureExtractor",
             )
-        make: Any = kind
-        extractor = make(**{k: v for k, v in self.inputs.settings.items() if k != "feature_extractor_type"})
+        settings = {k: v for k, v in self.inputs.settings.items() if k != "feature_extractor_type"}
+        return getattr(transformers, self.inputs.extractor)(**settings)
+
+    def _extracted(self, waves: Sequence[npt.NDArray[np.float32]]) -> dict[str, Tensor]:
+        """What that feature extractor gives of the waves."""
+        extractor = self._extractor
         # Those of spectrograms fill up to a length of their own. Of the others every row gets the same length, so that
         # none depends on its company.
         own = hasattr(extractor, "max_length") or hasattr(extractor, "chunk_length")

@@ -17,6 +17,7 @@ from sparkml.tasks.label_counts import LabelOptions
 from sparkml.tasks.labels import TARGET, Labels
 from sparkml.tasks.media import encode_media, missing_media
 from sparkml.tasks.task import Batch, Encoded, Purpose, Rows
+from sparkml.tasks.texts import batch_of
 
 _PIXELS = ("pixels", pa.binary())
 # The linear model sees this many pixels a side.
@@ -76,13 +77,10 @@ class ClassifyImages(Labels[ImageOptions]):
 
     def network(self) -> NetworkSpec:
         """transformers' image classifier."""
-        kind = self.problem_types[self.options.several]
-        return NetworkSpec("AutoModelForImageClassification", self.targets.labels, {"problem_type": kind})
+        return self.classifier("AutoModelForImageClassification")
 
     def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
         """`pixel_values` float32 [rows, channels, height, width]; with `rng` changed at random, labels mixed too."""
-        import torch
-
         from sparkml.tasks.mixing import mixed
         from sparkml.tasks.pixels import erased, normalised, tensor_of, tokens_of, warped
 
@@ -95,9 +93,8 @@ class ClassifyImages(Labels[ImageOptions]):
                 images, gold["target"] = mixed(
                     images, gold["target"], len(self.targets.labels), options.mixup, rng
                 )
-        targets = {name: torch.from_numpy(values) for name, values in gold.items()}
         tokens = len(images) * tokens_of(self.inputs)
-        return Batch({"pixel_values": normalised(images, self.inputs)}, targets, len(images), tokens)
+        return batch_of({"pixel_values": normalised(images, self.inputs)}, gold, len(images), tokens)
 
     def features(self, train: pa.Table, held_out: pa.Table) -> tuple[Any, Any]:
         """The pixels of the images at 32 x 32."""

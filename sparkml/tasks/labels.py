@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.hashing import unit_hash
 from sparkml.tasks.label_counts import SEVERAL, LabelOptions, labels_of, learnt_labels
 from sparkml.tasks.task import Answer, Batch, Loss, Purpose, Reject, Rows, Targets, Task
@@ -32,11 +33,6 @@ class Labels(Task[LabelOptionsT]):
 
     target_columns = ("label",)
     sample_targets = ("target",)
-    # What the network is given of a label, and the classifier that answers it.
-    problem_types: ClassVar[dict[bool, str]] = {
-        False: "single_label_classification",
-        True: "multi_label_classification",
-    }
 
     def __init__(self, options: LabelOptionsT, targets: Targets, inputs: Any) -> None:
         super().__init__(options, targets, inputs)
@@ -54,6 +50,11 @@ class Labels(Task[LabelOptionsT]):
     def fit(cls, options: LabelOptionsT, counts: Mapping[str, Mapping[str, float]]) -> Targets:
         """See `learnt_labels`."""
         return learnt_labels(options, counts)
+
+    def classifier(self, head: str, pooling: str = "") -> NetworkSpec:
+        """A network that answers the labels, under transformers' Auto class `head`."""
+        kind = f"{'multi' if self.options.several else 'single'}_label_classification"
+        return NetworkSpec(head, self.targets.labels, {"problem_type": kind}, pooling)
 
     def targets_of(
         self, examples: pa.RecordBatch, rejects: dict[int, Reject], purpose: Purpose

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.task import Batch, Encoded, Loss, Purpose, Rows, Task
+from sparkml.tasks.texts import batch_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,9 +43,10 @@ class OnFeatures(Task[Any]):
         import torch
 
         vectors = np.stack([np.frombuffer(row, np.float32) for row in rows["features"]])
-        targets = {name: torch.from_numpy(values) for name, values in self.inner.gold_of(rows).items()}
-        tokens = int(np.sum(rows["n_tokens"])) if "n_tokens" in rows else len(vectors)
-        return Batch({"features": torch.from_numpy(vectors)}, targets, len(vectors), tokens)
+        tokens = int(np.sum(rows["n_tokens"]))
+        return batch_of(
+            {"features": torch.from_numpy(vectors)}, self.inner.gold_of(rows), len(vectors), tokens
+        )
 
     def loss(self, network: nn.Module, batch: Batch) -> Loss:
         """See the task."""

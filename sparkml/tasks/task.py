@@ -208,7 +208,7 @@ class Task(ABC, Generic[OptionsT]):
 
     def gold_of(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """The targets of samples as `loss` takes them; for tasks that have `sample_targets`."""
-        raise NotImplementedError
+        raise ConfigError(f"task {self.name} has no one target an example")
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> Loss:

@@ -21,6 +21,7 @@ Int16 = npt.NDArray[np.int16]
 Float32 = npt.NDArray[np.float32]
 TOKENS_PER_SECOND = 50  # as the convolutions of wav2vec 2.0 give
 _FULL = 32767.0
+_RATES = 1_000, 768_000
 _QUIET = 1e-4  # of full scale: what is below it at both ends is silence
 _LOG_FLOOR = 1e-6
 
@@ -32,9 +33,14 @@ def decoded(data: bytes, rate: int, max_seconds: float) -> Float32:
 
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            n_frames = int(max_seconds * sound.samplerate)
-            found = sound.read(n_frames, dtype="float32", always_2d=True)
             given = int(sound.samplerate)
+            if (
+                not _RATES[0] <= given <= _RATES[1]
+            ):  # the filter of a resampling is as long as the rates are apart
+                raise BadMediaError("broken_audio", f"{given} samples a second", given)
+            found = sound.read(int(max_seconds * given), dtype="float32", always_2d=True)
+    except BadMediaError:
+        raise
     except Exception as error:  # soundfile raises RuntimeError and its own kinds
         raise BadMediaError("broken_audio", f"{type(error).__name__}: {error}"[:200]) from error
     wave = np.asarray(found.mean(axis=1), np.float32)

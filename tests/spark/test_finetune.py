@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from chispa import assert_df_equality
+from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -274,6 +275,8 @@ def test_a_missing_model_an_altered_one_and_a_missing_column_are_refused(lab: La
     other = FinetuneConfig(max_epochs=1, columns={"label": "stars"}).columns
     with pytest.raises(InputError, match=r"lacks columns[\s\S]*stars"):
         run(lab.make("finetune"), CONFIG.model_copy(update={"columns": other}))
+    with pytest.raises(ValidationError, match="name a model to start from"):
+        FinetuneConfig(model=None)
     with pytest.raises(ConfigError, match="task classify"):
         FinetuneConfig(max_epochs=1, task={"name": "classify", "max_lenght": 3})
     assert not lab.tables.exists("rejects")

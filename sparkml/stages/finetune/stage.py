@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkml.errors import ConfigError, InputError
+from sparkml.errors import InputError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, TrainedOn
 from sparkml.frame.run import StageRun
@@ -74,6 +74,12 @@ class FinetuneConfig(TrainingConfig):
         None, ge=1, le=MOST_BUCKETS, description="Groups that are encoded on their own; null: by bytes"
     )
 
+    @model_validator(mode="after")
+    def _has_a_start(self) -> FinetuneConfig:
+        if self.model is None and not self.network:
+            raise ValueError("name a model to start from, or a new network: model_type and its sizes")
+        return self
+
 
 def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     """Encode, train, measure; the model directory is written when all three are done."""
@@ -124,16 +130,10 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
 
 
 def _start(job: StageRun, config: FinetuneConfig, parent: ModelRecord | None) -> Start:
-    inputs = parent.path if parent else None
-    if config.network:
+    if config.network or parent is None:
+        inputs = parent.path if parent else None
         return new_start(job, config.model_id, config.task.task, config.network, inputs)
-    if inputs is None:
-        raise ConfigError(
-            "there is nothing to start from",
-            where=job.step,
-            next_action="name a model (model=MODEL), or a new network (network: {model_type: ...})",
-        )
-    return Start(folder=inputs, random=config.weights == "random")
+    return Start(folder=parent.path, random=config.weights == "random")
 
 
 def _examples(job: StageRun, config: FinetuneConfig) -> DataFrame:

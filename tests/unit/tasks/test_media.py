@@ -289,6 +289,13 @@ def test_a_long_sound_is_heard_in_windows_and_a_broken_one_is_a_reject(tmp_path:
     assert [(reject.example, reject.reason) for reject in found.rejects] == [(1, "broken_audio")]
 
 
+def test_a_rate_that_no_sound_has_is_refused_before_it_is_resampled() -> None:
+    claimed = bytearray(tone(440))
+    claimed[24:28] = (2**31 - 1).to_bytes(4, "little")  # the samples a second, in the header
+    with pytest.raises(BadMediaError, match="2147483647 samples a second"):
+        heard(bytes(claimed), RATE, 60)
+
+
 def test_bands_hold_the_energy_of_their_frequencies(tmp_path: Path) -> None:
     inputs = sounds(tmp_path).inputs
     assert (inputs.n_fft, inputs.hop) == (256, 80)
