@@ -1,4 +1,4 @@
-"""The command line: `sparkml run`, `run-all`, `train`, `plan`, `steps`, `runs`, `trace`, `report`, `bundle`."""
+"""The commands `run`, `run-all`, `train`, `convert`, `plan`, `steps`, `runs`, `trace`, `report`, `bundle`."""
 
 from __future__ import annotations
 
@@ -129,6 +129,23 @@ def train(
 
         measured = train_alone(read_job(job), out, given, told)
     screens.show_trained(console, out, measured)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="A model directory with weights of torch or GGUF, or a .gguf file.")
+    ],
+    out: Annotated[str, typer.Argument(help="The model directory to write: a folder or a URI.")],
+) -> None:
+    """Write a model with weights of another form as a directory with safetensors.
+
+    Pickled weights are read as tensors alone; what would run code is refused. GGUF (pip install gguf) becomes
+    float32.
+    """
+    from sparkml.models.convert import convert as write_converted
+
+    screens.show_converted(screens.open_console(), out, write_converted(source, out))
 
 
 @app.command(epilog=EPILOG)

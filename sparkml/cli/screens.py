@@ -189,6 +189,15 @@ def show_trained(console: Console, out: str, measured: Mapping[str, float]) -> N
     )
 
 
+def show_converted(console: Console, out: str, files: Sequence[str]) -> None:
+    """The files of a directory that was converted, and how it is used."""
+    shown = storage.redacted(out)
+    console.print(f"{shown}: {', '.join(files)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"start from it: sparkml run finetune finetune.model={shown}", highlight=False, soft_wrap=True
+    )
+
+
 def _number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 

@@ -17,6 +17,10 @@ from sparkml.tasks.task import Task
 
 _ROWS = ""  # no label is empty
 _COUNTED_SCHEMA = "split string, label string, n double"
+# Of the examples that may be measured some cannot be used: so many more are kept.
+_SPARE = 1.1
+# More different values are no labels; the driver holds what it counts.
+_MOST_VALUES = 1_000_000
 
 
 class Columns(BaseModel):
@@ -86,14 +90,41 @@ def split_as_given(
     return hashed.withColumn("split", F.coalesce(given, "split")).drop("_given")
 
 
+def measured_order() -> Column:
+    """A hash of `doc_id`: which held-out examples are measured where they are too many; in [0, 1)."""
+    return F.xxhash64(F.lit("measured"), "doc_id") / F.lit(2.0**64) + F.lit(0.5)
+
+
+def beyond_measured(examples: DataFrame, held_out: int, most: int) -> DataFrame | None:
+    """The held-out examples beyond about `most` of them, as rejects; None where there are not so many."""
+    if held_out <= most:
+        return None
+    share = min(1.0, _SPARE * most / held_out)
+    beyond = examples.where((F.col("split") == VALIDATION) & (measured_order() >= share))
+    return beyond.select(
+        "doc_id",
+        F.lit("over_measured_rows").alias("drop_reason"),
+        measured_order().alias("value"),
+        F.lit(share).alias("threshold"),
+    )
+
+
 def count_labels(
     examples: DataFrame, task: type[Task[Any]], options: Any
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """What the task counts of each split, and the rows of each split."""
+    """What the task counts of each split, and the rows of each split; InputError where there is no end of labels."""
     counted = examples.select("split", *(task.counted_columns or task.target_columns))
     rows = counted.mapInArrow(_counting(task.name, options), _COUNTED_SCHEMA)
     counts: dict[str, dict[str, float]] = {}
-    for row in rows.groupBy("split", "label").agg(F.sum("n").alias("n")).collect():
+    found = rows.groupBy("split", "label").agg(F.sum("n").alias("n")).limit(_MOST_VALUES + 1).collect()
+    if len(found) > _MOST_VALUES:
+        raise InputError(
+            "the column has too many different values for labels",
+            where=f"columns {', '.join(task.target_columns)}",
+            expected=f"{_MOST_VALUES} at most",
+            next_action="name the column that holds labels: columns.label=COLUMN",
+        )
+    for row in found:
         counts.setdefault(row["split"], {})[row["label"]] = row["n"]
     return counts, {split: int(found.pop(_ROWS)) for split, found in counts.items()}
 

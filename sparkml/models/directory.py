@@ -36,9 +36,9 @@ _TASKS = {"ForSequenceClassification": "classify", "ForTokenClassification": "ta
 _SEVERAL = "multi_label_classification"
 
 
-def copy_inputs(source: Path, target: Path) -> None:
-    """Copy the files of the tokenizer or processor."""
-    for name in _INPUT_FILES:
+def copy_inputs(source: Path, target: Path, *further: str) -> None:
+    """Copy the files of the tokenizer or processor, and `further` ones that are there."""
+    for name in (*_INPUT_FILES, *further):
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
 

@@ -12,6 +12,7 @@ from sparkml.errors import InputError
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+GGUF = ".gguf"
 
 # Formats whose loaders unpickle, that is: run whatever the file says.
 _PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".dill"})
@@ -25,14 +26,23 @@ def check_folder(folder: str | Path, *required: str) -> Path:
             "model folder not found", where=str(path), next_action="run the stage that writes it"
         )
     names = {entry.name for entry in path.iterdir()}
-    pickled = sorted(name for name in names if Path(name).suffix.lower() in _PICKLE_SUFFIXES)
+    pickled = sorted(filter(is_pickle, names))
     if pickled:
         raise InputError(
             "model folder holds weights in a pickle format, which can run code when loaded",
             where=str(path),
             got=", ".join(pickled),
             expected="safetensors or ONNX weights only",
-            next_action=_conversion(path, pickled),
+            next_action=conversion(path),
+        )
+    foreign = sorted(name for name in names if name.endswith(GGUF))
+    if foreign and WEIGHTS_FILE not in names:
+        raise InputError(
+            "model folder holds quantised weights of another format",
+            where=str(path),
+            got=", ".join(foreign),
+            expected="safetensors weights",
+            next_action=conversion(path),
         )
     missing = sorted(set(required) - names)
     if missing:
@@ -46,13 +56,14 @@ def check_folder(folder: str | Path, *required: str) -> Path:
     return path
 
 
-def _conversion(path: Path, pickled: list[str]) -> str:
-    """The command that writes a file of weights again as safetensors; what is not plain tensors stops it."""
-    load = f"torch.load({str(path / pickled[0])!r}, map_location='cpu', weights_only=True)"
-    tensors = f"{{k: v.clone().contiguous() for k, v in {load}.items()}}"
-    save = f"s.save_file({tensors}, {str(path / WEIGHTS_FILE)!r}, metadata={{'format': 'pt'}})"
-    convert = shlex.join(["python", "-c", f"import torch, safetensors.torch as s; {save}"])
-    return f"{convert} && {shlex.join(['rm', *(str(path / name) for name in pickled)])}"
+def is_pickle(name: str) -> bool:
+    """Whether a file's name says that opening it may run code."""
+    return Path(name).suffix.lower() in _PICKLE_SUFFIXES
+
+
+def conversion(path: Path) -> str:
+    """The command that writes a directory of foreign weights as safetensors."""
+    return shlex.join(["sparkml", "convert", str(path), f"{path}-safetensors"])
 
 
 def read_json(path: Path) -> dict[str, Any]:

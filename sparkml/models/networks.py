@@ -53,7 +53,7 @@ def check_model(folder: str | Path) -> Path:
             expected="an architecture that transformers has",
             next_action="code from model directories is never run: take a model of a built-in architecture",
         )
-    if not any(path.glob("*.safetensors")) and not any(path.glob("*.gguf")):
+    if not any(path.glob("*.safetensors")):
         raise InputError(
             "the model directory has no weights",
             where=str(path),
@@ -108,7 +108,6 @@ def load_network(
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                **_gguf(path),
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(
@@ -160,9 +159,7 @@ def _config(path: Path, labels: tuple[str, ...], settings: Mapping[str, Any]) ->
         fields["id2label"] = dict(enumerate(labels))
         fields["label2id"] = {label: number for number, label in enumerate(labels)}
     try:
-        config = AutoConfig.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, **_gguf(path)
-        )
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             "transformers does not know this architecture",
@@ -172,11 +169,6 @@ def _config(path: Path, labels: tuple[str, ...], settings: Mapping[str, Any]) ->
     for name, value in fields.items():
         setattr(config, name, value)
     return config
-
-
-def _gguf(path: Path) -> dict[str, str]:
-    found = sorted(path.glob("*.gguf"))
-    return {"gguf_file": found[0].name} if found and not any(path.glob("*.safetensors")) else {}
 
 
 def _check_base(path: Path, network: nn.Module, new: frozenset[str], mismatched: set[str]) -> None:

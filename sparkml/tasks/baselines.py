@@ -12,6 +12,8 @@ import pyarrow as pa
 # Words and pairs of words that are counted, the most frequent first.
 _MOST_FEATURES = 200_000
 _ITERATIONS = 200
+# Features times labels of a linear model: 0.8 GB.
+MOST_WEIGHTS = 100_000_000
 
 
 def joined_texts(examples: pa.Table, columns: Sequence[str]) -> list[str]:

@@ -10,8 +10,8 @@ from sparkml.errors import NotApplicableError
 from sparkml.tasks.task import Targets, TaskOptions
 
 SEVERAL = "|"
-# Past this many labels a dense layer and its softmax are no classifier any more, but a retrieval.
-_MOST_LABELS = 100_000
+# Past this many a dense layer, its softmax and an answer of a number a label cost too much: that is a retrieval.
+_MOST_LABELS = 20_000
 
 
 class LabelOptions(TaskOptions):

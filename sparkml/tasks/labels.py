@@ -231,13 +231,15 @@ class Labels(Task[LabelOptionsT]):
         """What the linear model sees of the examples: two matrices of a row each."""
 
     def baseline(self, train: pa.Table, held_out: pa.Table, seed: int) -> Evaluation | None:
-        """Logistic regression on `features`."""
-        from sparkml.tasks.baselines import linear_classes, linear_sets
+        """Logistic regression on `features`; None where its weights would be too many."""
+        from sparkml.tasks.baselines import MOST_WEIGHTS, linear_classes, linear_sets
 
         train = self._known(train)
         if not train.num_rows:
             return None
         train_x, held_x = self.features(train, held_out)
+        if train_x.shape[1] * len(self.targets.labels) > MOST_WEIGHTS:
+            return None
         if self.options.several:
             found = linear_sets(train_x, self._gold_sets(train), held_x, seed)
         else:

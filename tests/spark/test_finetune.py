@@ -215,6 +215,29 @@ def test_the_vectors_of_a_frozen_network_are_computed_once(lab: Lab) -> None:
     assert slow.metrics["validation_loss"] == pytest.approx(report.metrics["validation_loss"], abs=0.02)
 
 
+def test_held_out_examples_that_nobody_measures_are_no_samples(lab: Lab) -> None:
+    lab.prepare(corpus())
+    few = {"measured_rows": 10, "max_steps": 2, "ranks": 1, "baseline": False}
+    report = run(lab.make("finetune"), CONFIG.model_copy(update=few))
+    beyond = report.reasons["over_measured_rows"]
+    splits = {
+        row["split"]: row["count"]
+        for row in lab.tables.read("finetune_samples").groupBy("split").count().collect()
+    }
+    assert sum(splits.values()) == report.rows_kept
+    assert report.rows_kept + sum(report.reasons.values()) == report.rows_in
+    assert 5 <= splits["validation"] <= 20 < beyond
+    assert lab.evaluations("finetune")["all"]["n"] == min(10, splits["validation"])
+    drawn = (
+        lab.rejects()
+        .where("drop_reason = 'over_measured_rows'")
+        .agg(F.min("value"), F.max("threshold"))
+        .first()
+    )
+    assert drawn is not None
+    assert 0 < drawn[1] <= drawn[0]
+
+
 # What a machine without Spark and Java has: importing either is an error.
 ALONE = """
 import sys

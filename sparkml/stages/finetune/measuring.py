@@ -18,7 +18,7 @@ from sparkml.errors import AccountingError
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.hosting.evaluations import write_evaluation
-from sparkml.hosting.examples import judged_columns
+from sparkml.hosting.examples import judged_columns, measured_order
 from sparkml.hosting.training import Trained
 from sparkml.measures.evaluation import Evaluation
 from sparkml.models.folder import write_json
@@ -139,6 +139,5 @@ def _used(job: StageRun, examples: DataFrame, config: FinetuneConfig, split: str
     """The examples of a split that became samples, at most `limit` of them, chosen by a hash; by `doc_id`."""
     samples = job.tables.read(config.samples, job.outputs[config.samples])
     ids = samples.where((F.col("split") == split) & (F.col("window") == 0)).select("doc_id")
-    by_hash = F.xxhash64(F.lit("measured"), "doc_id")
-    found = examples.join(ids, "doc_id", "left_semi").orderBy(by_hash, "doc_id").limit(limit)
+    found = examples.join(ids, "doc_id", "left_semi").orderBy(measured_order(), "doc_id").limit(limit)
     return found.toArrow().sort_by("doc_id")

@@ -62,7 +62,7 @@ def test_too_few_labels_say_what_to_do() -> None:
         Classify.fit(ClassifyOptions(min_rows_per_label=3), {"train": {"spam": 9, "ham": 2}})
     assert Classify.fit(ClassifyOptions(several=True), {"train": {"spam": 9}}).labels == ("spam",)
     with pytest.raises(NotApplicableError, match="too many labels"):
-        Classify.fit(ClassifyOptions(), {"train": {str(number): 1 for number in range(100_001)}})
+        Classify.fit(ClassifyOptions(), {"train": {str(number): 1 for number in range(100_000)}})
 
 
 def test_what_cannot_be_learnt_from_is_left_out_with_its_reason(inputs: TextInputs) -> None:
