@@ -74,8 +74,7 @@ def load_config(
     `known(lake)(ref)` says which tables and models a lake already has: a pipeline may read them.
     """
     layers = Layers(find_conf(conf_dir), env, pipeline)
-    for override in overrides:
-        layers.override(override)
+    layers.override_all(overrides)
     layers.resolve_references()
     lake = _lake(layers.root.get("lake"))
     steps = [_step(name, layers) for name in layers.steps]
@@ -134,8 +133,11 @@ def _build(stage: Stage, step: str, values: Mapping[str, Any], origins: Mapping[
             raise ConfigError(
                 f"unknown configuration key `{path}`", where=origin, next_action=did_you_mean(path, known)
             ) from error
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # a rule for several fields
+            raise ConfigError(f"the settings of `{step}` do not go together", expected=said) from error
         raise ConfigError(
-            f"`{path}` cannot have this value", where=origin, got=repr(first["input"]), expected=first["msg"]
+            f"`{path}` cannot have this value", where=origin, got=repr(first["input"]), expected=said
         ) from error
 
 

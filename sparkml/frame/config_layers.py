@@ -92,6 +92,11 @@ class Layers:
                     next_action=did_you_mean(key, sorted(known)),
                 )
 
+    def override_all(self, words: Sequence[str]) -> None:
+        """Give keys the values of `key=value` words; what chooses a kind goes first."""
+        for word in sorted(words, key=lambda word: word.partition("=")[0].rpartition(".")[2] not in _KINDS):
+            self.override(word)
+
     def override(self, word: str) -> None:
         """Give a key the value of a `key=value` word."""
         key, equals, text = word.partition("=")
@@ -120,7 +125,11 @@ class Layers:
                 f"`{key}` is a group of keys, not one value", got=repr(text), expected=f"{key}.FIELD=VALUE"
             )
         else:
-            _place(self.steps[head], rest.split("."), parse_value(text))
+            *group, leaf = rest.split(".")
+            value = parse_value(text)
+            if group and _begins_anew(_group(self.steps[head], group), {leaf: value}):
+                _place(self.steps[head], group, {})
+            _place(self.steps[head], [*group, leaf], value)
 
     def resolve_references(self) -> None:
         """Replace each `${step.field}` by that field's value; without such a step, by the default of the stage."""
@@ -217,17 +226,35 @@ def load_yaml(file: Traversable) -> dict[str, Any]:
     return content
 
 
+# What says of which kind a group is: the settings of one kind mean nothing to another.
+_KINDS = ("name", "model_type", "method")
+
+
 def _merge(
     tree: dict[str, Any], content: Mapping[str, Any], origin: str, origins: dict[str, str], prefix: str
 ) -> None:
     for key, value in content.items():
         dotted = f"{prefix}{key}"
         if isinstance(value, dict) and isinstance(tree.get(key, {}), dict):
+            if _begins_anew(tree.get(key, {}), value):
+                tree[key] = {}
             _merge(tree.setdefault(key, {}), value, origin, origins, f"{dotted}.")
         else:
             tree[key] = value
         for leaf, _ in flatten(value, dotted):
             origins[leaf] = origin
+
+
+def _begins_anew(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether settings replace the lower layer's: there are none, or for another kind of task, network or method."""
+    return not new or any(kind in new and kind in old and new[kind] != old[kind] for kind in _KINDS)
+
+
+def _group(tree: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    for name in path:
+        inner = tree.get(name)
+        tree = inner if isinstance(inner, dict) else {}
+    return tree
 
 
 def _place(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:

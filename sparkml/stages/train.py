@@ -39,7 +39,7 @@ class TrainConfig(TrainingConfig):
     @model_validator(mode="after")
     def _has_a_start(self) -> TrainConfig:
         if (self.model is None) == (not self.network):
-            raise ValueError("name either the model to go on from, or network: model_type and its sizes")
+            raise ValueError("either a new network (model: null) or a model to go on from (network: {})")
         return self
 
 

@@ -117,6 +117,29 @@ def test_values_that_are_not_allowed(conf: str, override: str, message: str) -> 
     assert "secret" not in str(caught.value)
 
 
+def test_settings_of_another_kind_begin_anew(tmp_path: Path) -> None:
+    """BERT's widths say nothing to GPT-2, nor the masking of words to a causal language model."""
+    words = ["train.task.attend_within_documents=false", "train.task.name=causal_lm"]
+    task = load_config("local", words).pipeline.step("train").config.model_dump()["task"]
+    assert task == {"name": "causal_lm", "attend_within_documents": False}
+
+    def networks(train: str) -> dict[str, object]:
+        file = tmp_path / "mine.yaml"
+        file.write_text(f"steps: {{train: {{source: /s, manifests: /m, {train}}}}}\n")
+        return dict(load_config("local", [], pipeline=str(file)).pipeline.step("train").config.model_dump())
+
+    assert networks("network: {model_type: gpt2, n_embd: 64}")["network"] == {
+        "model_type": "gpt2",
+        "n_embd": 64,
+    }
+    merged = networks("network: {hidden_size: 64}")["network"]
+    assert isinstance(merged, dict)
+    assert (merged["model_type"], merged["hidden_size"], merged["type_vocab_size"]) == ("bert", 64, 1)
+    assert networks("model: /some, network: {}")["network"] == {}
+    with pytest.raises(ConfigError, match=r"`train` do not go together[\s\S]*network: \{\}"):
+        networks("model: /some")
+
+
 def test_unknown_environment_lists_those_there_are(conf: str) -> None:
     with pytest.raises(ConfigError, match="local"):
         load_config("prod", conf_dir=conf)
