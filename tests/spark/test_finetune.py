@@ -191,6 +191,46 @@ def test_given_splits_are_kept_and_a_low_rank_update_is_merged(lab: Lab) -> None
     assert measured.metrics["measured"] == 20
 
 
+def test_pairs_and_numbers_are_learnt_and_an_update_is_kept_apart(lab: Lab) -> None:
+    lab.prepare(corpus()[:120])
+    spam = F.col("text").rlike("prize|cash|free|win|money|offer|claim|spam")
+    frame = lab.spark.createDataFrame(corpus()[:120], LABELLED)
+    frame = frame.withColumn("text_b", F.lit("late train")).withColumn(
+        "grade", F.when(spam, "5").otherwise("1.5")
+    )
+    lab.put_frame(
+        frame.where("doc_id <> 'd000'").unionByName(
+            frame.where("doc_id = 'd000'").withColumn("grade", F.lit("?"))
+        )
+    )
+    adapt = FinetuneConfig(max_epochs=1, adapt={"method": "lora", "rank": 4, "merge": False}).adapt
+    shared = {"collective": "torch", "baseline": False, "ranks": 1, "learning_rate": 1e-2}
+
+    pairs = FinetuneConfig(max_epochs=1, task={"name": "pairs", "max_length": 32, "pooling": "mean"}).task
+    own = {"model_id": "pairs", "samples": "pairs_samples", "task": pairs, "adapt": adapt}
+    report = run(lab.make("finetune", step="pairs"), CONFIG.model_copy(update={**shared, **own}))
+    assert report.metrics["accuracy"] > 0.8
+    folder = Path(model_location(lab.make("x").artifacts, "pairs", 1))
+    assert (folder / "adapter_model.safetensors").stat().st_size < 40_000
+    assert not (folder / "model.safetensors").exists()
+    config = evaluate.EvaluateConfig(
+        source="labelled", duplicates="duplicates", split="validation", model="pairs"
+    )
+    measured = evaluate.run(lab.make("evaluate"), config.model_copy(update={"validation_fraction": 0.3}))
+    assert measured.metrics["accuracy"] == report.metrics["accuracy"]
+
+    grades = FinetuneConfig(
+        max_epochs=1,
+        task={"name": "regress", "max_length": 32, "pooling": "mean"},
+        columns={"label": "grade"},
+    )
+    own = {"model_id": "grades", "samples": "grade_samples", "task": grades.task, "columns": grades.columns}
+    report = run(lab.make("finetune", step="grades"), CONFIG.model_copy(update={**shared, **own}))
+    assert report.metrics["rmse"] < 1
+    (reject,) = lab.rejects("grades").collect()
+    assert (reject["doc_id"], reject["drop_reason"], reject["detail"]) == ("d000", "label_no_number", "?")
+
+
 def test_the_vectors_of_a_frozen_network_are_computed_once(lab: Lab) -> None:
     lab.prepare(corpus())
     adapt = FinetuneConfig(max_epochs=1, adapt={"method": "frozen"}).adapt
