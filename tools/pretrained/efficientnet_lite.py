@@ -91,9 +91,10 @@ def _not_lite0(weights: Path, got: str) -> InputError:
 
 
 def _configuration(n_labels: int) -> Any:
-    from transformers import EfficientNetConfig
+    from transformers import AutoConfig
 
-    return EfficientNetConfig(
+    return AutoConfig.for_model(
+        "efficientnet",
         image_size=_SIZE,
         width_coefficient=1.0,
         depth_coefficient=1.0,
