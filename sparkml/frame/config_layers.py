@@ -308,12 +308,12 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value as YAML reads it; what YAML would read as a date or a mapping stays text."""
+    """A value as YAML reads it; a date stays text, and so does a mapping (`{a,b}` in a path) unless it is empty."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    return value if isinstance(value, (str, int, float, bool, list, type(None))) else text
+    return value if value == {} or isinstance(value, (str, int, float, bool, list, type(None))) else text
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -195,7 +195,7 @@ class Trainer:
         torch.manual_seed(_draw(_DROPOUT, self._job.seed, step, self._collective.rank))
         rng = np.random.default_rng([_DRAWS, self._job.seed, step, self._collective.rank])
         self._gradients.zero()
-        self.network.train()
+        self._adapted.train()
         sums = torch.zeros(3, dtype=torch.float64)
         for part in parts_of(batch.columns, self._settings.micro_batch_tokens):
             sums += self._backward(part, rng)

@@ -4,6 +4,7 @@ adapted = adapt(network, AdaptSettings(method="lora"), new_modules=["classifier"
                 seed=1)
 optimizer = AdamW(adapted.parameter_groups(learning_rate=1e-4, weight_decay=0.01))
 for step in range(900):
+    adapted.train()
     adapted.before_step(step)
     loss = ... + (adapted.extra_loss() or 0)
     # backward, gradients averaged over ranks, rate of every group times its "scale", optimizer.step()

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sparkml.errors import ConfigError
 from sparkml.models.adapt.anatomy import Anatomy
@@ -41,6 +42,7 @@ class Adapted:
             name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad
         }
         self._groups = self._grouped()
+        self._frozen_norms = [] if settings.method == "full" else _frozen_norms(network)
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -74,6 +76,12 @@ class Adapted:
         """Indices of the groups that gradual unfreezing has not reached at a time in epochs (from 0)."""
         lowest = self._lowest_level(epoch)
         return {index for index, (level, _) in enumerate(self._groups) if level < lowest}
+
+    def train(self) -> None:
+        """Training mode, but for batch norms that are frozen: they keep the means that they were pretrained with."""
+        self.network.train()
+        for norm in self._frozen_norms:
+            norm.eval()
 
     def before_step(self, step: int) -> None:
         """To be called before the forward pass of a step (from 0): what is still frozen costs no gradients."""
@@ -162,3 +170,11 @@ class Adapted:
 
     def _base_name(self, name: str) -> str:
         return name.removeprefix(BASE_PREFIX) if self.settings.method in LOW_RANK else name
+
+
+def _frozen_norms(network: nn.Module) -> list[nn.Module]:
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and not any(part.requires_grad for part in module.parameters())
+    ]

@@ -75,6 +75,14 @@ def test_layers_in_order_with_origins(conf: str) -> None:
     assert origins["spark.master"] == "spark/local.conf"
 
 
+def test_a_group_of_the_pipeline_file_can_be_emptied() -> None:
+    words = ("images.model=/models/lite0", "images.network={}", "images_ingest.source.path=/photos/{a,b}.zip")
+    pipeline = load_config("local", words, pipeline="images").pipeline
+    found = pipeline.step("images").config.model_dump()
+    assert (found["model"], found["network"]) == ("/models/lite0", {})
+    assert pipeline.step("images_ingest").config.model_dump()["source"]["path"] == "/photos/{a,b}.zip"
+
+
 def test_each_step_of_a_stage_has_its_own_values(conf: str) -> None:
     Path(conf, "local.yaml").write_text("wash:\n  fraction: 0.5\nsecond:\n  fraction: 0.9\n")
     config = load(conf, "second.min_words=3", pipeline="two")

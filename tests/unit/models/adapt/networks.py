@@ -167,7 +167,7 @@ class Training:
     def steps(self, first: int, last: int) -> list[float]:
         """Steps from `first` to before `last`; the losses of the task alone."""
         losses = []
-        self.model.network.train()
+        self.model.train()
         for step in range(first, last):
             torch.manual_seed(step)
             self.model.before_step(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import ResNetConfig, ResNetForImageClassification
 
 from sparkml.errors import ConfigError
 from sparkml.models.adapt import AdaptSettings, adapt
@@ -130,3 +131,19 @@ def test_chosen_layers_are_adapted_and_no_others() -> None:
 def test_biases_of_adapted_layers_can_be_trained() -> None:
     names = adapted("bert", method="lora", bias="lora_only").trained_parameters()
     assert sum(name.endswith(".base_layer.bias") for name in names) == 12
+
+
+@pytest.mark.parametrize("method", ["frozen", "full"])
+def test_a_frozen_network_keeps_the_means_of_its_batch_norms(method: str) -> None:
+    shape = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "layer_type": "basic"}
+    resnet = ResNetForImageClassification(ResNetConfig(**shape, num_labels=2))
+    new, ends = ["classifier.1"], {"total_steps": 1, "epoch_steps": 1}
+    model = adapt(resnet, AdaptSettings(method=method), new_modules=new, **ends, seed=1)
+    before = {name: buffer.clone() for name, buffer in resnet.named_buffers() if name.endswith("_mean")}
+    model.train()
+    resnet(pixel_values=torch.rand(4, 3, 32, 32))
+    after = dict(resnet.named_buffers())
+    moved = {name for name, mean in before.items() if not torch.equal(mean, after[name])}
+    assert moved == (set(before) if method == "full" else set())
+    assert resnet.training
+    assert len(before) == 6

@@ -1,0 +1,1 @@
+"""Pretrained networks from package registries, as model directories that transformers and `finetune.model` take."""
