@@ -281,12 +281,13 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value as YAML reads it; what YAML would read as a date or a mapping stays text."""
+    """A value as YAML reads it; what YAML would read as a date or a mapping stays text, but `{}` is an empty one."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    return value if isinstance(value, (str, int, float, bool, list, type(None))) else text
+    plain = isinstance(value, (str, int, float, bool, list, type(None)))
+    return value if plain or value == {} else text
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Pretrained networks from package registries, written as model directories that transformers loads."""
