@@ -81,7 +81,8 @@ def load_network(
     import torch
     import transformers
 
-    import sparkml.models.small  # noqa: F401  # our own architectures, as transformers' own
+    import sparkml.models.small
+    import sparkml.models.whisper  # noqa: F401  # our own architectures, as transformers' own
 
     path = check_folder(folder, CONFIG_FILE) if random else check_model(folder)
     auto = getattr(transformers, head)

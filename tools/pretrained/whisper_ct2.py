@@ -133,6 +133,7 @@ def convert(source: Path, target: Path, seconds: int = 30) -> None:
         "hop_length": _HOP,
         "n_fft": 400,
         "chunk_length": seconds,
+        "return_attention_mask": True,
     }
     write_json(target / PREPROCESSOR_FILE, extractor)
     state = {

@@ -18,6 +18,7 @@ from sparkml.models.media import read_audio_inputs
 from sparkml.models.networks import load_network
 from sparkml.tasks.classify_audio import AudioOptions, ClassifyAudio
 from sparkml.tasks.task import Targets
+from sparkml.tasks.waves import as_int16
 from tools.pretrained.whisper_ct2 import convert, main
 
 AUDIO = "AutoModelForAudioClassification"
@@ -137,6 +138,23 @@ def test_a_shorter_window_is_the_beginning_of_the_longer_one(
     assert network(**extracted).logits.shape == (1, 2)
     with pytest.raises(InputError, match=r"no such window(.|\n)*1 to 2"):
         convert(source, target, seconds=3)
+
+
+def test_what_is_behind_a_sound_has_no_part_in_the_mean(
+    variables: Variables, write: Any, tmp_path: Path
+) -> None:
+    convert(write(packed(variables, {})), tmp_path / "out", seconds=1)
+    targets = Targets(labels=("a", "b"), counts={"a": 1, "b": 1})
+    task = ClassifyAudio(AudioOptions(trim=False), targets, read_audio_inputs(tmp_path / "out"))
+    network: Any = load_network(tmp_path / "out", AUDIO, seed=1).network.eval()
+    waves = [np.sin(np.arange(n) / 5).astype(np.float32) for n in (3200, 16_000, 10)]
+    media = [as_int16(wave) for wave in waves]
+    rows = {"wave": np.array(media, object), "n_tokens": np.array([51, 51, 51])}
+    inputs = task.collate(rows, None).inputs
+    with torch.inference_mode():
+        vectors = network.encoder(inputs["input_features"]).last_hidden_state
+        expected = torch.stack([vectors[0, :10].mean(0), vectors[1].mean(0), vectors[2, 0]])
+        torch.testing.assert_close(network(**inputs).logits, network.classifier(expected))
 
 
 def test_only_the_last_layer_is_still_to_be_learnt(variables: Variables, write: Any, tmp_path: Path) -> None:
