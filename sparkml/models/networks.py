@@ -81,7 +81,8 @@ def load_network(
     import torch
     import transformers
 
-    import sparkml.models.small  # noqa: F401  # our own architectures, as transformers' own
+    import sparkml.models.small
+    import sparkml.models.whisper  # noqa: F401  # our own architectures, as transformers' own
 
     path = check_folder(folder, CONFIG_FILE) if random else check_model(folder)
     auto = getattr(transformers, head)
@@ -175,11 +176,11 @@ def _check_base(path: Path, network: nn.Module, new: frozenset[str], mismatched:
     """InputError where more than a head is new: nothing of a pretrained network keeps random weights unseen."""
     prefix = f"{getattr(network, 'base_model_prefix', '')}."
     owned = {name for name, _ in network.named_parameters() if name.startswith(prefix)}
+    if new and not owned:  # the base lies in the network without a name of its own, or is the network
+        prefix, owned = "", _names_of_base(network)
     lost = sorted(
         name for name in new if name in owned and not name.removeprefix(prefix).startswith(_HEADS_IN_BASE)
     )
-    if not owned:  # the network itself is the base
-        lost = sorted(name for name in new if not name.startswith(_HEADS_IN_BASE))
     if lost:
         kind = "of another shape" if lost[0] in mismatched else "missing"
         raise InputError(
@@ -188,6 +189,19 @@ def _check_base(path: Path, network: nn.Module, new: frozenset[str], mismatched:
             got=f"{kind}: {', '.join(lost[:_SHOWN])} ({len(lost)} in all)",
             next_action="write the model directory again with the program that made it",
         )
+
+
+def _names_of_base(network: Any) -> set[str]:
+    """Parameters that the architecture without a head has too; all where it has none of them, or is not known."""
+    import torch
+    from transformers import AutoModel
+
+    names = {name for name, _ in network.named_parameters()}
+    if type(network.config) not in AutoModel._model_mapping:
+        return names
+    with torch.device("meta"):  # names alone: nothing is allocated or drawn
+        base = AutoModel.from_config(network.config)
+    return names & {name for name, _ in base.named_parameters()} or names
 
 
 def decoder_start_of(network: Any) -> int:

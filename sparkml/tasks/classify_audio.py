@@ -75,9 +75,15 @@ class ClassifyAudio(Labels[AudioOptions]):
         write_audio_inputs(AudioInputs(rate, n_mels=n_mels, n_fft=n_fft, hop=rate // 100), folder)
 
     @property
+    def _own_seconds(self) -> float:
+        """What a network such as Whisper always hears, silence included; 0: it hears sounds of any length."""
+        return float(self.inputs.settings.get("chunk_length") or 0)
+
+    @property
     def _size(self) -> int:
-        """Samples of a window."""
-        return int(self.options.window_seconds * self.inputs.rate)
+        """Samples of a window: no more than the network hears."""
+        seconds = self.options.window_seconds
+        return int(min(seconds, self._own_seconds or seconds) * self.inputs.rate)
 
     def encode(self, examples: pa.RecordBatch, *, purpose: Purpose) -> Encoded:
         """The wave, 16 bits a value, cut into windows; one that cannot be decoded is left out."""
@@ -86,14 +92,14 @@ class ClassifyAudio(Labels[AudioOptions]):
         options, rate = self.options, self.inputs.rate
         rejects = missing_media(examples)
         targets = self.targets_of(examples, rejects, purpose)
-        size = self._size
+        size, least = self._size, int(self._own_seconds * rate)
 
         def windows(data: bytes) -> list[tuple[bytes, int]]:
-            wave = decoded(data, rate, options.window_seconds * options.max_windows)
+            wave = decoded(data, rate, size / rate * options.max_windows)
             if options.trim:
                 wave = trimmed(wave)
             parts = [wave[start : start + size] for start in range(0, len(wave), size)]
-            return [(as_int16(part), 1 + len(part) * TOKENS_PER_SECOND // rate) for part in parts]
+            return [(as_int16(part), 1 + max(len(part), least) * TOKENS_PER_SECOND // rate) for part in parts]
 
         return encode_media(examples, rejects, targets, self.columns, windows)
 

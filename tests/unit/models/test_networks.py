@@ -15,6 +15,7 @@ from sparkml.models.networks import check_model, load_network, untied_state, wri
 from tests.tiny import copy_of, tiny_model
 
 CLASSIFIER, MASKED = "AutoModelForSequenceClassification", "AutoModelForMaskedLM"
+AUDIO = "AutoModelForAudioClassification"
 INNER = "bert.encoder.layer.1.output.dense.weight"
 
 
@@ -81,6 +82,19 @@ def test_missing_weights_of_the_base_are_refused_by_name(copy: Path) -> None:
             InputError, match=r"missing: (bert\.)?encoder\.layer\.1\.output\.dense\.weight \(1 "
         ):
             load_network(copy, head)
+
+
+def test_a_base_without_a_name_of_its_own_is_told_from_its_head(tmp_path: Path) -> None:
+    shape = {"d_model": 8, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 8}
+    shape |= {"decoder_attention_heads": 2, "max_source_positions": 10, "num_mel_bins": 4}
+    write_config({"model_type": "whisper", **shape}, tmp_path)
+    load_network(tmp_path, AUDIO, random=True).network.save_pretrained(tmp_path)
+    heads = {f"{name}.{last}": None for name in ("projector", "classifier") for last in ("weight", "bias")}
+    change_weights(tmp_path, **heads)
+    assert load_network(tmp_path, AUDIO).new_modules == heads.keys()
+    change_weights(tmp_path, **{"encoder.layers.0.fc1.bias": None})
+    with pytest.raises(InputError, match=r"missing: encoder\.layers\.0\.fc1\.bias \(1 in all\)"):
+        load_network(tmp_path, AUDIO)
 
 
 def test_weights_of_another_shape_are_refused_by_name(copy: Path) -> None:

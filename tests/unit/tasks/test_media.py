@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
-from transformers import ViTImageProcessorPil, Wav2Vec2FeatureExtractor
+from transformers import ViTImageProcessorPil, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 from sparkml.errors import InputError
 from sparkml.inference.scorer import Scorer, rows_of
@@ -22,6 +22,7 @@ from sparkml.models.heads import build_network
 from sparkml.models.media import (
     PREPROCESSOR_FILE,
     PROCESSOR_FILE,
+    AudioInputs,
     ImageInputs,
     read_audio_inputs,
     read_image_inputs,
@@ -350,6 +351,17 @@ def test_another_extractor_is_asked_as_transformers_asks_it(tmp_path: Path) -> N
     torch.testing.assert_close(batch.inputs["input_values"], expected)
     network, _ = build_network(task.network(), tmp_path, seed=1, random=True)
     assert network(**batch.inputs).logits.shape == (2, 2)
+
+
+def test_a_network_with_a_window_of_its_own_hears_the_whole_sound_and_is_counted_by_it() -> None:
+    extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=1)
+    inputs = AudioInputs(16_000, "WhisperFeatureExtractor", settings=extractor.to_dict())
+    task = ClassifyAudio(AudioOptions(window_seconds=5.0, trim=False), Targets(labels=("high",)), inputs)
+    given = rows(task, [tone(440, seconds=1.5), tone(440)], ["high"] * 2)
+    assert [len(wave) for wave in waves_of(given["wave"])] == [16_000, 8_000, 4_800]
+    assert given["n_tokens"].tolist() == [51, 51, 51]  # whatever lies in it, the network computes a second
+    features = task.collate(given, None).inputs["input_features"]
+    assert features.shape == (3, 8, 100)
 
 
 def test_a_directory_that_does_not_say_how_it_hears_is_an_error(tmp_path: Path) -> None:
