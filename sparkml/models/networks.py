@@ -194,13 +194,14 @@ def _check_base(path: Path, network: nn.Module, new: frozenset[str], mismatched:
 def _names_of_base(network: Any) -> set[str]:
     """Parameters that the architecture without a head has too; all where it has none of them, or is not known."""
     import torch
-    from transformers import AutoModel
+    import transformers
 
+    auto: Any = transformers.AutoModel
     names = {name for name, _ in network.named_parameters()}
-    if type(network.config) not in AutoModel._model_mapping:
+    if type(network.config) not in auto._model_mapping:
         return names
     with torch.device("meta"):  # names alone: nothing is allocated or drawn
-        base = AutoModel.from_config(network.config)
+        base = auto.from_config(network.config)
     return names & {name for name, _ in base.named_parameters()} or names
 
 

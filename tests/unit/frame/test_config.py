@@ -14,7 +14,6 @@ from pydantic import Field
 import sparkml.stages
 from sparkml.errors import ConfigError
 from sparkml.frame.config import ProjectConfig, find_conf, load_config, model_keys
-from sparkml.frame.config_layers import parse_value
 from sparkml.frame.fingerprint import digest
 from sparkml.frame.stage import Reads, StageConfig, load_stage, stage_names
 
@@ -172,13 +171,6 @@ def test_values_of_the_command_line_keep_their_meaning(conf: str) -> None:
     config = load(conf, "wash.source=/in/*.jsonl", "spark.sql.shuffle.partitions=9")
     assert config.pipeline.step("wash").config.model_dump()["source"] == "/in/*.jsonl"
     assert config.spark["spark.sql.shuffle.partitions"] == "9"
-
-
-def test_a_mapping_of_a_pipeline_can_be_emptied() -> None:
-    words = ("audio_ingest.source.path=/in", "audio.model=/models/whisper", "audio.network={}")
-    config = load_config("local", words, pipeline="audio")
-    assert config.pipeline.step("audio").config.model_dump()["network"] == {}
-    assert parse_value("{a: b}") == "{a: b}"  # as a pattern may be written
 
 
 @pytest.mark.parametrize(
