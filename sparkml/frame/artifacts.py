@@ -39,6 +39,11 @@ class FileSum:
     sha256: str
 
 
+def evaluation_location(artifacts: str, step: str, fingerprint: str) -> str:
+    """Where a step that measures a model leaves all that it found, as JSON."""
+    return storage.join(artifacts, "evaluations", f"{step}-{fingerprint}.json")
+
+
 @contextmanager
 def new_artifact(location: str) -> Iterator[Path]:
     """An empty local folder that becomes the artifact `location` when the block ends well.

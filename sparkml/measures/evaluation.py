@@ -84,10 +84,27 @@ class Evaluation:
     worst: tuple[Mistake, ...] = ()
 
     def metric_rows(self) -> list[tuple[str, dict[str, float], int]]:
-        """(slice, metrics, n) of all rows (`all`) and of every slice: the rows of a table `evaluations`."""
+        """(slice, metrics, n) of all rows (`all`), of every slice and of every label: rows of the table `evaluations`.
+
+        With `all` stand the ends of the intervals: `accuracy_low`, `accuracy_high`.
+        """
+        ends = {
+            f"{name}_{end}": value
+            for name, interval in self.intervals.items()
+            for end, value in (("low", interval.low), ("high", interval.high))
+        }
+        labels = (
+            (
+                f"label={one.label}",
+                {"precision": one.precision, "recall": one.recall, "f1": one.f1},
+                one.support,
+            )
+            for one in self.labels
+        )
         return [
-            (ALL_ROWS, dict(self.metrics), self.n),
+            (ALL_ROWS, {**self.metrics, **ends}, self.n),
             *((one.slice, dict(one.metrics), one.n) for one in self.slices),
+            *labels,
         ]
 
     def to_json(self) -> str:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from pyspark.sql import functions as F
+from dataclasses import dataclass, replace
 
 from sparkml.measures.evaluation import Evaluation
 from sparkml.report import formats
 from sparkml.report.charts import Chart, Confusion, Curve, Lines
-from sparkml.report.measured import Measured, gather, measured_alike
+from sparkml.report.measured import Measured, gather, gather_run, measured_alike
 from sparkml.report.section import Facts, KeyFigure, Rows, Section
 from sparkml.report.view import StepView
 
@@ -46,7 +44,7 @@ def facts_of(found: Measured, others: Sequence[Measured] = ()) -> EvaluationFact
     if evaluation is None:
         lead = "The model is something to start from: its loss is its only figure."
         return EvaluationFacts(lead, values, (), _curve_charts(found))
-    values["held-out examples"] = f"{evaluation.n:,}"
+    values["measured examples"] = f"{evaluation.n:,}"
     tables = [
         *([_model_table(found, others)] if others else []),
         _metric_table(evaluation, found.baseline),
@@ -93,7 +91,7 @@ def _lead(found: Measured) -> str:
     if interval is not None and math.isfinite(interval.low):
         text += f" ({interval.level:.0%} of resamples: {formats.score(interval.low)} to {formats.score(interval.high)})"
     other = found.baseline.metrics.get(name) if found.baseline else None
-    return f"{text} on {evaluation.n:,} held-out examples" + (
+    return f"{text} on {evaluation.n:,} examples" + (
         f"; the simple model reaches {formats.score(other)}." if other is not None else "."
     )
 
@@ -130,7 +128,7 @@ def _metric_table(evaluation: Evaluation, baseline: Evaluation | None) -> Rows:
         row: list[object] = [_named(name), _rounded(value)]
         row += [_rounded(interval.low), _rounded(interval.high)] if interval else [None, None]
         rows.append([*row, *([_rounded(baseline.metrics.get(name))] if baseline else [])])
-    return Rows("Metrics on held-out examples, with 95 % intervals by bootstrap", columns, rows)
+    return Rows("Metrics, with 95 % intervals by bootstrap", columns, rows)
 
 
 def _rounded(value: float | None) -> float | None:
@@ -216,27 +214,15 @@ def _evaluation_charts(evaluation: Evaluation) -> dict[str, Chart]:
     return made
 
 
-def measured_facts(view: StepView) -> Facts | None:
-    """The section of the stage evaluate: what its run added to `evaluations`."""
-    table = view.table("target")
-    if table is None:
+def measured_facts(view: StepView) -> EvaluationFacts | None:
+    """The section of the stage evaluate: what its run found of a model on a table."""
+    found, place = gather_run(view), view.place("source")
+    if found is None:
         return None
-    rows = table.where(F.col("run_id") == view.run.run_id).orderBy(F.desc("n"), "slice").limit(200).collect()
-    if not rows:
-        return None
-    names = sorted(rows[0]["metrics"])
-    shown = [
-        [row["slice"], row["n"], *(_rounded(row["metrics"].get(name)) for name in names[:6])] for row in rows
-    ]
-    first = rows[0]
-    return Facts(
-        values={
-            "model": f"{first['model_id']}/v{first['model_version']}",
-            "table": f"{first['input_table']} version {first['input_version']}",
-        },
-        tables=(Rows("By slice", ("slice", "rows", *map(_named, names[:6])), shown),),
-    )
+    facts = facts_of(found)
+    table = {"table": f"{place.ref} version {place.version}"} if place else {}
+    return replace(facts, values={**facts.values, **table, "split": view.config.get("split", "all")})
 
 
 EVALUATION = Section("Evaluation", facts, figures=figures)
-MEASURED = Section("Evaluation", measured_facts)
+MEASURED = Section("Evaluation", measured_facts, figures=figures)

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import ConfigError, InputError, SparkmlError
-from sparkml.frame import storage
+from sparkml.frame import artifacts, storage
 from sparkml.frame.ledger import Run
 from sparkml.frame.pipeline import MODEL_MARK
 from sparkml.frame.registry import ModelRecord
@@ -71,18 +71,12 @@ class Model:
 
     def object(self, name: str) -> dict[str, Any]:
         """A JSON object among its files; empty where the file is missing or holds something else."""
-        text = self._text_of(name)
-        try:
-            value = json.loads(text) if text else {}
-        except ValueError as error:
-            _log.warning("%s of %s is not JSON: %s", name, self.name, error)
-            return {}
-        return value if isinstance(value, dict) else {}
+        return _json_object(storage.join(self.record.path, name))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The JSON objects of a `.jsonl` file; any other line (a write that was cut short) is left out."""
         found = []
-        for line in self._text_of(name).splitlines():
+        for line in _text_of(storage.join(self.record.path, name)).splitlines():
             try:
                 value = json.loads(line)
             except ValueError:
@@ -90,17 +84,6 @@ class Model:
             if isinstance(value, dict):
                 found.append(value)
         return found
-
-    def _text_of(self, name: str) -> str:
-        try:
-            data = storage.read_bytes(storage.join(self.record.path, name), _MAX_JSON_BYTES + 1)
-        except InputError as error:
-            _log.info("no %s of %s for the report: %s", name, self.name, error.got)
-            return ""
-        if len(data) > _MAX_JSON_BYTES:
-            _log.warning("%s of %s has more than %d bytes and is left out", name, self.name, _MAX_JSON_BYTES)
-            return ""
-        return data.decode("utf-8", "replace")
 
 
 class Lake:
@@ -165,6 +148,10 @@ class Lake:
             raise InputError(f"version {version} of model `{storage.redacted(name)}` is not there any more")
         return Model(record)
 
+    def evaluation(self, step: str, fingerprint: str) -> dict[str, Any]:
+        """What a step that measures a model has found; empty where that is gone."""
+        return _json_object(artifacts.evaluation_location(self._job.artifacts, step, fingerprint))
+
     def documents(
         self, wanted: Mapping[Place, Iterable[str]], characters: int
     ) -> dict[Place, dict[str, Excerpt]]:
@@ -188,6 +175,29 @@ class Lake:
         ]
         text = F.substring("text", 1, characters).alias("text")
         return table.where(F.col("doc_id").isin(doc_ids)).select("doc_id", *columns, text)
+
+
+def _json_object(location: str) -> dict[str, Any]:
+    text = _text_of(location)
+    try:
+        value = json.loads(text) if text else {}
+    except ValueError as error:
+        _log.warning("%s is not JSON: %s", storage.redacted(location), error)
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text_of(location: str) -> str:
+    shown = storage.redacted(location)
+    try:
+        data = storage.read_bytes(location, _MAX_JSON_BYTES + 1)
+    except InputError as error:
+        _log.info("no %s for the report: %s", shown, error.got)
+        return ""
+    if len(data) > _MAX_JSON_BYTES:
+        _log.warning("%s has more than %d bytes and is left out", shown, _MAX_JSON_BYTES)
+        return ""
+    return data.decode("utf-8", "replace")
 
 
 def _excerpt(row: Mapping[str, Any]) -> Excerpt:

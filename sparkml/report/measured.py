@@ -54,6 +54,15 @@ def gather(view: StepView) -> Measured | None:
     )
 
 
+def gather_run(view: StepView) -> Measured | None:
+    """The figures of the model that the step measured; None where they are gone."""
+    evaluation = _evaluation(view.lake.evaluation(view.step, view.run.fingerprint))
+    model = view.model("model")
+    if evaluation is None or model is None:
+        return None
+    return Measured(model.name, storage.redacted(model.record.parent or ""), model.path, evaluation, None)
+
+
 def _evaluation(found: object) -> Evaluation | None:
     if not isinstance(found, Mapping):
         return None

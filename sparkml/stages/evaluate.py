@@ -11,7 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
-from sparkml.frame import artifacts
+from sparkml.frame import artifacts, storage
+from sparkml.frame.effects import effect
 from sparkml.frame.registry import model_identity
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import spark_schema
@@ -96,6 +97,9 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     evaluation = task.evaluate(good.drop_columns(["output", "dtype"]), outputs, job.seed)
     if evaluation is None:
         raise InputError(f"task {task.name} has no figures but its loss", where=record.name)
+    location = artifacts.evaluation_location(job.artifacts, job.step, job.fingerprint)
+    storage.write_bytes(location, evaluation.to_json().encode())
+    effect(f"evaluation written: {location}")
     write_evaluation(
         job, config.target, evaluation, model=(record.model_id, record.version), source=config.source
     )

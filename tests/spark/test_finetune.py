@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from sparkml.errors import ConfigError, InputError
 from sparkml.feed.manifest import Manifest
-from sparkml.frame.artifacts import check, checksums
+from sparkml.frame.artifacts import check, checksums, evaluation_location
 from sparkml.frame.registry import TrainedOn, model_location
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import DUPLICATES
@@ -138,14 +138,17 @@ def test_a_corpus_gives_a_model_figures_samples_and_rejects(lab: Lab) -> None:
     written = json.loads((folder / "evaluation.json").read_text())
     assert written["model"]["n"] == written["baseline"]["n"] == held_out.num_rows
 
+    job = lab.make("evaluate")
     measured = evaluate.run(
-        lab.make("evaluate"),
+        job,
         evaluate.EvaluateConfig(
             source="labelled", duplicates="duplicates", split="validation", validation_fraction=0.3
         ),
     )
     assert measured.metrics["measured"] == held_out.num_rows
     assert measured.metrics["accuracy"] == pytest.approx(report.metrics["accuracy"])
+    everything = json.loads(Path(evaluation_location(job.artifacts, "evaluate", job.fingerprint)).read_text())
+    assert everything["confusion"] == written["model"]["confusion"]
 
 
 def test_twice_in_another_order_and_with_other_ranks_tools_gives_equal_weights(lab: Lab) -> None:

@@ -180,7 +180,7 @@ def test_each_training_shows_the_model_that_it_made(golden: Contents) -> None:
     )
     assert trained.mean_tokens_per_second == 200.0
     topics, tone = contents_of(golden, "topics.evaluation"), contents_of(golden, "tone.evaluation")
-    assert (topics.values["model"], topics.values["held-out examples"]) == ("topics/v1", "4")
+    assert (topics.values["model"], topics.values["measured examples"]) == ("topics/v1", "4")
     assert "0.250 to 1.000" in topics.lead
     assert "the simple model reaches 0.500" in topics.lead
     tables = {table.caption.partition(" ")[0]: [list(row) for row in table.rows] for table in topics.tables}

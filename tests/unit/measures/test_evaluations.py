@@ -57,8 +57,16 @@ def test_labels_are_measured_in_every_respect() -> None:
     assert few.metrics["log_loss"] == pytest.approx(
         sk.log_loss(gold[:20], probabilities[:20], labels=range(7))
     )
-    assert [row[0] for row in found.metric_rows()] == ["all", "side=many", "side=few"]
-    assert found.metric_rows()[0] == ("all", found.metrics, 600)
+    rows = {name: (metrics, n) for name, metrics, n in found.metric_rows()}
+    assert list(rows) == ["all", "side=many", "side=few", *(f"label={label}" for label in labels)]
+    everything, n = rows["all"]
+    assert n == 600
+    assert {name: everything[name] for name in found.metrics} == found.metrics
+    assert everything["accuracy_low"] == found.intervals["accuracy"].low
+    assert everything["accuracy_high"] == found.intervals["accuracy"].high
+    precision = sk.precision_score(gold, predicted, average=None)
+    assert rows["label=c"][0]["precision"] == pytest.approx(precision[2])
+    assert rows["label=c"][1] == (gold == 2).sum()
 
 
 def test_two_labels_have_ranking_figures_of_the_second() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import zipfile
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,8 +22,8 @@ from sparkml.measures.evaluation import ConfusionCell, Evaluation, LabelFigures,
 from sparkml.measures.intervals import Interval
 from sparkml.report.charts import Bars
 from sparkml.report.contents import Contents, Part
-from sparkml.report.evaluations import EVALUATION, Measured, facts_of, headline
-from sparkml.report.lake import Model
+from sparkml.report.evaluations import EVALUATION, Measured, facts_of, headline, measured_facts
+from sparkml.report.lake import Model, Place
 from sparkml.report.page import render
 from sparkml.report.rejects import Example, Reason, Rejects, StepRejects
 from sparkml.report.section import Facts, Rows, Section
@@ -144,7 +147,7 @@ def test_figures_and_headers_of_tables_are_there_for_those_who_do_not_see() -> N
 
 def test_an_evaluation_is_compared_with_the_simple_model() -> None:
     text = Page(render(page_of(tuned("numpy")))).text("topics.evaluation")
-    lead = "Accuracy 0.900 (95% of resamples: 0.750 to 0.990) on 16 held-out examples; the simple model reaches 0.700."
+    lead = "Accuracy 0.900 (95% of resamples: 0.750 to 0.990) on 16 examples; the simple model reaches 0.700."
     assert lead in text
     assert "accuracy 0.9 0.75 0.99 0.7" in text
     assert "numpy 0.5 0.25 0.333 12" in text
@@ -165,6 +168,28 @@ def test_a_model_without_an_evaluation_shows_its_loss() -> None:
     assert (list(found.charts), found.tables) == (["Loss"], ())
 
 
+def test_what_a_model_was_measured_to_be_is_shown_in_full() -> None:
+    """The stage evaluate makes no model: what it found lies in a file of the step."""
+    figures = Evaluation(n=8, metrics={"accuracy": 0.75}, worst=(Mistake("d1", "a", "b", 0.99),))
+    files = {("tested", "f1"): json.loads(figures.to_json())}
+    model = Model(ModelRecord("topics", 3, "/models/topics/v3", "finetuned"))
+    view: Any = SimpleNamespace(
+        step="tested",
+        run=SimpleNamespace(fingerprint="f1"),
+        lake=SimpleNamespace(evaluation=lambda step, fingerprint: files.get((step, fingerprint), {})),
+        model=lambda field: {"model": model}[field],
+        place=lambda field: {"source": Place("kept", 5)}[field],
+        config={"split": "test"},
+    )
+    found = measured_facts(view)
+    assert found is not None
+    assert found.lead == "Accuracy 0.750 on 8 examples."
+    assert {"model": "topics/v3", "table": "kept version 5", "split": "test"}.items() <= found.values.items()
+    assert [table.caption for table in found.tables][-1].startswith("Worst mistakes")
+    view.run = SimpleNamespace(fingerprint="gone")
+    assert measured_facts(view) is None
+
+
 def test_models_that_were_measured_on_the_same_examples_stand_in_one_table_best_first() -> None:
     def measured(model: str, accuracy: float, *, simple: float | None, rows: int) -> Measured:
         figures = Evaluation(
@@ -183,7 +208,7 @@ def test_models_that_were_measured_on_the_same_examples_stand_in_one_table_best_
         ["simple model of own/v1", "–", 900, 0.75, None, None],
         ["own/v1", "start", 900, 0.7, 0.5, 0.9],
     ]
-    assert facts_of(mine).tables[0].caption.startswith("Metrics on held-out")
+    assert facts_of(mine).tables[0].caption.startswith("Metrics, with")
 
 
 def test_facts_are_shown_without_a_template_of_their_own() -> None:
