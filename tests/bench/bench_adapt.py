@@ -24,6 +24,9 @@ STEPS, UNMEASURED = 8, 2
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {"method": "full"},
     "lora all": {"method": "lora", "rank": 8},
+    "lora last 4": {"method": "lora", "rank": 8, "last_layers": 4},
+    "lora last 3": {"method": "lora", "rank": 8, "last_layers": 3},
+    "lora last 2": {"method": "lora", "rank": 8, "last_layers": 2},
     "lora attention": {"method": "lora", "rank": 8, "target_modules": "attention"},
     "adalora": {"method": "adalora", "initial_rank": 8, "target_rank": 4},
     "adapters": {"method": "adapters"},
@@ -60,6 +63,7 @@ def measure(variant: str) -> dict[str, float]:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     labels = torch.arange(ROWS) % LABELS
     model.network.train()
+    model.before_step(0)
     parts: dict[str, list[float]] = {"forward": [], "backward": [], "update": []}
     for step in range(STEPS):
         started = time.process_time()

@@ -41,6 +41,7 @@ class Adapted:
             name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad
         }
         self._groups = self._grouped()
+        self._as_they_are = self._below_the_last_layers()
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -76,7 +77,12 @@ class Adapted:
         return {index for index, (level, _) in enumerate(self._groups) if level < lowest}
 
     def before_step(self, step: int) -> None:
-        """To be called before the forward pass of a step (from 0): what is still frozen costs no gradients."""
+        """To be called before the forward pass of a step (from 0), with the network in training mode.
+
+        What is still frozen costs no gradients, and blocks that are never adapted no dropout.
+        """
+        for module in self._as_they_are:
+            module.eval()
         if self.settings.unfreeze_epochs is None:
             return
         lowest = self._lowest_level(step / self._epoch_steps)
@@ -150,6 +156,24 @@ class Adapted:
         if self.settings.unfreeze_epochs is None:
             return 0
         return self._anatomy.top - int(epoch / self.settings.unfreeze_epochs)
+
+    def _below_the_last_layers(self) -> list[nn.Module]:
+        """The largest modules that lie below the adapted blocks with all that they hold."""
+        wanted = self.settings.last_layers
+        if wanted is None or self.settings.method not in LOW_RANK:
+            return []
+        lowest = len(self._anatomy.blocks) - wanted + 1
+        levels: dict[str, int] = {}
+        for name, _ in self.network.named_parameters():
+            level = self._anatomy.level(self._base_name(name))
+            while name := name.rpartition(".")[0]:
+                levels[name] = max(levels.get(name, 0), level)
+        below = {name for name, level in levels.items() if level < lowest}
+        return [
+            self.network.get_submodule(name)
+            for name in levels
+            if name in below and name.rpartition(".")[0] not in below
+        ]
 
     def _grouped(self) -> dict[tuple[int, bool], list[str]]:
         by_level = self.settings.layer_decay != 1 or self.settings.unfreeze_epochs is not None

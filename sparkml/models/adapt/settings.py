@@ -47,6 +47,12 @@ class AdaptSettings(BaseModel):
         description="lora, adalora: names of linear layers, or their last parts; attention: those of the attention; "
         "null: all linear layers of the blocks",
     )
+    last_layers: int | None = Field(
+        None,
+        ge=1,
+        description="lora, adalora: so many blocks, the nearest to the head, are adapted; those below are used as they "
+        "are, without dropout and gradients: less time and memory; null: all blocks",
+    )
     bias: Literal["none", "lora_only", "all"] = Field(
         "none", description="lora, adalora: biases that are trained too: none, those of adapted layers, all"
     )
