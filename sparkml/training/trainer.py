@@ -100,7 +100,7 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             groups, lr=job.loop.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
         )
-        self._gradients = FlatGradients(self.network, n_sums=3)
+        self._gradients = FlatGradients(self.network, n_sums=3, alone=collective.size == 1)
         self.state = TrainingState(
             adapted,
             self._optimizer,

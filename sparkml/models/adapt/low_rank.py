@@ -17,6 +17,7 @@ from sparkml.models.adapt.heads import drawn_from
 from sparkml.models.adapt.products import fuse
 from sparkml.models.adapt.settings import AdaptSettings
 
+_ATTENTION_RATES = ("attention_dropout", "attn_dropout", "dropout_prob", "dropout")
 BASE_PREFIX = "base_model.model."
 
 
@@ -29,6 +30,8 @@ def low_rank(
     names: with `classifier`, a `pre_classifier` is trained too.
     """
     targets = _in_last_layers(_targets(network, settings, anatomy), network, settings, anatomy)
+    if settings.network_dropout is not None:
+        _set_dropout(network, settings.network_dropout)
     common: dict[str, Any] = {
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
@@ -93,6 +96,17 @@ def _targets(network: nn.Module, settings: AdaptSettings, anatomy: Anatomy) -> l
             next_action="correct target_modules, or choose the method full",
         )
     return names
+
+
+def _set_dropout(network: nn.Module, rate: float) -> None:
+    """Of this object alone: what is saved keeps the rates of its configuration."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        # Attentions that hand a number to the kernel.
+        for name in _ATTENTION_RATES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)
 
 
 def _in_last_layers(

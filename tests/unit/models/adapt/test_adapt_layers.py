@@ -10,7 +10,7 @@ from torch import nn
 from sparkml.errors import ConfigError
 from sparkml.models.adapt import AdaptSettings, adapt
 from sparkml.models.adapt.anatomy import Anatomy
-from tests.unit.models.adapt.networks import Training, adapted, network
+from tests.unit.models.adapt.networks import Training, adapted, answers, batch, network
 
 
 def scales(kind: str, **settings: object) -> dict[str, float]:
@@ -179,3 +179,14 @@ def test_more_last_layers_than_there_are_is_refused() -> None:
         adapted("bert", method="lora", last_layers=3)
     model = adapted("bert", method="lora", last_layers=2).trained_parameters()
     assert list(model) == list(adapted("bert", method="lora").trained_parameters())
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "gpt2", "llama", "t5", "vit"])
+def test_without_dropout_a_network_in_training_mode_answers_as_in_use(kind: str) -> None:
+    drops = float(kind not in ("modernbert", "llama", "vit"))  # whose configurations have none by default
+    for rate, differ in ((None, drops), (0.0, 0.0)):
+        model = adapted(kind, method="lora", network_dropout=rate).network
+        expected = answers(model, kind)
+        with torch.no_grad():
+            trained = model.train()(**batch(kind)).logits
+        assert float(not torch.allclose(trained, expected, atol=1e-5)) == differ
