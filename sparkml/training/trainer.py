@@ -100,7 +100,7 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             groups, lr=job.loop.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
         )
-        self._gradients = FlatGradients(self.network, n_sums=3)
+        self._gradients = FlatGradients(self.network, n_sums=3, alone=collective.size == 1)
         self.state = TrainingState(
             adapted,
             self._optimizer,
@@ -190,12 +190,12 @@ class Trainer:
 
     def _step(self, step: int, batch: MicroBatch) -> tuple[float, float, float]:
         """One optimiser step on all ranks; returns mean loss, tokens of all ranks, learning rate."""
-        self._adapted.before_step(step)
         rate = self._set_rates(step)
         torch.manual_seed(_draw(_DROPOUT, self._job.seed, step, self._collective.rank))
         rng = np.random.default_rng([_DRAWS, self._job.seed, step, self._collective.rank])
         self._gradients.zero()
         self._adapted.train()
+        self._adapted.before_step(step)
         sums = torch.zeros(3, dtype=torch.float64)
         for part in parts_of(batch.columns, self._settings.micro_batch_tokens):
             sums += self._backward(part, rng)

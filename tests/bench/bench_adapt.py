@@ -2,10 +2,9 @@
 
     [BENCH_DROPOUT=0] python -m tests.bench.bench_adapt [VARIANT ...]
 
-A pretrained encoder of 6 layers of width 384, 32 sequences of 64 tokens, one thread; the step is the trainer's: a flat
-buffer of gradients, their norm, fused AdamW. Time is that of the processor, so that others on the machine count little.
-Memory is the highest resident size of the process, and what of it came
-after the imports.
+A pretrained encoder of 6 layers of width 384, 32 sequences of 64 tokens, one thread; the step is the trainer's:
+gradients, their norm, fused AdamW. Time is that of the processor, so that others on the machine count little. Memory
+is the highest resident size of the process, and what of it came after the imports.
 """
 
 from __future__ import annotations
@@ -24,6 +23,10 @@ STEPS, UNMEASURED = 8, 2
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {"method": "full"},
     "lora all": {"method": "lora", "rank": 8},
+    "lora last 4": {"method": "lora", "rank": 8, "last_layers": 4},
+    "lora last 3": {"method": "lora", "rank": 8, "last_layers": 3},
+    "lora last 4 plain": {"method": "lora", "rank": 8, "last_layers": 4, "network_dropout": 0},
+    "lora last 2": {"method": "lora", "rank": 8, "last_layers": 2},
     "lora attention": {"method": "lora", "rank": 8, "target_modules": "attention"},
     "adalora": {"method": "adalora", "initial_rank": 8, "target_rank": 4},
     "adapters": {"method": "adapters"},
@@ -41,6 +44,7 @@ def measure(variant: str) -> dict[str, float]:
     from torch import nn
     from transformers import AutoModelForSequenceClassification
 
+    from sparkml.distributed.collective import SingleProcess
     from sparkml.models.adapt import AdaptSettings, adapt
     from sparkml.training.gradients import FlatGradients
 
@@ -54,12 +58,13 @@ def measure(variant: str) -> dict[str, float]:
     )
     settings = AdaptSettings.model_validate(VARIANTS[variant])
     model = adapt(network, settings, new_modules=["classifier"], total_steps=STEPS, epoch_steps=STEPS, seed=1)
-    gradients = FlatGradients(model.network, n_sums=1)
+    gradients = FlatGradients(model.network, n_sums=1, alone=True)
     optimizer = torch.optim.AdamW(model.parameter_groups(1e-4, 0.01), fused=True)
     ids = torch.randint(1000, 30000, (ROWS, TOKENS))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     labels = torch.arange(ROWS) % LABELS
-    model.network.train()
+    model.train()
+    model.before_step(0)
     parts: dict[str, list[float]] = {"forward": [], "backward": [], "update": []}
     for step in range(STEPS):
         started = time.process_time()
@@ -70,6 +75,7 @@ def measure(variant: str) -> dict[str, float]:
         forward = time.process_time()
         loss.backward()
         backward = time.process_time()
+        gradients.sum_over_ranks(SingleProcess(), [0.0])
         gradients.scale_and_clip(1.0, 1.0)
         optimizer.step()
         model.after_step(step)

@@ -42,7 +42,8 @@ class Adapted:
             name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad
         }
         self._groups = self._grouped()
-        self._frozen_norms = [] if settings.method == "full" else _frozen_norms(network)
+        norms = [] if settings.method == "full" else _frozen_norms(network)
+        self._as_they_are = [*norms, *self._below_the_last_layers()]
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -78,10 +79,10 @@ class Adapted:
         return {index for index, (level, _) in enumerate(self._groups) if level < lowest}
 
     def train(self) -> None:
-        """Training mode, but for batch norms that are frozen: they keep the means that they were pretrained with."""
+        """Training mode, but for frozen batch norms, which keep their means, and blocks that are never adapted."""
         self.network.train()
-        for norm in self._frozen_norms:
-            norm.eval()
+        for module in self._as_they_are:
+            module.eval()
 
     def before_step(self, step: int) -> None:
         """To be called before the forward pass of a step (from 0): what is still frozen costs no gradients."""
@@ -158,6 +159,24 @@ class Adapted:
         if self.settings.unfreeze_epochs is None:
             return 0
         return self._anatomy.top - int(epoch / self.settings.unfreeze_epochs)
+
+    def _below_the_last_layers(self) -> list[nn.Module]:
+        """The largest modules that lie below the adapted blocks with all that they hold."""
+        wanted = self.settings.last_layers
+        if wanted is None or self.settings.method not in LOW_RANK:
+            return []
+        lowest = len(self._anatomy.blocks) - wanted + 1
+        levels: dict[str, int] = {}
+        for name, _ in self.network.named_parameters():
+            level = self._anatomy.level(self._base_name(name))
+            while name := name.rpartition(".")[0]:
+                levels[name] = max(levels.get(name, 0), level)
+        below = {name for name, level in levels.items() if level < lowest}
+        return [
+            self.network.get_submodule(name)
+            for name in levels
+            if name in below and name.rpartition(".")[0] not in below
+        ]
 
     def _grouped(self) -> dict[tuple[int, bool], list[str]]:
         by_level = self.settings.layer_decay != 1 or self.settings.unfreeze_epochs is not None

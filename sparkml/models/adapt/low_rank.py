@@ -17,6 +17,7 @@ from sparkml.models.adapt.heads import drawn_from
 from sparkml.models.adapt.products import fuse
 from sparkml.models.adapt.settings import AdaptSettings
 
+_ATTENTION_RATES = ("attention_dropout", "attn_dropout", "dropout_prob", "dropout")
 BASE_PREFIX = "base_model.model."
 
 
@@ -28,7 +29,9 @@ def low_rank(
     Modules that are trained in full (the head) are peft's `modules_to_save`. peft matches these by the ends of their
     names: with `classifier`, a `pre_classifier` is trained too.
     """
-    targets = _targets(network, settings, anatomy)
+    targets = _in_last_layers(_targets(network, settings, anatomy), network, settings, anatomy)
+    if settings.network_dropout is not None:
+        _set_dropout(network, settings.network_dropout)
     common: dict[str, Any] = {
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
@@ -93,6 +96,36 @@ def _targets(network: nn.Module, settings: AdaptSettings, anatomy: Anatomy) -> l
             next_action="correct target_modules, or choose the method full",
         )
     return names
+
+
+def _set_dropout(network: nn.Module, rate: float) -> None:
+    """Of this object alone: what is saved keeps the rates of its configuration."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        # Attentions that hand a number to the kernel.
+        for name in _ATTENTION_RATES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)
+
+
+def _in_last_layers(
+    names: list[str], network: nn.Module, settings: AdaptSettings, anatomy: Anatomy
+) -> list[str]:
+    """Those of the linear layers that lie in the last blocks, or behind them."""
+    wanted, blocks = settings.last_layers, len(anatomy.blocks)
+    if wanted is None:
+        return names
+    kept = [name for name in names if anatomy.level(name) > blocks - wanted]
+    if wanted > blocks or not kept:
+        raise ConfigError(
+            "the network has fewer layers than that" if wanted > blocks else "nothing is left to adapt",
+            where=type(network).__name__,
+            got=f"last_layers: {wanted}",
+            expected=f"1 to {blocks}" if wanted > blocks else f"target_modules in the last {wanted} layers",
+            next_action="correct last_layers, or leave it out",
+        )
+    return kept
 
 
 def _named(network: nn.Module, wanted: Sequence[str], anatomy: Anatomy) -> list[str]:

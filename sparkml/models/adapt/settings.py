@@ -42,10 +42,23 @@ class AdaptSettings(BaseModel):
         description="lora, adalora: the update is scaled with alpha / rank (adalora: initial rank)",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="lora, adalora: dropout before the update")
+    network_dropout: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="lora, adalora: dropout of the network itself while it is adapted; 0 is a fifth faster on a CPU; "
+        "null: as its configuration says",
+    )
     target_modules: tuple[str, ...] | Literal["attention"] | None = Field(
         None,
         description="lora, adalora: names of linear layers, or their last parts; attention: those of the attention; "
         "null: all linear layers of the blocks",
+    )
+    last_layers: int | None = Field(
+        None,
+        ge=1,
+        description="lora, adalora: so many blocks, the nearest to the head, are adapted; those below are used as they "
+        "are, without dropout and gradients: less time and memory; null: all blocks",
     )
     bias: Literal["none", "lora_only", "all"] = Field(
         "none", description="lora, adalora: biases that are trained too: none, those of adapted layers, all"

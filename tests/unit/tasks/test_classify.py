@@ -246,11 +246,15 @@ def test_a_pair_is_read_as_one_sequence_with_segments(inputs: TextInputs) -> Non
     assert (batch.rows, batch.tokens) == (1, length)
 
 
-def test_batches_are_padded_to_their_longest_row(inputs: TextInputs) -> None:
+@pytest.mark.parametrize(("gpu", "width"), [(False, 13), (True, 16)])
+def test_batches_are_padded_to_their_longest_row(
+    inputs: TextInputs, monkeypatch: pytest.MonkeyPatch, gpu: bool, width: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     task = task_of(inputs)
-    batch = task.collate(samples(task, ["win", "free cash now " * 4], ["a", "b"]), None)
+    batch = task.collate(samples(task, ["win", "free cash now " * 3], ["a", "b"]), None)
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
-    assert ids.shape == mask.shape == (2, 16)
+    assert ids.shape == mask.shape == (2, width)
     assert (ids[mask == 0] == inputs.pad_id).all()
     assert batch.tokens == int(mask.sum())
     assert batch.targets["target"].tolist() == [0, 1]

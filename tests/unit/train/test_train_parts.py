@@ -26,9 +26,10 @@ def test_learning_rates(decay, expected):
     assert rates == pytest.approx(expected)
 
 
-def test_gradients_are_summed_scaled_and_clipped():
+@pytest.mark.parametrize("alone", [False, True])
+def test_gradients_are_summed_scaled_and_clipped(alone):
     model = nn.Linear(2, 1, bias=True)
-    gradients = FlatGradients(model, n_sums=2)
+    gradients = FlatGradients(model, n_sums=2, alone=alone)
     for _ in range(2):
         gradients.zero()
         model(torch.tensor([[3.0, 4.0]])).sum().backward()
@@ -40,3 +41,16 @@ def test_gradients_are_summed_scaled_and_clipped():
     assert norm == pytest.approx(2 * math.sqrt(26))
     assert model.weight.grad.tolist()[0] == pytest.approx([3 / math.sqrt(26), 4 / math.sqrt(26)])
     assert model.bias.grad.tolist() == pytest.approx([1 / math.sqrt(26)])
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_a_step_did_not_use_has_a_gradient_of_zeros(alone):
+    model = nn.ModuleList([nn.Linear(2, 1), nn.Linear(1, 1)])
+    gradients = FlatGradients(model, n_sums=1, alone=alone)
+    model[1].weight.grad = torch.ones(1, 1) if alone else model[1].weight.grad.fill_(1)
+    gradients.zero()
+    model[0](torch.tensor([[3.0, 4.0]])).sum().backward()
+    gradients.sum_over_ranks(SingleProcess(), [0.0])
+    assert gradients.scale_and_clip(2.0, max_norm=0.0) == pytest.approx(2 * math.sqrt(26))
+    assert model[0].weight.grad.tolist() == [[6.0, 8.0]]
+    assert model[1].weight.grad.tolist() == [[0.0]]

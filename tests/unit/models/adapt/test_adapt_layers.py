@@ -10,7 +10,7 @@ from torch import nn
 from sparkml.errors import ConfigError
 from sparkml.models.adapt import AdaptSettings, adapt
 from sparkml.models.adapt.anatomy import Anatomy
-from tests.unit.models.adapt.networks import Training, adapted, network
+from tests.unit.models.adapt.networks import Training, adapted, answers, batch, network
 
 
 def scales(kind: str, **settings: object) -> dict[str, float]:
@@ -143,3 +143,50 @@ def test_a_network_on_an_accelerator_is_refused() -> None:
             epoch_steps=1,
             seed=1,
         )
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "modernbert", "gpt2", "llama", "vit"])
+def test_last_layers_adapts_the_blocks_next_to_the_head_alone(kind: str, method: str) -> None:
+    every = [name for name in adapted(kind, method=method).trained_parameters() if ".lora_" in name]
+    last = adapted(kind, method=method, last_layers=1).trained_parameters()
+    assert [name for name in last if ".lora_" in name] == [name for name in every if ".1." in name]
+    assert len(every) == 2 * len([name for name in last if ".lora_" in name])
+
+
+def test_below_the_last_layers_there_is_no_dropout_and_nothing_is_kept_for_gradients() -> None:
+    model = adapted("bert", method="lora", last_layers=1)
+    Training(model, "bert").steps(0, 1)
+    base = model.network.get_submodule("base_model.model")
+    training = {name for name, module in base.named_modules() if module.training}
+    assert {"bert.encoder.layer.1.output.dropout", "dropout"} <= training
+    assert not any(name.startswith(("bert.embeddings", "bert.encoder.layer.0")) for name in training)
+    seen: list[bool] = []
+    for number in (0, 1):
+        layer = base.get_submodule(f"bert.encoder.layer.{number}")
+        layer.register_forward_hook(lambda _, __, out: seen.append(out.requires_grad))
+    Training(model, "bert").steps(1, 2)
+    assert seen == [False, True]
+
+
+def test_last_layers_of_an_encoder_and_a_decoder_are_those_of_the_decoder() -> None:
+    trained = adapted("t5", method="lora", last_layers=2).trained_parameters()
+    assert {name.split(".")[2] for name in trained} == {"decoder"}
+
+
+def test_more_last_layers_than_there_are_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fewer layers than that"):
+        adapted("bert", method="lora", last_layers=3)
+    model = adapted("bert", method="lora", last_layers=2).trained_parameters()
+    assert list(model) == list(adapted("bert", method="lora").trained_parameters())
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "gpt2", "llama", "t5", "vit"])
+def test_without_dropout_a_network_in_training_mode_answers_as_in_use(kind: str) -> None:
+    drops = float(kind not in ("modernbert", "llama", "vit"))  # whose configurations have none by default
+    for rate, differ in ((None, drops), (0.0, 0.0)):
+        model = adapted(kind, method="lora", network_dropout=rate).network
+        expected = answers(model, kind)
+        with torch.no_grad():
+            trained = model.train()(**batch(kind)).logits
+        assert float(not torch.allclose(trained, expected, atol=1e-5)) == differ

@@ -61,7 +61,7 @@ def test_the_loss_falls(method: str) -> None:
     losses = []
     for step in range(15):
         torch.manual_seed(step)
-        model.network.train()
+        model.train()
         model.before_step(step)
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model.network(**inputs).logits, LABELS)
