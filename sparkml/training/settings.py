@@ -35,7 +35,7 @@ class LoopSettings(BaseModel):
         8192, ge=1, description="Tokens of one forward pass, padding included: a step is cut to it"
     )
     pool_steps: int = Field(
-        32,
+        16,
         ge=1,
         description="Steps whose samples are sorted by length together; 1: none, as for packed samples",
     )
