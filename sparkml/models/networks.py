@@ -204,11 +204,12 @@ def _names_of_base(network: Any) -> set[str]:
     import torch
     from transformers import AutoModel
 
+    auto: Any = AutoModel
     names = {name for name, _ in network.named_parameters()}
-    if type(network.config) not in AutoModel._model_mapping:
+    if type(network.config) not in auto._model_mapping:
         return names
     with torch.device("meta"):  # names alone: nothing is allocated or drawn
-        base = AutoModel.from_config(network.config)
+        base = auto.from_config(network.config)
     return names & {name for name, _ in base.named_parameters()} or names
 
 

@@ -41,10 +41,11 @@ class WhisperForAudioClassification(transformers.WhisperForAudioClassification):
         """float32 [rows, positions, width]: of the last layer, or the weighted sum over the layers."""
         several = bool(self.config.use_weighted_layer_sum)
         outputs = self.encoder(input_features, output_hidden_states=several)
-        if not several:
-            return outputs.last_hidden_state
-        layers = torch.stack(outputs.hidden_states, dim=1)
-        return (layers * self.layer_weights.softmax(dim=-1)[:, None, None]).sum(dim=1)
+        hidden: Tensor = outputs.last_hidden_state
+        if several:
+            layers = torch.stack(outputs.hidden_states, dim=1)
+            hidden = (layers * self.layer_weights.softmax(dim=-1)[:, None, None]).sum(dim=1)
+        return hidden
 
 
 AutoModelForAudioClassification.register(WhisperConfig, WhisperForAudioClassification, exist_ok=True)
