@@ -128,7 +128,7 @@ def _metric_table(evaluation: Evaluation, baseline: Evaluation | None) -> Rows:
         row: list[object] = [_named(name), _rounded(value)]
         row += [_rounded(interval.low), _rounded(interval.high)] if interval else [None, None]
         rows.append([*row, *([_rounded(baseline.metrics.get(name))] if baseline else [])])
-    return Rows("Metrics, with 95 % intervals by bootstrap", columns, rows)
+    return Rows("Metrics with 95 % intervals by bootstrap", columns, rows)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -16,6 +16,7 @@ from sparkml.errors import InputError
 from sparkml.models.heads import build_network
 from sparkml.models.media import read_audio_inputs
 from sparkml.models.networks import load_network
+from sparkml.models.whisper import WhisperForAudioClassification as OwnMean
 from sparkml.tasks.classify_audio import AudioOptions, ClassifyAudio
 from sparkml.tasks.task import Targets
 from sparkml.tasks.waves import as_int16
@@ -155,6 +156,21 @@ def test_what_is_behind_a_sound_has_no_part_in_the_mean(
         vectors = network.encoder(inputs["input_features"]).last_hidden_state
         expected = torch.stack([vectors[0, :10].mean(0), vectors[1].mean(0), vectors[2, 0]])
         torch.testing.assert_close(network(**inputs).logits, network.classifier(expected))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_sound_that_fills_its_window_is_answered_as_transformers_does(several: bool) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = WhisperConfig(**SHAPE, classifier_proj_size=16, use_weighted_layer_sum=several)
+        network = OwnMean(config).eval()
+        given = torch.randn(2, SHAPE["num_mel_bins"], 200)
+    if several:
+        network.layer_weights.data = torch.tensor([0.3, -1.0, 2.0])
+    with torch.inference_mode():
+        expected = WhisperForAudioClassification.forward(network, given).logits
+        found = network(given, attention_mask=torch.ones(2, 32_000)).logits
+    torch.testing.assert_close(found, expected)
 
 
 def test_only_the_last_layer_is_still_to_be_learnt(variables: Variables, write: Any, tmp_path: Path) -> None:

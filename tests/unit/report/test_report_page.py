@@ -208,7 +208,7 @@ def test_models_that_were_measured_on_the_same_examples_stand_in_one_table_best_
         ["simple model of own/v1", "–", 900, 0.75, None, None],
         ["own/v1", "start", 900, 0.7, 0.5, 0.9],
     ]
-    assert facts_of(mine).tables[0].caption.startswith("Metrics, with")
+    assert facts_of(mine).tables[0].caption.startswith("Metrics with")
 
 
 def test_facts_are_shown_without_a_template_of_their_own() -> None:
