@@ -15,7 +15,7 @@ from transformers import AutoModelForAudioClassification, WhisperConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
-class WhisperForAudioClassification(transformers.WhisperForAudioClassification):  # type: ignore[no-untyped-call]
+class WhisperForAudioClassification(transformers.WhisperForAudioClassification):
     """As transformers' own where no mask is given: the same weights under the same names."""
 
     def forward(
