@@ -19,6 +19,8 @@ _ROWS = ""  # no label is empty
 _COUNTED_SCHEMA = "split string, label string, n double"
 # Of the examples that may be measured some cannot be used: so many more are kept.
 _SPARE = 1.1
+# Of answers to held-out examples: a rank holds its part of them, the driver all.
+_ANSWERED_BYTES = 1 << 30
 # More different values are no labels; the driver holds what it counts.
 _MOST_VALUES = 1_000_000
 
@@ -95,13 +97,24 @@ def measured_order() -> Column:
     return F.xxhash64(F.lit("measured"), "doc_id") / F.lit(2.0**64) + F.lit(0.5)
 
 
-def beyond_measured(examples: DataFrame, held_out: int, most: int) -> DataFrame | None:
-    """The held-out examples beyond about `most` of them, as rejects; None where there are not so many."""
-    if held_out <= most:
-        return None
-    share = min(1.0, _SPARE * most / held_out)
-    beyond = examples.where((F.col("split") == VALIDATION) & (measured_order() >= share))
-    return beyond.select(
+def affordable_answers(n_labels: int, most: int) -> int:
+    """So many examples, fewer where their answers, of a number a label, would be more than is held at once."""
+    return max(1, min(most, _ANSWERED_BYTES // (4 * max(1, n_labels))))
+
+
+def kept_share(held_out: int, most: int) -> float:
+    """The part of the held-out examples, by `measured_order`, that is enough to measure `most`; 1: all are needed."""
+    return min(1.0, _SPARE * most / held_out) if held_out > most else 1.0
+
+
+def beyond_measured(share: float) -> Column:
+    """True for held-out examples that are not needed."""
+    return (F.col("split") == VALIDATION) & (measured_order() >= share)
+
+
+def beyond_rejects(examples: DataFrame, share: float) -> DataFrame:
+    """The held-out examples that are not needed, as rejects."""
+    return examples.where(beyond_measured(share)).select(
         "doc_id",
         F.lit("over_measured_rows").alias("drop_reason"),
         measured_order().alias("value"),
@@ -116,15 +129,15 @@ def count_labels(
     counted = examples.select("split", *(task.counted_columns or task.target_columns))
     rows = counted.mapInArrow(_counting(task.name, options), _COUNTED_SCHEMA)
     counts: dict[str, dict[str, float]] = {}
-    found = rows.groupBy("split", "label").agg(F.sum("n").alias("n")).limit(_MOST_VALUES + 1).collect()
-    if len(found) > _MOST_VALUES:
+    counted_rows = rows.groupBy("split", "label").agg(F.sum("n").alias("n")).limit(_MOST_VALUES + 1).collect()
+    if len(counted_rows) > _MOST_VALUES:
         raise InputError(
             "the column has too many different values for labels",
             where=f"columns {', '.join(task.target_columns)}",
             expected=f"{_MOST_VALUES} at most",
             next_action="name the column that holds labels: columns.label=COLUMN",
         )
-    for row in found:
+    for row in counted_rows:
         counts.setdefault(row["split"], {})[row["label"]] = row["n"]
     return counts, {split: int(found.pop(_ROWS)) for split, found in counts.items()}
 

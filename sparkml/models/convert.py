@@ -6,7 +6,6 @@ quantised weights become float32. Nothing else of sparkml opens either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,31 +58,37 @@ def _convert_pickles(folder: Path, pickles: list[Path], staging: Path) -> None:
 
     tensors: dict[str, torch.Tensor] = {}
     for file in pickles:
-        for name, tensor in _tensors(file):
+        for name, tensor in read_tensors(file).items():
             if name in tensors:
                 raise InputError("two files hold the same weights", where=str(folder), got=f"{name} twice")
-            tensors[name] = (
-                tensor.clone().contiguous()
-            )  # tied weights have one storage, which the format refuses
+            # A copy: tied weights have one storage, which the format refuses.
+            tensors[name] = tensor.clone().contiguous()
     save_file(tensors, staging / WEIGHTS_FILE, metadata={"format": "pt"})
     write_json(staging / CONFIG_FILE, read_json(folder / CONFIG_FILE))
     copy_inputs(folder, staging, *_FURTHER_FILES)
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """What a pickle holds by name; it is read by torch's reader of tensors, which runs nothing."""
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """What a pickle holds by name, below `state_dict` where there is one; InputError for anything but tensors.
+
+    torch's reader of tensors reads it, which runs nothing.
+    """
     import torch
 
     try:
         found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the bytes lead to
         raise InputError(
-            "the file cannot be read as tensors alone", where=str(file), got=str(error).splitlines()[0]
+            "the file cannot be read as tensors alone", where=str(file), got=_first_line(error)
         ) from error
     found = found.get("state_dict", found) if isinstance(found, dict) else found
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise InputError("the file holds more than weights", where=str(file), expected="tensors by name")
-    yield from found.items()
+    return dict(found)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _convert_gguf(file: Path, staging: Path) -> None:
@@ -104,7 +109,7 @@ def _convert_gguf(file: Path, staging: Path) -> None:
         ) from error
     except Exception as error:  # transformers and its tokenizers raise whatever the bytes lead to
         raise InputError(
-            "transformers cannot read this file", where=str(file), got=f"{type(error).__name__}: {error}"
+            "transformers cannot read this file", where=str(file), got=_first_line(error)
         ) from error
     # Not save_pretrained: it refuses what was quantised, although the weights are float32 now.
     save_file(untied_state(network), staging / WEIGHTS_FILE, metadata={"format": "pt"})

@@ -90,14 +90,27 @@ def measured_alike(view: StepView, found: Measured) -> list[Measured]:
 
     The same: of one table at one version, and as many of every label.
     """
-    mine = _examples(view, found)
-    others = ((other, gather(other)) for other in last_views(view.lake) if other.step != view.step)
-    return [one for other, one in others if one is not None and mine and _examples(other, one) == mine]
+    others = [
+        other
+        for other in last_views(view.lake)
+        if other.step != view.step and other.place("source") == view.place("source")
+    ]
+    measured = [one for other in others if (one := _gather_other(other)) is not None]
+    mine = _examples(found)
+    return [one for one in measured if mine is not None and _examples(one) == mine]
 
 
-def _examples(view: StepView, found: Measured) -> object:
-    """What tells held-out examples from others; None where nothing was measured."""
+def _gather_other(view: StepView) -> Measured | None:
+    """As `gather`; None where the model of that step is gone: that is its own section's gap."""
+    try:
+        return gather(view)
+    except SparkmlError:
+        return None
+
+
+def _examples(found: Measured) -> object:
+    """What tells held-out examples of one table from others; None where nothing was measured."""
     if found.evaluation is None:
         return None
     support = tuple(sorted((one.label, one.support) for one in found.evaluation.labels))
-    return view.place("source"), found.evaluation.n, support
+    return found.evaluation.n, support

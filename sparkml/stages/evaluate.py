@@ -19,7 +19,7 @@ from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.hosting.evaluations import write_evaluation
-from sparkml.hosting.examples import Columns, examples_of, judged_columns, split_as_given
+from sparkml.hosting.examples import Columns, affordable_answers, examples_of, judged_columns, split_as_given
 from sparkml.hosting.samples import kept_on_disk
 from sparkml.inference.batches import ModelSource, chunks, worker_scorer
 from sparkml.log import get_logger
@@ -72,8 +72,9 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
         job.seed,
     )
     chosen = examples if config.split == "all" else examples.where(F.col("split") == config.split)
-    if job.input_rows(config.source) > config.max_rows:
-        chosen = chosen.orderBy(F.xxhash64("doc_id"), "doc_id").limit(config.max_rows)
+    most = affordable_answers(len(task.targets.labels), config.max_rows)
+    if job.input_rows(config.source) > most:
+        chosen = chosen.orderBy(F.xxhash64("doc_id"), "doc_id").limit(most)
     model = ModelSource(record.path, model_identity(record), config.threads)
     n_buckets = bucket_count(
         job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES

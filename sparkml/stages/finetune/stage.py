@@ -18,7 +18,16 @@ from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, Uses, WritesOwn
 from sparkml.hosting.encode import encode_examples
-from sparkml.hosting.examples import Columns, beyond_measured, count_labels, examples_of, split_as_given
+from sparkml.hosting.examples import (
+    Columns,
+    affordable_answers,
+    beyond_measured,
+    beyond_rejects,
+    count_labels,
+    examples_of,
+    kept_share,
+    split_as_given,
+)
 from sparkml.hosting.samples import SampleSpec, WrittenSamples, bytes_of, kept_on_disk, write_samples
 from sparkml.hosting.sizes import FileShape, file_shape
 from sparkml.hosting.training import Trained, TrainingConfig, new_start, run_training
@@ -33,8 +42,6 @@ from sparkml.training.settings import Start
 _log = get_logger(__name__)
 TEST = "test"
 _SPLITS = (TRAIN, VALIDATION)
-# Of answers to held-out examples: a rank holds its part of them, the driver all.
-_ANSWERED_BYTES = 1 << 30
 # Encoding a text takes about a second a megabyte; an image or sound of the same size takes less.
 _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 4_000_000, 128_000_000
 
@@ -94,14 +101,15 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     task = config.task.task(config.task.options, learnt, config.task.task.read_inputs(str(folder)))
     frozen = _frozen(config, task, start, folder)
     held_out = rows.get(VALIDATION, 0) if task.has_answers else 0
-    beyond = beyond_measured(examples, held_out, _most_measured(config, task))
-    encoded = kept_on_disk(_encoded(job, config, examples, beyond, task, frozen))
+    share = kept_share(held_out, affordable_answers(len(task.targets.labels), config.measured_rows))
+    needed = examples.where(~beyond_measured(share)) if share < 1 else examples
+    encoded = kept_on_disk(_encoded(job, config, needed, task, frozen))
     encoded_as = OnFeatures(task) if frozen else task
     try:
         bad = F.col("drop_reason").isNotNull()
         rejects = encoded.where(bad)
-        if beyond is not None:
-            rejects = rejects.unionByName(beyond, allowMissingColumns=True)
+        if share < 1:
+            rejects = rejects.unionByName(beyond_rejects(examples, share), allowMissingColumns=True)
         reasons = job.write_rejects(rejects, config.rejects)
         samples = _write_samples(job, config, encoded.where(~bad), encoded_as)
         _check(samples)
@@ -162,22 +170,14 @@ def _frozen(config: FinetuneConfig, task: Task[Any], start: Start, folder: Path)
     return FrozenNetwork(start.folder, artifacts.identity(start.folder), head) if head else None
 
 
-def _most_measured(config: FinetuneConfig, task: Task[Any]) -> int:
-    """Held-out examples at most: an answer has a number a label."""
-    return max(1, min(config.measured_rows, _ANSWERED_BYTES // (4 * max(1, len(task.targets.labels)))))
-
-
 def _encoded(
     job: StageRun,
     config: FinetuneConfig,
     examples: DataFrame,
-    beyond: DataFrame | None,
     task: Task[Any],
     frozen: FrozenNetwork | None,
 ) -> DataFrame:
     used = examples.where(F.col("split") != TEST)
-    if beyond is not None:
-        used = used.join(beyond, "doc_id", "left_anti")
     n_buckets = config.n_buckets or bucket_count(
         job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES
     )

@@ -83,6 +83,13 @@ def test_a_pickle_of_anything_but_tensors_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_pickle_that_is_empty_or_none_at_all_is_refused(copy: Path, tmp_path: Path) -> None:
+    for content in (b"", b"not a pickle"):
+        (copy / "pytorch_model.bin").write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read as tensors alone"):
+            convert(copy, str(tmp_path / "out"))
+
+
 def test_the_same_weights_twice_and_none_at_all_are_refused(pickled: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     (pickled / "other.bin").write_bytes((pickled / "pytorch_model-00001-of-00002.bin").read_bytes())
