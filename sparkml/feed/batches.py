@@ -1,19 +1,24 @@
-"""Micro batches of one rank, in the order of the epoch's plan, or of similar length within pools of it."""
+"""The steps of one rank, in the order of the epoch's plan, or of similar length within pools of it."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import tee
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from sparkml.feed.manifest import Int64
 from sparkml.feed.plan import EpochPlan, Slice
 from sparkml.feed.reader import Reader, Rows
 
 LENGTH_COLUMN = "n_tokens"
 _POOL_ORDER = 3
+# Rows that are copied together where they are not sorted: what numpy takes for a call is shared by so many.
+_WINDOW_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -38,84 +43,118 @@ def micro_batches(
     reader: Reader,
     plan: EpochPlan,
     *,
-    rank: int,
+    rank: int = 0,
+    world_size: int = 1,
     first_step: int = 0,
     stop_step: int | None = None,
     pool_steps: int = 1,
 ) -> Generator[MicroBatch, None, None]:
     """The steps `first_step` up to `stop_step` of the epoch (default: to its end), as many on every rank.
 
-    `pool_steps`: the rows of so many steps are sorted by `n_tokens` and cut into steps of similar length, whose order
-    is drawn: little padding, and at large the order stays random. Nothing is read that the steps, or the pool of the
-    first one, do not need.
+    `pool_steps`: of so many steps the rows of each stream are sorted by `n_tokens` and dealt out to steps of similar
+    length, whose order is drawn: little padding, and at large the order stays random. Each step has the same members on
+    any number of ranks. Nothing is read that the steps, or the pools of the first and last one, do not need.
     """
     stop = plan.steps if stop_step is None else min(stop_step, plan.steps)
-    first_pool = first_step // pool_steps
-    batches = _in_order(reader, plan, rank, first_pool * pool_steps, stop if pool_steps == 1 else plan.steps)
-    for number, pool in enumerate(_pools(batches, pool_steps), start=first_pool):
-        begin = number * pool_steps
-        if begin >= stop:
-            return
-        ordered = pool if pool_steps == 1 else _by_length(pool, plan, rank, number)
-        for step, columns in enumerate(ordered, start=begin):
+    window = pool_steps if pool_steps > 1 else max(_WINDOW_ROWS // plan.batch_size, 1)
+    begin = first_step - first_step % pool_steps
+    end = min(-(-stop // pool_steps) * pool_steps, plan.steps)
+    streams = range(rank, plan.n_streams, world_size)
+    held = _Held(reader, plan, plan.slices(streams, begin, end))
+    for first in range(begin, end, window):
+        steps = range(first, min(first + window, end))
+        batches = _window(held, plan, streams, steps, by_length=pool_steps > 1)
+        for step, columns in zip(steps, batches, strict=True):
             if first_step <= step < stop:
                 yield MicroBatch(step, columns)
 
 
-def _pools(batches: Iterator[Rows], size: int) -> Iterator[list[Rows]]:
-    pool: list[Rows] = []
-    for batch in batches:
-        pool.append(batch)
-        if len(pool) == size:
-            yield pool
-            pool = []
-    if pool:
-        yield pool
+@dataclass
+class _Part:
+    """Rows of a row group that are next in their stream: the group's columns, and which of its rows, in order."""
+
+    columns: Rows
+    chosen: Int64
 
 
-def _by_length(pool: list[Rows], plan: EpochPlan, rank: int, number: int) -> list[Rows]:
-    """The same rows in as many batches, each of similar lengths, in a drawn order."""
-    together = concatenate(pool)
-    if not count(together):  # a rank without rows in the last step of an epoch
-        return pool
-    order = np.argsort(together[LENGTH_COLUMN], kind="stable")
-    cuts = [
-        order[start : start + plan.micro_batch]
-        for start in range(0, len(pool) * plan.micro_batch, plan.micro_batch)
+class _Held:
+    """Row groups that were read and are not used up yet, by stream."""
+
+    def __init__(self, reader: Reader, plan: EpochPlan, slices: Iterator[Slice]) -> None:
+        pieces, ahead = tee(slices)  # the reader runs ahead by what it decodes in advance
+        self._plan = plan
+        self._loaded = zip(pieces, reader.read(piece.group for piece in ahead), strict=True)
+        self._parts: dict[int, deque[_Part]] = {}
+        self.empty: Rows = {}
+
+    def take(self, stream: int, rows: int) -> list[_Part]:
+        """The next rows of a stream."""
+        waiting = self._parts.setdefault(stream, deque())
+        taken: list[_Part] = []
+        while rows:
+            while not waiting:
+                self._load()
+            part = waiting[0]
+            if len(part.chosen) > rows:
+                taken.append(_Part(part.columns, part.chosen[:rows]))
+                part.chosen = part.chosen[rows:]
+                return taken
+            taken.append(waiting.popleft())
+            rows -= len(part.chosen)
+        return taken
+
+    def _load(self) -> None:
+        piece, columns = next(self._loaded)
+        self.empty = self.empty or take(columns, slice(0, 0))
+        chosen = self._plan.row_order(piece.group)[piece.start : piece.stop]
+        self._parts.setdefault(piece.stream, deque()).append(_Part(columns, chosen))
+
+
+def _window(held: _Held, plan: EpochPlan, streams: range, steps: range, *, by_length: bool) -> Iterator[Rows]:
+    """The rows of some steps: of each step stream after stream, each in its order or sorted over the steps."""
+    edges = [
+        [plan.rows_before(stream, plan.position(step)) for step in (*steps, steps.stop)] for stream in streams
     ]
-    rng = np.random.default_rng([_POOL_ORDER, plan.seed, plan.epoch, rank, number])
-    return [take(together, cuts[place]) for place in rng.permutation(len(pool))]
+    shares = np.diff(np.array(edges, dtype=np.int64), axis=1)  # [streams, steps]
+    starts = np.zeros(shares.size + 1, dtype=np.int64)
+    np.cumsum(shares.T, out=starts[1:])  # step after step, and of each its streams
+    together: Rows = {}
+    for nth, stream in enumerate(streams):
+        share = shares[nth]
+        parts = held.take(stream, int(share.sum()))
+        together = together or _room(held.empty, int(starts[-1]))
+        begins = starts[nth : -1 : len(streams)]
+        within = np.arange(share.sum()) - np.repeat(np.cumsum(share) - share, share)
+        places = np.repeat(begins, share) + within
+        _copy(parts, places[_ranks_by_length(parts)] if by_length else places, together)
+    cuts = starts[:: len(streams)]
+    order = np.arange(len(steps))
+    if by_length:
+        order = np.random.default_rng([_POOL_ORDER, plan.seed, plan.epoch, steps.start]).permutation(order)
+    return (take(together, slice(cuts[nth], cuts[nth + 1])) for nth in order)
 
 
-def _in_order(reader: Reader, plan: EpochPlan, rank: int, first_step: int, stop: int) -> Iterator[Rows]:
-    rows = _rows(reader, plan, plan.slices(rank, first_step, stop))
-    held: list[Rows] = []
-    n_held = 0
-    empty: Rows | None = None
-    for _ in range(first_step, stop):
-        while n_held < plan.micro_batch and (more := next(rows, None)) is not None:
-            held.append(more)
-            n_held += count(more)
-        together = concatenate(held) if held else (empty or {})
-        empty = take(together, slice(0, 0))
-        yield take(together, slice(0, plan.micro_batch))
-        rest = take(together, slice(plan.micro_batch, None))
-        held, n_held = ([rest], count(rest)) if count(rest) else ([], 0)
+def _room(like: Rows, rows: int) -> Rows:
+    return {name: np.empty((rows, *column.shape[1:]), column.dtype) for name, column in like.items()}
 
 
-def _rows(reader: Reader, plan: EpochPlan, slices: Iterator[Slice]) -> Iterator[Rows]:
-    pieces, ahead = tee(slices)  # the reader runs ahead by what it decodes in advance
-    loaded = reader.read(piece.group for piece in ahead)
-    for piece, rows in zip(pieces, loaded, strict=True):
-        yield take(rows, plan.row_order(piece.group)[piece.start : piece.stop])
+def _copy(parts: list[_Part], places: Int64, into: Rows) -> None:
+    """The rows of the parts, one after the other, to their places."""
+    start = 0
+    for part in parts:
+        there = places[start : start + len(part.chosen)]
+        for name, column in part.columns.items():
+            into[name][there] = column[part.chosen]
+        start += len(part.chosen)
 
 
-def concatenate(parts: list[Rows]) -> Rows:
-    """The rows of several parts in order."""
-    filled = [part for part in parts if part]
-    if len(filled) == 1:
-        return filled[0]
-    return {name: np.concatenate([part[name] for part in filled]) for name in (filled[0] if filled else ())}
+def _ranks_by_length(parts: list[_Part]) -> npt.NDArray[np.int64]:
+    """The place of each row among all of them, from the shortest to the longest."""
+    lengths = [part.columns[LENGTH_COLUMN][part.chosen] for part in parts]
+    order = np.argsort(np.concatenate(lengths) if lengths else np.array([]), kind="stable")
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks
 
 
 def take(rows: Rows, chosen: Any) -> Rows:

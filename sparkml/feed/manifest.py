@@ -50,7 +50,7 @@ class ShardFiles:
             if part.null_count:
                 raise ValueError(f"{part.null_count} of {len(part)} {name} are null or missing")
         self._paths: pa.StringArray = paths
-        self._sizes: Int64 = sizes.to_numpy()
+        self.sizes: Int64 = sizes.to_numpy()
         self._checksums: pa.StringArray = checksums
         self.group_rows: Int64 = rows.to_numpy()
         self.first_group: Int64 = (
@@ -75,7 +75,7 @@ class ShardFiles:
         return ShardFile(
             path=self.path(number),
             row_groups=tuple(self.group_rows[first:last].tolist()),
-            bytes=int(self._sizes[number]),
+            bytes=int(self.sizes[number]),
             checksum=self._checksums[number].as_py(),
         )
 
@@ -91,7 +91,7 @@ class ShardFiles:
     @property
     def bytes(self) -> int:
         """The bytes of all files."""
-        return int(self._sizes.sum())
+        return int(self.sizes.sum())
 
     def to_arrow(self) -> pa.StructArray:
         """A column of `FILE_TYPE`, one value per file."""

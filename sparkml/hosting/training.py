@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pydantic import model_validator
+
 from sparkml.distributed.hub import StepDone
 from sparkml.distributed.launcher import LaunchOptions, launch
+from sparkml.errors import InputError
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.manifest_file import write_manifest
-from sparkml.feed.plan import epoch_plan
 from sparkml.frame import artifacts, storage
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import StageConfig
@@ -26,6 +28,19 @@ _log = get_logger(__name__)
 
 class TrainingConfig(LoopSettings, RankSettings, StageConfig):
     """The settings that every stage which trains has."""
+
+    @model_validator(mode="after")
+    def _streams_for_all(self) -> TrainingConfig:
+        if self.ranks > self.canonical_streams:
+            raise ValueError(
+                f"{self.ranks} ranks have {self.canonical_streams} streams to read: set canonical_streams to a "
+                "multiple of the ranks"
+            )
+        return self
+
+    def semantic(self) -> dict[str, Any]:
+        """A training may go on with other ranks; without any there is no model."""
+        return {**super().semantic(), "trains": self.ranks > 0}
 
 
 @dataclass(frozen=True)
@@ -55,9 +70,8 @@ def run_training(
     its last checkpoint when the same command is repeated; a forced repeat of finished work starts anew.
     """
     ranks = max(config.ranks, 1)
-    rows = -(-config.batch_size // ranks)
-    # A plan that cannot be made is an error here, before any rank has started.
-    epoch_plan(train, epoch=0, seed=job.seed, world_size=ranks, micro_batch=rows)
+    if train.rows < ranks:
+        raise _too_few_rows(train, ranks)
     name = f"{model_id}-v{job.next_version(model_id)}"
     manifests = storage.join(job.artifacts, "manifests")
     training = TrainingJob(
@@ -106,6 +120,16 @@ def new_start(
     with artifacts.new_artifact(location) as staging:
         task.begin(network, staging, files)
     return Start(folder=location, random=True)
+
+
+def _too_few_rows(train: Manifest, ranks: int) -> InputError:
+    return InputError(
+        f"split `{train.split}` has fewer rows than there are ranks",
+        where=f"manifest {train.manifest_id}",
+        got=f"{train.rows} rows",
+        expected=f"at least {ranks}",
+        next_action="put more documents through the step that makes the samples, or take fewer ranks: ranks=1",
+    )
 
 
 def _launch_options(config: TrainingConfig) -> LaunchOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparkml.models.networks import NetworkSpec
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.language import Language, LanguageOptions
 from sparkml.tasks.task import Batch, Rows
 from sparkml.tasks.texts import batch_of
@@ -21,7 +22,7 @@ class CausalLM(Language[LanguageOptions]):
         """transformers' causal language model."""
         return NetworkSpec("AutoModelForCausalLM", settings={"use_cache": False})
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
         """`position` of a token in the flattened batch and `target`, the token after it: int64 [tokens]."""
         import torch
 

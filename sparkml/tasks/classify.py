@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from sparkml.models.networks import NetworkSpec
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.label_counts import LabelOptions
 from sparkml.tasks.labels import TARGET, Labels
 from sparkml.tasks.task import Batch, Encoded, Purpose, Rows, Targets
@@ -62,7 +62,7 @@ class Classify(Labels[ClassifyOptions]):
         head = "AutoModel" if self.options.pooling == "mean" else "AutoModelForSequenceClassification"
         return self.classifier(head, self.options.pooling)
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
         """Padded ids, and the targets as `gold_of` has them."""
         tensors, tokens = self._texts.tensors(rows)
         return batch_of(tensors, self.gold_of(rows), len(rows["input_ids"]), tokens)

@@ -15,6 +15,7 @@ from pydantic import Field
 from sparkml.models.folder import CONFIG_FILE, read_json
 from sparkml.models.media import LOG_MEL, AudioInputs, read_audio_inputs, write_audio_inputs
 from sparkml.models.networks import NetworkSpec
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.label_counts import LabelOptions
 from sparkml.tasks.labels import TARGET, Labels
 from sparkml.tasks.media import encode_media, missing_media
@@ -107,25 +108,27 @@ class ClassifyAudio(Labels[AudioOptions]):
         """transformers' audio classifier."""
         return self.classifier("AutoModelForAudioClassification")
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
-        """What the feature extractor gives of the waves; with `rng` they are changed at random, labels mixed too."""
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
+        """What the feature extractor gives of the waves; with `draws` they are changed at random, labels mixed too."""
         from sparkml.tasks.mixing import mixed
         from sparkml.tasks.waves import changed, log_mel, masked, waves_of
 
         options, inputs, gold = self.options, self.inputs, self.gold_of(rows)
         waves = waves_of(rows["wave"])
-        if rng is not None:
+        if draws is not None:
             given = {"speed": options.speed, "shift": options.shift, "noise": options.noise}
-            waves = [changed(wave, rng, rate=inputs.rate, **given) for wave in waves]
+            waves = [
+                changed(wave, rng, rate=inputs.rate, **given) for wave, rng in zip(waves, draws, strict=True)
+            ]
         if inputs.extractor != LOG_MEL:
             tensors = self._extracted(waves)
         else:
             features = log_mel(waves, inputs, self._size)
-            if rng is not None:
-                features = masked(features, rng, options.masks)
+            if draws is not None:
+                features = masked(features, draws, options.masks)
                 if options.mixup and len(waves) > 1:
                     features, gold["target"] = mixed(
-                        features, gold["target"], len(self.targets.labels), options.mixup, rng
+                        features, gold["target"], len(self.targets.labels), options.mixup, draws[0]
                     )
             tensors = {"input_features": features}
         return batch_of(tensors, gold, len(waves), int(np.sum(rows["n_tokens"])))

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from sparkml.models.media import ImageInputs, read_image_inputs, write_image_inputs
 from sparkml.models.networks import NetworkSpec
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.label_counts import LabelOptions
 from sparkml.tasks.labels import TARGET, Labels
 from sparkml.tasks.media import encode_media, missing_media
@@ -79,19 +80,19 @@ class ClassifyImages(Labels[ImageOptions]):
         """transformers' image classifier."""
         return self.classifier("AutoModelForImageClassification")
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
-        """`pixel_values` float32 [rows, channels, height, width]; with `rng` changed at random, labels mixed too."""
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
+        """`pixel_values` float32 [rows, channels, height, width]; with `draws` changed at random, labels mixed too."""
         from sparkml.tasks.mixing import mixed
         from sparkml.tasks.pixels import erased, normalised, tensor_of, tokens_of, warped
 
         options, gold = self.options, self.gold_of(rows)
         images = tensor_of(rows["pixels"], self.inputs)
-        if rng is not None:
-            images = warped(images, rng, flip=options.flip, crop=options.crop, turn=options.turn)
-            images = erased(images, rng, options.erase)
+        if draws is not None:
+            images = warped(images, draws, flip=options.flip, crop=options.crop, turn=options.turn)
+            images = erased(images, draws, options.erase)
             if options.mixup and len(images) > 1:
                 images, gold["target"] = mixed(
-                    images, gold["target"], len(self.targets.labels), options.mixup, rng
+                    images, gold["target"], len(self.targets.labels), options.mixup, draws[0]
                 )
         tokens = len(images) * tokens_of(self.inputs)
         return batch_of({"pixel_values": normalised(images, self.inputs)}, gold, len(images), tokens)

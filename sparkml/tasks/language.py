@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -106,11 +105,6 @@ class Language(Task[OptionsT]):
         """Mean loss and perplexity."""
         mean = float(sums[0] / max(sums[1], 1.0))
         return {"loss": mean, "perplexity": math.exp(min(mean, _MOST_NATS))}
-
-
-def drawn_from(ids: Int64) -> np.random.Generator:
-    """Draws for a batch that is measured: of the samples alone, so that every validation hides the same."""
-    return np.random.default_rng(zlib.crc32(ids.tobytes()))
 
 
 def same_document(ids: Int64, mask: Int64, end_id: int) -> npt.NDArray[np.bool_]:

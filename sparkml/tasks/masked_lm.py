@@ -10,7 +10,8 @@ from pydantic import Field
 
 from sparkml.errors import ConfigError
 from sparkml.models.networks import NetworkSpec
-from sparkml.tasks.language import Int64, Language, LanguageOptions, drawn_from
+from sparkml.tasks.draws import Draws, draws_by_content
+from sparkml.tasks.language import Int64, Language, LanguageOptions
 from sparkml.tasks.task import Batch, Rows
 from sparkml.tasks.texts import batch_of
 
@@ -52,39 +53,41 @@ class MaskedLM(Language[MaskedLMOptions]):
                 next_action="pretrain this model by task.name=causal_lm",
             )
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
         """`position` in the flattened batch and `target`, int64 [masked]."""
         import torch
 
         ids, mask = self.ids_of(rows)
         attention = self.attention(ids, mask, causal=False)
-        positions, targets = self.masked(ids, rng or drawn_from(ids))
+        positions, targets = self.masked(ids, draws or draws_by_content(ids))
         tensors = {"input_ids": torch.from_numpy(ids), **attention}
         return batch_of(tensors, {"position": positions, "target": targets}, len(ids), int(mask.sum()))
 
-    def masked(self, ids: Int64, rng: np.random.Generator) -> tuple[Int64, Int64]:
+    def masked(self, ids: Int64, draws: Draws) -> tuple[Int64, Int64]:
         """Choose tokens, never special ones; of these 80 % become the mask, 10 % any token. Changes `ids`."""
         flat = ids.reshape(-1)
         special = np.zeros(max(self.inputs.vocab_size, int(flat.max(initial=0)) + 1), np.bool_)
         special[list(self.inputs.special_ids)] = True
-        positions = np.flatnonzero(self._chosen(flat, rng) & ~special[flat])
+        # Token after token, so that what is drawn for a row depends neither on the others nor on its padding.
+        drawn = np.array([rng.random((ids.shape[1], 3)) for rng in draws]).reshape(-1, 3)
+        chosen, lots, others = drawn.T
+        positions = np.flatnonzero(self._chosen(ids, chosen) & ~special[flat])
         targets = flat[positions]
-        lot = rng.random(len(positions))
+        lot = lots[positions]
         ordinary = np.flatnonzero(~special[: self.inputs.vocab_size])
-        any_token = ordinary[rng.integers(0, len(ordinary), len(positions))]
+        any_token = ordinary[(others[positions] * len(ordinary)).astype(np.int64)]
         replaced = np.where(lot < _REPLACED_BY_MASK + _REPLACED_BY_ANY, any_token, targets)
         flat[positions] = np.where(lot < _REPLACED_BY_MASK, self.inputs.mask_id, replaced)
         return positions, targets
 
-    def _chosen(self, flat: Int64, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-        if not self.options.whole_words:
-            each: npt.NDArray[np.bool_] = rng.random(flat.shape) < self.options.mask_fraction
-            return each
-        word = np.cumsum(self.inputs.begins_word[flat])
-        drawn: npt.NDArray[np.bool_] = (
-            rng.random(int(word[-1]) + 1 if len(word) else 0) < self.options.mask_fraction
-        )
-        chosen: npt.NDArray[np.bool_] = drawn[word]
+    def _chosen(self, ids: Int64, drawn: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """bool [rows * time]."""
+        if self.options.whole_words:  # the lot of a word is that of its first token
+            begins = self.inputs.begins_word[ids]
+            begins[:, :1] = True
+            first = np.where(begins.reshape(-1), np.arange(ids.size), 0)
+            drawn = drawn[np.maximum.accumulate(first)]
+        chosen: npt.NDArray[np.bool_] = drawn < self.options.mask_fraction
         return chosen
 
     def start(self, network: nn.Module, rows: Rows, seed: int) -> None:

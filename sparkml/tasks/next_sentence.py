@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from sparkml.errors import ConfigError
 from sparkml.models.networks import NetworkSpec
-from sparkml.tasks.language import Int64, drawn_from
+from sparkml.tasks.draws import Draws, draws_by_content
+from sparkml.tasks.language import Int64
 from sparkml.tasks.masked_lm import MaskedLM
 from sparkml.tasks.task import Batch, Loss, Rows
 from sparkml.tasks.texts import batch_of, padded
@@ -43,14 +44,14 @@ class NextSentence(MaskedLM):
             )
         return NetworkSpec("AutoModelForPreTraining")
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
         """Pairs as `[CLS] a [SEP] b [SEP]`; `follows` int64 [pairs]: 0 where b follows a, else 1."""
         import torch
 
         given, mask = self.ids_of(rows)
-        rng = rng or drawn_from(given)
-        firsts, seconds = self._parts(given, mask, rng)
-        follows, seconds = _exchanged(seconds, rng)
+        draws = draws or draws_by_content(given)
+        firsts, seconds, used = self._parts(given, mask, draws)
+        follows, seconds = _exchanged(seconds, used)
         room = min(given.shape[1], self.inputs.longest) - 3
         pairs, kinds = (
             zip(
@@ -62,7 +63,7 @@ class NextSentence(MaskedLM):
         )
         ids, seen = padded(pairs, self.inputs.pad_id)
         segments, _ = padded(kinds, 0)
-        positions, targets = self.masked(ids, rng)
+        positions, targets = self.masked(ids, used)
         tensors = {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(seen),
@@ -71,11 +72,16 @@ class NextSentence(MaskedLM):
         wanted = {"position": positions, "target": targets, "follows": follows}
         return batch_of(tensors, wanted, len(ids), int(seen.sum()))
 
-    def _parts(self, ids: Int64, mask: Int64, rng: np.random.Generator) -> tuple[list[Int64], list[Int64]]:
-        """The longest text of each sample, cut in two behind a sentence where one ends in its middle half."""
+    def _parts(
+        self, ids: Int64, mask: Int64, draws: Draws
+    ) -> tuple[list[Int64], list[Int64], list[np.random.Generator]]:
+        """The longest text of each sample, cut in two behind a sentence where one ends in its middle half.
+
+        And the draws of the samples whose text is long enough.
+        """
         special = np.array(self.inputs.special_ids)
-        firsts, seconds = [], []
-        for row, seen in zip(ids, mask, strict=True):
+        firsts, seconds, used = [], [], []
+        for row, seen, rng in zip(ids, mask, draws, strict=True):
             text = _longest_run(row[seen > 0], special)
             if len(text) < _FEWEST_TOKENS:
                 continue
@@ -84,7 +90,8 @@ class NextSentence(MaskedLM):
             cut = int(rng.choice(ends)) if len(ends) else int(rng.integers(low, high)) + 1
             firsts.append(text[:cut])
             seconds.append(text[cut:])
-        return firsts, seconds
+            used.append(rng)
+        return firsts, seconds, used
 
     def _pair(self, first: Int64, second: Int64, room: int) -> tuple[Int64, Int64]:
         """Ids and segments; of the longer part the far end is cut off until both fit."""
@@ -161,13 +168,13 @@ def _longest_run(row: Int64, special: npt.NDArray[Any]) -> Int64:
     return row[borders[longest] + 1 : borders[longest + 1]]
 
 
-def _exchanged(parts: list[Int64], rng: np.random.Generator) -> tuple[Int64, list[Int64]]:
-    """About half of the second parts replaced by those of other samples; 1 where one was."""
+def _exchanged(parts: list[Int64], draws: Draws) -> tuple[Int64, list[Int64]]:
+    """About half of the second parts replaced by those of other samples of the batch; 1 where one was."""
     n = len(parts)
-    other = rng.random(n) < 0.5 if n > 1 else np.zeros(n, np.bool_)
-    shift = rng.integers(1, n, n) if n > 1 else np.zeros(n, np.int64)
+    other = np.array([rng.random() < 0.5 for rng in draws], np.bool_) & (n > 1)
+    shift = [int(rng.integers(1, max(n, 2))) for rng in draws]
     chosen = [
-        parts[(place + int(step)) % n] if is_other else part
+        parts[(place + step) % n] if is_other else part
         for place, (part, step, is_other) in enumerate(zip(parts, shift, other, strict=True))
     ]
     return other.astype(np.int64), chosen

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparkml.models.networks import NetworkSpec
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.task import Batch, Encoded, Loss, Purpose, Rows, Task
 from sparkml.tasks.texts import batch_of
 
@@ -38,7 +39,7 @@ class OnFeatures(Task[Any]):
         """The whole network: its head is trained, and written with it."""
         return self.inner.network()
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
         """`features` float32 [rows, width] and the task's targets."""
         import torch
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparkml.models.media import ImageInputs
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.media import BadMediaError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def normalised(images: Tensor, inputs: ImageInputs) -> Tensor:
 
 def warped(
     images: Tensor,
-    rng: np.random.Generator,
+    draws: Draws,
     *,
     flip: bool,
     crop: float,
@@ -113,12 +114,13 @@ def warped(
     from torch.nn import functional as F
 
     n = len(images)
-    area = rng.uniform(crop, 1.0, n)
-    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), n)) if crop < 1 else np.ones(n)
+    drawn = np.array([rng.random(6) for rng in draws]).reshape(n, 6).T
+    area = crop + (1.0 - crop) * drawn[0]
+    ratio = (3 / 4) * (16 / 9) ** drawn[1] if crop < 1 else np.ones(n)
     width, height = np.minimum(np.sqrt(area * ratio), 1.0), np.minimum(np.sqrt(area / ratio), 1.0)
-    x, y = rng.uniform(-1, 1, n) * (1 - width), rng.uniform(-1, 1, n) * (1 - height)
-    angle = np.deg2rad(rng.uniform(-turn, turn, n))
-    mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0) if flip else np.ones(n)
+    x, y = (2 * drawn[2] - 1) * (1 - width), (2 * drawn[3] - 1) * (1 - height)
+    angle = np.deg2rad(turn * (2 * drawn[4] - 1))
+    mirror = np.where(drawn[5] < 0.5, -1.0, 1.0) if flip else np.ones(n)
     cosine, sine = np.cos(angle), np.sin(angle)
     matrix = np.stack(
         [width * cosine * mirror, -width * sine, x, height * sine * mirror, height * cosine, y], axis=1
@@ -128,15 +130,15 @@ def warped(
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def erased(images: Tensor, rng: np.random.Generator, share: float) -> Tensor:
+def erased(images: Tensor, draws: Draws, share: float) -> Tensor:
     """Random erasing (Zhong et al. 2020, arXiv:1708.04896): a rectangle of some images becomes their mean."""
-    n, _, height, width = images.shape
-    chosen = np.flatnonzero(rng.random(n) < share)
-    for number in chosen:
+    height, width = images.shape[2:]
+    for image, rng in zip(images, draws, strict=True):
+        if rng.random() >= share:
+            continue
         area, ratio = rng.uniform(0.02, 0.25), np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
         rows = int(np.clip(round(np.sqrt(area * ratio) * height), 1, height))
         columns = int(np.clip(round(np.sqrt(area / ratio) * width), 1, width))
         top, left = rng.integers(0, height - rows + 1), rng.integers(0, width - columns + 1)
-        image = images[number]
         image[:, top : top + rows, left : left + columns] = image.mean(dim=(1, 2))[:, None, None]
     return images

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from sparkml.errors import NotApplicableError
 from sparkml.models.networks import NetworkSpec
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.task import Answer, Batch, Encoded, Loss, Purpose, Reject, Rows, Targets, Task
 from sparkml.tasks.texts import (
     IDS,
@@ -104,7 +105,7 @@ class Regress(Task[RegressOptions]):
         head = "AutoModel" if self.options.pooling == "mean" else "AutoModelForSequenceClassification"
         return NetworkSpec(head, (_VALUE,), {"problem_type": "regression"}, self.options.pooling)
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
         """Padded ids, and the targets as `gold_of` has them."""
         tensors, tokens = self._texts.tensors(rows)
         return batch_of(tensors, self.gold_of(rows), len(rows["input_ids"]), tokens)

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from sparkml.errors import ConfigError
 from sparkml.models.networks import NetworkSpec, decoder_start_of
-from sparkml.tasks.language import Int64, Language, LanguageOptions, drawn_from
+from sparkml.tasks.draws import Draws, draws_by_content
+from sparkml.tasks.language import Int64, Language, LanguageOptions
 from sparkml.tasks.task import Batch, Rows
 from sparkml.tasks.texts import batch_of, padded
 
@@ -44,15 +45,15 @@ class SpanCorruption(Language[SpanCorruptionOptions]):
             )
         return NetworkSpec("AutoModelForSeq2SeqLM", settings={"use_cache": False})
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
         """`input_ids` with sentinels; targets `labels` int64 [rows, time] (-100: none), which the decoder writes."""
         import torch
 
         given, mask = self.ids_of(rows)
-        rng = rng or drawn_from(given)
+        draws = draws or draws_by_content(given)
         opening = {self.inputs.cls_id, self.inputs.pad_id} - {self.inputs.sep_id}
         sources, targets = [], []
-        for row, seen in zip(given, mask, strict=True):
+        for row, seen, rng in zip(given, mask, draws, strict=True):
             text = row[(seen > 0) & ~np.isin(row, list(opening))]
             # The end token of the last document is written behind everything.
             text = text[:-1] if len(text) and text[-1] == self.inputs.sep_id else text

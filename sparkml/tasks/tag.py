@@ -20,6 +20,7 @@ from sparkml.measures.span_counts import span_counts
 from sparkml.measures.spans import Tags, spans_of
 from sparkml.models.inputs import Window
 from sparkml.models.networks import NetworkSpec
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.task import Answer, Batch, Encoded, Loss, Purpose, Reject, Rows, Targets, Task
 from sparkml.tasks.texts import IDS, TYPES, TextOptions, Texts, as_bytes, batch_of, padded, sample_batch
 from sparkml.tasks.word_tags import (
@@ -149,7 +150,7 @@ class Tag(Task[TagOptions]):
         """transformers' token classifier."""
         return NetworkSpec("AutoModelForTokenClassification", self.targets.labels)
 
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
         """Padded ids; `words` and `target` int64 [rows, longest], -1: none."""
         tensors, tokens = self._texts.tensors(rows)
         targets = {

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sparkml.errors import ConfigError
 from sparkml.frame.config_layers import did_you_mean
 from sparkml.models.networks import NetworkSpec
+from sparkml.tasks.draws import Draws
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -200,8 +201,8 @@ class Task(ABC, Generic[OptionsT]):
         """The network that is trained."""
 
     @abstractmethod
-    def collate(self, rows: Rows, rng: np.random.Generator | None) -> Batch:
-        """A micro batch of samples as tensors. `rng` draws what training draws (masks, flips); None: it is measured.
+    def collate(self, rows: Rows, draws: Draws | None) -> Batch:
+        """A micro batch of samples as tensors. `draws` draws what training draws (masks, flips); None: it is measured.
 
         What a measurement has to draw follows from the samples alone.
         """

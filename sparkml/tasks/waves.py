@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparkml.models.media import AudioInputs
+from sparkml.tasks.draws import Draws
 from sparkml.tasks.media import BadMediaError
 
 if TYPE_CHECKING:
@@ -136,10 +137,10 @@ def mel_filters(n_mels: int, n_fft: int, rate: int) -> Float32:
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def masked(features: Tensor, rng: np.random.Generator, n_bands: int) -> Tensor:
+def masked(features: Tensor, draws: Draws, n_bands: int) -> Tensor:
     """SpecAugment (Park et al. 2019, arXiv:1904.08779): bands of frequencies and of frames become the mean."""
-    rows, frames, mels = features.shape
-    for row in range(rows):
+    _, frames, mels = features.shape
+    for row, rng in enumerate(draws):
         for _ in range(n_bands):
             width = int(rng.integers(0, mels // 5 + 1))
             start = int(rng.integers(0, mels - width + 1))

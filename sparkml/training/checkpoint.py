@@ -36,8 +36,8 @@ class Position:
     """How far the training is: `step` steps are done. The rest must stay, or the feed would differ."""
 
     step: int
-    world_size: int
     batch_size: int
+    n_streams: int
     seed: int
     manifest_id: str
 

@@ -47,8 +47,7 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
         task = OnFeatures(task)
     network, new_modules = build_network(task.network(), folder, seed=job.seed, random=job.start.random)
     train_manifest = job.train_manifest.read()
-    rows = -(-job.loop.batch_size // collective.size)
-    epoch_steps = steps_per_epoch(train_manifest, collective.size, rows)
+    epoch_steps = steps_per_epoch(train_manifest, job.loop.batch_size)
     if job.start.random:
         _start(job, task, network)
         new_modules = frozenset()  # all is drawn already, and what counting has told must not be drawn over
@@ -74,9 +73,11 @@ def _start(job: TrainingJob, task: Task[Any], network: torch.nn.Module) -> None:
     manifest = job.train_manifest.read()
     length = manifest.sequence_length or _ANSWERED_ROWS
     n_rows = max(1, min(_COUNTED_TOKENS // length, manifest.rows))
-    plan = epoch_plan(manifest, epoch=0, seed=job.seed, world_size=1, micro_batch=n_rows)
+    plan = epoch_plan(
+        manifest, epoch=0, seed=job.seed, batch_size=n_rows, n_streams=job.loop.canonical_streams
+    )
     reader = open_reader(job.reader, widths_of(task, manifest))
-    (batch,) = micro_batches(reader, plan, rank=0, stop_step=1)
+    (batch,) = micro_batches(reader, plan, stop_step=1)
     task.start(network, batch.columns, job.seed)
 
 
@@ -89,17 +90,22 @@ def _answer(
 ) -> None:
     """This rank's part of the held-out samples, answered into a file of its own."""
     manifest = job.validation_manifest.read()
-    if not task.has_answers or manifest.rows < collective.size:
+    if not task.has_answers or not manifest.rows:
         return
     device = device_of(collective.local_rank)
     plan = epoch_plan(
-        manifest, epoch=0, seed=job.seed, world_size=collective.size, micro_batch=_ANSWERED_ROWS
+        manifest,
+        epoch=0,
+        seed=job.seed,
+        batch_size=collective.size * _ANSWERED_ROWS,
+        n_streams=job.loop.canonical_streams,
     )
     reader = open_reader(job.reader, widths_of(task, manifest))
     found: dict[str, list[Any]] = {name: [] for name in ANSWER_SCHEMA.names}
     network.eval()
     with torch.inference_mode():
-        for batch in micro_batches(reader, plan, rank=collective.rank, pool_steps=16):
+        ranks = {"rank": collective.rank, "world_size": collective.size}
+        for batch in micro_batches(reader, plan, **ranks, pool_steps=16):
             reporter.enter(WORK)  # each batch is a piece of work of its own to whoever watches
             for part in parts_of(batch.columns, job.loop.micro_batch_tokens):
                 outputs = task.outputs(network, task.collate(part, None).to(device))

@@ -35,9 +35,14 @@ class LoopSettings(BaseModel):
         8192, ge=1, description="Tokens of one forward pass, padding included: a step is cut to it"
     )
     pool_steps: int = Field(
-        16,
+        32,
         ge=1,
         description="Steps whose samples are sorted by length together; 1: none, as for packed samples",
+    )
+    canonical_streams: int = Field(
+        8,
+        ge=1,
+        description="Parts in which samples are read side by side: the most ranks; a step is the same on any of them",
     )
     learning_rate: float = Field(5e-5, gt=0, description="Highest learning rate of AdamW")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Part of the steps in which the rate rises")
@@ -85,9 +90,12 @@ class RankSettings(BaseModel):
         1,
         ge=0,
         description="Processes that train together, one Spark task each; 0: none, `sparkml train` does it elsewhere",
+        json_schema_extra=_RUNTIME,
     )
-    collective: CollectiveName = Field("horovod", description="What joins the ranks: horovod or torch")
-    threads_per_rank: int = Field(1, ge=1, description="Torch threads of a rank")
+    collective: CollectiveName = Field(
+        "horovod", description="What joins the ranks: horovod or torch", json_schema_extra=_RUNTIME
+    )
+    threads_per_rank: int = Field(1, ge=1, description="Torch threads of a rank", json_schema_extra=_RUNTIME)
     reader: ReaderName = Field(
         "petastorm", description="What reads: petastorm or arrow", json_schema_extra=_RUNTIME
     )

@@ -1,7 +1,8 @@
 """The training loop of every task: plain torch, one process or many, CPU or GPU.
 
-Equal settings, data and number of ranks give equal weights, bit for bit on one machine: masks and dropout are
-drawn from (seed, step, rank), so a run that went on from a checkpoint ends where an undisturbed one does.
+Equal settings, data and number of ranks give equal weights, bit for bit on one machine: what is drawn follows from the
+seed, the step and the sample (dropout: the rank), so a run that went on from a checkpoint ends where an undisturbed one
+does. On another number of ranks a step has the same samples, masked alike; dropout and the rounding of sums differ.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from sparkml.frame import storage
 from sparkml.log import get_logger
 from sparkml.models.adapt import Adapted
 from sparkml.models.adapt.head_alone import HeadAlone
+from sparkml.tasks.draws import Draws, draws_of
 from sparkml.tasks.task import Task
 from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint
 from sparkml.training.columns import SAMPLE_ID, widths_of
@@ -42,7 +44,7 @@ from sparkml.training.validation import HeldOut
 
 _log = get_logger(__name__)
 
-_DRAWS, _DROPOUT = 11, 12
+_DROPOUT = 12
 # The first steps warm caches and allocators up; they are not measured.
 _UNMEASURED_STEPS = 5
 _SMOOTHED_STEPS = 20
@@ -90,8 +92,8 @@ class Trainer:
         self._collective = collective
         self._reporter = reporter
         self._train = job.train_manifest.read()
-        self._rows = -(-job.loop.batch_size // collective.size)  # of this rank and step
-        self.total_steps = job.loop.steps(steps_per_epoch(self._train, collective.size, self._rows))
+        self._epoch_steps = steps_per_epoch(self._train, job.loop.batch_size)
+        self.total_steps = job.loop.steps(self._epoch_steps)
         self._device = device_of(collective.local_rank)
         self.network: nn.Module = adapted.network.to(self._device)
         called = HeadAlone(self.network, adapted.heads[0]) if job.on_features else self.network
@@ -108,7 +110,7 @@ class Trainer:
             with_best=bool(job.loop.best_metric),
         )
         self._checkpoints = Checkpoints(job.run_folder, job.keep_checkpoints)
-        self._held_out = HeldOut(job, task, collective, self._rows)
+        self._held_out = HeldOut(job, task, collective)
 
     def run(self) -> dict[str, float]:
         """Train from the last checkpoint to the end; returns what was measured. The network is then in eval mode."""
@@ -168,12 +170,13 @@ class Trainer:
     def _batches(self, first_step: int) -> Generator[MicroBatch, None, None]:
         """Batches of this rank for ever, epoch after epoch, from a step on."""
         reader = open_reader(self._job.reader, widths_of(self._task, self._train))
-        epoch, skipped = divmod(first_step, steps_per_epoch(self._train, self._collective.size, self._rows))
+        epoch, skipped = divmod(first_step, self._epoch_steps)
         while True:
             yield from micro_batches(
                 reader,
                 self._plan(epoch),
                 rank=self._collective.rank,
+                world_size=self._collective.size,
                 first_step=skipped,
                 pool_steps=1 if self._train.is_packed else self._settings.pool_steps,
             )
@@ -184,21 +187,20 @@ class Trainer:
             self._train,
             epoch=epoch,
             seed=self._job.seed,
-            world_size=self._collective.size,
-            micro_batch=self._rows,
+            batch_size=self._settings.batch_size,
+            n_streams=self._settings.canonical_streams,
         )
 
     def _step(self, step: int, batch: MicroBatch) -> tuple[float, float, float]:
         """One optimiser step on all ranks; returns mean loss, tokens of all ranks, learning rate."""
         rate = self._set_rates(step)
         torch.manual_seed(_draw(_DROPOUT, self._job.seed, step, self._collective.rank))
-        rng = np.random.default_rng([_DRAWS, self._job.seed, step, self._collective.rank])
         self._gradients.zero()
         self._adapted.train()
         self._adapted.before_step(step)
         sums = torch.zeros(3, dtype=torch.float64)
         for part in parts_of(batch.columns, self._settings.micro_batch_tokens):
-            sums += self._backward(part, rng)
+            sums += self._backward(part, draws_of(self._job.seed, step, part[SAMPLE_ID]))
         own_loss = float(sums[0])
         loss_sum, units, tokens = self._gradients.sum_over_ranks(self._collective, sums.tolist())
         # The mean over all units of all ranks, however unevenly a short last batch spread them.
@@ -212,9 +214,9 @@ class Trainer:
         self.state.average(self._settings.ema_decay)
         return loss_sum / max(units, 1.0), tokens, rate
 
-    def _backward(self, part: Rows, rng: np.random.Generator) -> Tensor:
+    def _backward(self, part: Rows, draws: Draws) -> Tensor:
         """Gradients of one forward pass; returns loss, units and tokens."""
-        batch = self._task.collate(part, rng).to(self._device)
+        batch = self._task.collate(part, draws).to(self._device)
         with self._autocast():
             loss = self._task.loss(self.forward, batch)
             extra = self._adapted.extra_loss()
@@ -238,7 +240,7 @@ class Trainer:
 
     def _freeze(self, step: int) -> None:
         """Gradual unfreezing: blocks that are still frozen learn nothing from the step."""
-        epoch = step / steps_per_epoch(self._train, self._collective.size, self._rows)
+        epoch = step / self._epoch_steps
         for number in self._adapted.frozen_at(epoch):
             group = self._optimizer.param_groups[number]
             group["lr"] = 0.0
@@ -298,8 +300,8 @@ class Trainer:
     def _position(self, step: int) -> Position:
         return Position(
             step=step,
-            world_size=self._collective.size,
             batch_size=self._settings.batch_size,
+            n_streams=self._settings.canonical_streams,
             seed=self._job.seed,
             manifest_id=self._train.manifest_id,
         )

@@ -19,20 +19,27 @@ from sparkml.training.settings import TrainingJob
 class HeldOut:
     """This rank's part of the held-out rows, at most `validation_rows` of all ranks; kept in memory."""
 
-    def __init__(self, job: TrainingJob, task: Task[Any], collective: Collective, rows: int) -> None:
+    def __init__(self, job: TrainingJob, task: Task[Any], collective: Collective) -> None:
         self._job, self._task, self._collective = job, task, collective
-        self.batches = self._read(rows)
+        self.batches = self._read()
 
-    def _read(self, rows: int) -> list[MicroBatch]:
+    def _read(self) -> list[MicroBatch]:
         manifest = self._job.validation_manifest.read()
-        size, wanted = self._collective.size, self._job.loop.validation_rows
-        if manifest.rows < size or not wanted:
+        loop = self._job.loop
+        if not manifest.rows or not loop.validation_rows:
             return []
-        plan = epoch_plan(manifest, epoch=0, seed=self._job.seed, world_size=size, micro_batch=rows)
-        steps = -(-wanted // (size * rows))
+        plan = epoch_plan(
+            manifest,
+            epoch=0,
+            seed=self._job.seed,
+            batch_size=loop.batch_size,
+            n_streams=loop.canonical_streams,
+        )
+        steps = -(-loop.validation_rows // loop.batch_size)
         pool = 1 if manifest.is_packed else min(steps, plan.steps)
         reader = open_reader(self._job.reader, widths_of(self._task, manifest))
-        return list(micro_batches(reader, plan, rank=self._collective.rank, stop_step=steps, pool_steps=pool))
+        ranks = {"rank": self._collective.rank, "world_size": self._collective.size}
+        return list(micro_batches(reader, plan, **ranks, stop_step=steps, pool_steps=pool))
 
     def values(self, forward: Any, device: torch.device) -> dict[str, float]:
         """The task's metrics over the rows of all ranks, named `validation_*`."""

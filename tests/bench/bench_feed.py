@@ -71,8 +71,8 @@ def read(manifest: Manifest, name: ReaderName) -> int:
 
 def feed(manifest: Manifest, name: ReaderName) -> int:
     """What a rank sees: shuffled micro batches of 32."""
-    plan = epoch_plan(manifest, epoch=0, seed=1, world_size=1, micro_batch=32)
-    return sum(batch.rows for batch in micro_batches(reader_of(manifest, name), plan, rank=0))
+    plan = epoch_plan(manifest, epoch=0, seed=1, batch_size=32, n_streams=8)
+    return sum(batch.rows for batch in micro_batches(reader_of(manifest, name), plan))
 
 
 def rows_in_a_data_loader(manifest: Manifest) -> int:

@@ -28,8 +28,9 @@ def manifest(request, tmp_path) -> Manifest:
 
 
 def steps(manifest: Manifest, rank: int, pool_steps: int, **part: int) -> list[MicroBatch]:
-    plan = epoch_plan(manifest, epoch=0, seed=3, world_size=2, micro_batch=8)
-    found = micro_batches(open_reader("arrow", COLUMNS), plan, rank=rank, pool_steps=pool_steps, **part)
+    plan = epoch_plan(manifest, epoch=0, seed=3, batch_size=16, n_streams=2)
+    reader = open_reader("arrow", COLUMNS)
+    found = micro_batches(reader, plan, rank=rank, world_size=2, pool_steps=pool_steps, **part)
     return list(found)
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparkml.errors import InputError
-from sparkml.feed.batches import concatenate, micro_batches
+from sparkml.feed.batches import micro_batches
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.plan import RowGroup, epoch_plan, row_groups
 from sparkml.feed.reader import open_reader
@@ -42,8 +42,8 @@ def test_files_beside_the_pinned_ones_are_not_read(name, write_manifest, tmp_pat
     manifest = write_manifest((3,), (3,))
     removed = tmp_path / "split=train" / "part-00000-removed-by-the-log.parquet"
     pq.write_table(pa.table({"input_ids": pa.array([[99] * 4], pa.list_(pa.int32()))}), removed)
-    read = concatenate(list(open_reader(name, IDS).read(all_groups(manifest))))
-    assert read["input_ids"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    read = [rows["input_ids"][:, 0].tolist() for rows in open_reader(name, IDS).read(all_groups(manifest))]
+    assert read == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -56,11 +56,11 @@ def test_an_epoch_holds_every_row_once_and_in_the_same_order_for_the_same_seed(n
     manifest = write_manifest((5, 5, 3), (5, 2))
 
     def epoch(seed: int) -> list[list[int]]:
-        plan = epoch_plan(manifest, epoch=0, seed=seed, world_size=2, micro_batch=3)
+        plan = epoch_plan(manifest, epoch=0, seed=seed, batch_size=6, n_streams=4)
         return [
             [
                 int(row[0])
-                for batch in micro_batches(open_reader(name, IDS), plan, rank=rank)
+                for batch in micro_batches(open_reader(name, IDS), plan, rank=rank, world_size=2)
                 for row in batch.columns["input_ids"]
             ]
             for rank in range(2)
@@ -74,9 +74,12 @@ def test_an_epoch_holds_every_row_once_and_in_the_same_order_for_the_same_seed(n
 
 def test_both_readers_give_the_same_batches(write_manifest):
     manifest = write_manifest((5, 5, 3), (5, 2))
-    plan = epoch_plan(manifest, epoch=3, seed=1, world_size=2, micro_batch=4)
+    plan = epoch_plan(manifest, epoch=3, seed=1, batch_size=8, n_streams=2)
     batches = [
-        [b.columns["input_ids"].tolist() for b in micro_batches(open_reader(name, IDS), plan, rank=1)]
+        [
+            batch.columns["input_ids"].tolist()
+            for batch in micro_batches(open_reader(name, IDS), plan, rank=1, world_size=2)
+        ]
         for name in READERS
     ]
     assert batches[0] == batches[1]
@@ -86,16 +89,17 @@ def test_both_readers_give_the_same_batches(write_manifest):
 @pytest.mark.parametrize("name", READERS)
 def test_steps_that_are_not_wanted_are_not_read(name, write_manifest):
     manifest = write_manifest(*[(4,)] * 6)
-    plan = epoch_plan(manifest, epoch=0, seed=1, world_size=2, micro_batch=2)
+    plan = epoch_plan(manifest, epoch=0, seed=1, batch_size=4, n_streams=2)
+    ranks = {"rank": 1, "world_size": 2}
     whole = [
-        batch.columns["input_ids"].tolist() for batch in micro_batches(open_reader(name, IDS), plan, rank=1)
+        batch.columns["input_ids"].tolist() for batch in micro_batches(open_reader(name, IDS), plan, **ranks)
     ]
-    wanted = {piece.group.path for piece in plan.slices(1, 1, 4)}
+    wanted = {piece.group.path for piece in plan.slices([1], 1, 4)}
     assert len(wanted) == 2  # the steps 1, 2 and 3 lie in two of the six files
     for file in manifest.files:
         if file.path not in wanted:
             Path(file.path).unlink()
-    some = micro_batches(open_reader(name, IDS), plan, rank=1, first_step=1, stop_step=4)
+    some = micro_batches(open_reader(name, IDS), plan, **ranks, first_step=1, stop_step=4)
     assert [(batch.step, batch.columns["input_ids"].tolist()) for batch in some] == [*enumerate(whole)][1:4]
 
 
@@ -138,7 +142,7 @@ def test_ragged_and_null_lists_are_refused(name, lists, tmp_path):
     path = tmp_path / "ragged.parquet"
     pq.write_table(pa.table({"input_ids": pa.array(lists, pa.list_(pa.int32()))}), path)
     with pytest.raises(InputError, match=r"ragged\.parquet"):
-        list(open_reader(name, IDS).read([RowGroup(0, str(path), 0, 2)]))
+        list(open_reader(name, IDS).read([RowGroup(0, str(path), path.stat().st_size, 0, 2)]))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -151,7 +155,9 @@ def test_columns_come_by_name_whatever_they_hold(name, tmp_path):
         "target": pa.array([0.5, -1.0], pa.float64()),
     }
     pq.write_table(pa.table(columns), path)
-    (rows,) = open_reader(name, dict.fromkeys(columns, 0)).read([RowGroup(0, str(path), 0, 2)])
+    (rows,) = open_reader(name, dict.fromkeys(columns, 0)).read(
+        [RowGroup(0, str(path), path.stat().st_size, 0, 2)]
+    )
     assert {column: values.tolist() for column, values in rows.items()} == {
         "sample_id": [7, 8],
         "n_tokens": [3, 1],

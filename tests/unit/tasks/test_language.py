@@ -13,6 +13,7 @@ from sparkml.errors import ConfigError
 from sparkml.models.inputs import TextInputs, read_text_inputs
 from sparkml.models.networks import load_network
 from sparkml.tasks.causal_lm import CausalLM
+from sparkml.tasks.draws import draws_of
 from sparkml.tasks.language import LanguageOptions, same_document
 from sparkml.tasks.masked_lm import MaskedLM, MaskedLMOptions
 from sparkml.tasks.task import Batch, Rows, Targets, Task
@@ -37,7 +38,7 @@ def packed(*rows: list[int]) -> Rows:
 
 
 def collated(task: MaskedLM | CausalLM, rows: Rows, seed: int = 0) -> Batch:
-    return task.collate(rows, np.random.default_rng(seed))
+    return task.collate(rows, draws_of(seed, 0, range(len(rows["input_ids"]))))
 
 
 def test_masks_follow_the_paper(inputs: TextInputs) -> None:
@@ -205,3 +206,13 @@ def test_a_pretrained_model_answers_nothing(inputs: TextInputs) -> None:
     assert not task.has_answers
     with pytest.raises(ConfigError, match="something to start from"):
         task.answer({}, np.zeros(1))
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_a_row_is_masked_alike_whatever_is_beside_it(inputs: TextInputs, whole_words: bool) -> None:
+    task = masked(inputs, whole_words=whole_words, mask_fraction=0.4)
+    rows = packed(*np.random.default_rng(2).integers(5, 300, (4, 30)))
+    whole = collated(task, rows).inputs["input_ids"]
+    alone = task.collate({"input_ids": rows["input_ids"][2:3]}, draws_of(0, 0, [2])).inputs["input_ids"]
+    assert torch.equal(whole[2:3], alone)
+    assert not torch.equal(whole[2:3], torch.from_numpy(rows["input_ids"][2:3]).long())

@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import ViTImageProcessorPil, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
 from sparkml.errors import InputError
+from sparkml.feed.batches import count
 from sparkml.inference.scorer import Scorer, rows_of
 from sparkml.models.folder import CONFIG_FILE, write_json
 from sparkml.models.heads import build_network
@@ -30,6 +31,7 @@ from sparkml.models.media import (
 from sparkml.models.networks import write_config
 from sparkml.tasks.classify_audio import AudioOptions, ClassifyAudio
 from sparkml.tasks.classify_images import ClassifyImages, ImageOptions
+from sparkml.tasks.draws import Draws, draws_of
 from sparkml.tasks.media import BadMediaError
 from sparkml.tasks.mixing import mixed
 from sparkml.tasks.pixels import decoded, erased, normalised, tensor_of, warped
@@ -212,23 +214,24 @@ def test_images_are_changed_in_training_alone(tmp_path: Path) -> None:
     task = images(tmp_path, erase=0.5, turn=20)
     given = rows(task, [png(noisy(seed)) for seed in range(6)], ["red"] * 6)
 
-    def pixels(rng: np.random.Generator | None) -> torch.Tensor:
-        return task.collate(given, rng).inputs["pixel_values"]
+    def pixels(draws: Draws | None) -> torch.Tensor:
+        return task.collate(given, draws).inputs["pixel_values"]
+
+    def drawn() -> Draws:
+        return draws_of(3, 0, range(6))
 
     torch.testing.assert_close(pixels(None), pixels(None), atol=0, rtol=0)
-    torch.testing.assert_close(
-        pixels(np.random.default_rng(3)), pixels(np.random.default_rng(3)), atol=0, rtol=0
-    )
-    for one, other in zip(pixels(None), pixels(np.random.default_rng(3)), strict=True):
+    torch.testing.assert_close(pixels(drawn()), pixels(drawn()), atol=0, rtol=0)
+    for one, other in zip(pixels(None), pixels(drawn()), strict=True):
         assert not torch.equal(one, other)
     assert pixels(None).shape == (6, 3, 16, 16)
 
 
 def test_a_warp_without_settings_changes_nothing_and_a_flip_mirrors() -> None:
     given = torch.rand(40, 3, 8, 8)
-    still = warped(given, np.random.default_rng(1), flip=False, crop=1.0, turn=0.0)
+    still = warped(given, draws_of(1, 0, range(40)), flip=False, crop=1.0, turn=0.0)
     torch.testing.assert_close(still, given)
-    flipped = warped(given, np.random.default_rng(1), flip=True, crop=1.0, turn=0.0)
+    flipped = warped(given, draws_of(1, 0, range(40)), flip=True, crop=1.0, turn=0.0)
     mirrored = [torch.allclose(one, two.flip(-1), atol=1e-5) for one, two in zip(flipped, given, strict=True)]
     kept = [torch.allclose(one, two, atol=1e-5) for one, two in zip(flipped, given, strict=True)]
     assert all(one != two for one, two in zip(mirrored, kept, strict=True))
@@ -237,7 +240,7 @@ def test_a_warp_without_settings_changes_nothing_and_a_flip_mirrors() -> None:
 
 def test_a_crop_stays_inside_the_image() -> None:
     ramp = torch.linspace(0, 1, 32).view(1, 1, 1, 32).expand(50, 1, 32, 32)
-    cut = warped(ramp, np.random.default_rng(1), flip=False, crop=0.5, turn=0.0)
+    cut = warped(ramp, draws_of(1, 0, range(50)), flip=False, crop=0.5, turn=0.0)
     spread = cut[..., -1].amax(dim=(1, 2)) - cut[..., 0].amin(dim=(1, 2))
     assert spread.min() > 0.55
     assert (cut.diff(dim=3) > 0).float().mean() > 0.95  # nothing of the border is repeated
@@ -245,7 +248,7 @@ def test_a_crop_stays_inside_the_image() -> None:
 
 def test_erasing_takes_a_rectangle_of_some() -> None:
     given = torch.rand(60, 3, 16, 16)
-    lost = (erased(given.clone(), np.random.default_rng(2), 0.5) != given).any(dim=1)
+    lost = (erased(given.clone(), draws_of(2, 0, range(60)), 0.5) != given).any(dim=1)
     share = lost.float().mean(dim=(1, 2))
     assert 0.3 < (share > 0).float().mean() < 0.7
     assert share.max() < 0.35
@@ -326,7 +329,7 @@ def test_a_wave_is_changed_by_what_is_drawn() -> None:
     assert max(len(altered(seed, shift=0.1)) for seed in range(30)) <= len(wave) + 0.1 * RATE
     noise = altered(1, noise=0.5) / altered(1, noise=0.5).max() - wave / wave.max()
     assert 0.01 < noise.std() < 0.7
-    hidden = masked(torch.ones(20, 50, 40), np.random.default_rng(1), 2)
+    hidden = masked(torch.ones(20, 50, 40), draws_of(1, 0, range(20)), 2)
     assert 0.05 < float((hidden == 0).float().mean()) < 0.6
 
 
@@ -411,7 +414,7 @@ def learns(task: Task[Any], folder: Path, given: Rows) -> None:
     network, _ = build_network(task.network(), folder, seed=1, random=True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
     for step in range(40):
-        batch = task.collate(given, np.random.default_rng(step))
+        batch = task.collate(given, draws_of(1, step, range(count(given))))
         found = task.loss(network, batch)
         (found.total / found.units).backward()
         optimizer.step()

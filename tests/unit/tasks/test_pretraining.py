@@ -11,6 +11,7 @@ import torch
 from sparkml.errors import ConfigError
 from sparkml.models.inputs import TextInputs, read_text_inputs
 from sparkml.models.networks import load_network
+from sparkml.tasks.draws import draws_of
 from sparkml.tasks.masked_lm import MaskedLMOptions
 from sparkml.tasks.next_sentence import NextSentence
 from sparkml.tasks.span_corruption import SpanCorruption, SpanCorruptionOptions
@@ -57,7 +58,7 @@ def documents(n: int, length: int = 24) -> Rows:
 
 def test_a_pair_is_of_one_document_or_of_two(with_segments: TextInputs) -> None:
     task = pairs(with_segments)
-    batch = task.collate(documents(200), np.random.default_rng(3))
+    batch = task.collate(documents(200), draws_of(3, 0, range(200)))
     ids, kinds = unmasked(batch), batch.inputs["token_type_ids"].numpy()
     follows = batch.targets["follows"].numpy()
     assert 0.4 < follows.mean() < 0.6
@@ -105,7 +106,7 @@ def test_spans_and_sentinels_make_the_text_again(t5: Path) -> None:
     assert len(inputs.sentinel_ids) == 8
     task = corrupting(inputs, noise_fraction=0.3, mean_span=2)
     text = list(range(40, 70))
-    batch = task.collate(packed([CLS, *text, SEP]), np.random.default_rng(5))
+    batch = task.collate(packed([CLS, *text, SEP]), draws_of(5, 0, [0]))
     source = [n for n in batch.inputs["input_ids"][0].tolist() if n != PAD]
     target = [n for n in batch.targets["labels"][0].tolist() if n >= 0]
     assert (source[-1], target[-1]) == (SEP, SEP)
@@ -132,7 +133,7 @@ def test_short_texts_are_corrupted_too(t5: Path, length: int) -> None:
 def learns(task: Task, network: torch.nn.Module, rows: Rows) -> None:
     """The loss falls by descending it."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-    batch: Batch = task.collate(rows, np.random.default_rng(0))
+    batch: Batch = task.collate(rows, draws_of(0, 0, range(len(rows["input_ids"]))))
     losses = []
     for _ in range(30):
         found = task.loss(network, batch)

@@ -17,7 +17,7 @@ from sparkml.frame.artifacts import new_artifact
 from sparkml.training.checkpoint import Checkpoints, Position, Tensors, load_checkpoint
 from tests.unit.train.trainings import killed, run, same, weights
 
-POSITION = Position(step=0, world_size=1, batch_size=4, seed=1, manifest_id="m")
+POSITION = Position(step=0, batch_size=4, n_streams=8, seed=1, manifest_id="m")
 
 
 def at(step: int) -> Position:

@@ -26,7 +26,7 @@ from sparkml.training import trainer
 from sparkml.training.run import read_answers
 from sparkml.training.settings import LoopSettings, TrainingJob
 from sparkml.training.trainer import Trainer, device_of
-from tests.unit.train.trainings import curve, killed, run, same, weights
+from tests.unit.train.trainings import DyingReporter, curve, killed, run, same, weights
 
 LORA = {"method": "lora", "rank": 2}
 ADALORA = {"method": "adalora", "initial_rank": 3, "target_rank": 2, "delta_t": 2, "tfinal_fraction": 0.2}
@@ -42,7 +42,7 @@ def test_it_learns_and_writes_what_it_learnt(training_job) -> None:
     points = curve(job)
     assert [point["step"] for point in points] == list(range(1, 41))
     assert points[0]["train_loss"] > 0.5
-    assert measured["train_loss"] < 0.3
+    assert measured["train_loss"] < 0.4
     assert measured["validation_accuracy"] == 1.0
     assert [point["step"] for point in points if "validation_loss" in point] == list(range(4, 41, 4))
     folder = Path(job.run_folder) / "result"
@@ -235,12 +235,12 @@ def test_a_diverging_training_writes_down_and_names_its_documents(training_job) 
     assert "learning_rate" in caught.value.next_action
 
 
-def trainer_of(job: TrainingJob, collective: Any = None) -> Trainer:
+def trainer_of(job: TrainingJob, collective: Any = None, reporter: Reporter | None = None) -> Trainer:
     task = make_task(job.task, task_class(job.task["name"]).read_inputs(job.start.folder))
     network, new = build_network(task.network(), job.start.folder, seed=job.seed)
     steps = {"total_steps": job.loop.max_steps or 1, "epoch_steps": 7}
     adapted = adapt(network, job.adapt, new_modules=new, seed=job.seed, **steps)
-    return Trainer(job, task, adapted, collective or SingleProcess(), Reporter(None))
+    return Trainer(job, task, adapted, collective or SingleProcess(), reporter or Reporter(None))
 
 
 def without_dropout(instance: Trainer) -> Trainer:
@@ -294,35 +294,49 @@ class Together:
 def test_ranks_keep_equal_weights_and_a_short_last_batch_weighs_what_it_holds(training_job) -> None:
     # 50 rows a rank in steps of 13: the last batch of the epoch holds 11.
     job = training_job(max_steps=5, batch_size=26, pool_steps=1)
-    barrier, slots = threading.Barrier(2), [torch.zeros(0), torch.zeros(0)]
-    trainers = [trainer_of(job, Together(rank, barrier, slots)) for rank in (0, 1)]
-    threads = [threading.Thread(target=one.run) for one in trainers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    trainers = two_ranks(job)
     assert [one.state.others()["step.classifier.bias"].item() for one in trainers] == [5.0, 5.0]
     assert same(*(dict(one.network.state_dict()) for one in trainers))
 
 
-def test_two_ranks_take_the_steps_of_one(training_job) -> None:
-    """All rows of an epoch in one step: whoever holds them, the mean is over all of them."""
-    settings = {"max_steps": 1, "batch_size": 100, "pool_steps": 1, "validation_rows": 0}
-    job = training_job(**settings)
+def two_ranks(job: TrainingJob) -> list[Trainer]:
+    """Two ranks, trained to the end without dropout, which each draws by itself."""
     barrier, slots = threading.Barrier(2), [torch.zeros(0), torch.zeros(0)]
-    alone = without_dropout(trainer_of(training_job("alone", **settings)))
     trainers = [without_dropout(trainer_of(job, Together(rank, barrier, slots))) for rank in (0, 1)]
     threads = [threading.Thread(target=one.run) for one in trainers]
     for thread in threads:
         thread.start()
-    alone.run()
     for thread in threads:
         thread.join(120)
-    found, expected = (dict(one.state.others()) for one in (trainers[0], alone))
-    # The moments after one step are the gradient and its square.
-    for name in expected:
-        if name.startswith("exp_avg."):
-            torch.testing.assert_close(found[name], expected[name], atol=1e-6, rtol=1e-4)
+    return trainers
+
+
+def one_rank(job: TrainingJob, reporter: Reporter | None = None) -> Trainer:
+    trainer = without_dropout(trainer_of(job, reporter=reporter))
+    trainer.run()
+    return trainer
+
+
+def check_close(found: Trainer, expected: Trainer) -> None:
+    weights = dict(expected.network.state_dict())
+    for name, value in found.network.state_dict().items():
+        torch.testing.assert_close(value, weights[name], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["classify", "masked_lm"])
+def test_two_ranks_take_the_steps_of_one(task, training_job, pretraining_job) -> None:
+    """The same samples in every step, masked alike: the weights agree but for the rounding of sums."""
+    make = training_job if task == "classify" else pretraining_job
+    settings = {"max_steps": 9, "batch_size": 24, "pool_steps": 2 if task == "classify" else 1}
+    check_close(two_ranks(make(**settings))[0], one_rank(make("alone", **settings)))
+
+
+@pytest.mark.parametrize("killed_after", [5, 9])
+def test_a_killed_training_goes_on_with_another_number_of_ranks(training_job, killed_after) -> None:
+    disturbed = training_job("disturbed")
+    with pytest.raises(KeyboardInterrupt):
+        one_rank(disturbed, DyingReporter(killed_after))
+    check_close(two_ranks(disturbed)[0], one_rank(training_job("whole")))
 
 
 @pytest.mark.parametrize(
