@@ -18,37 +18,30 @@ import importlib.abc
 import importlib.machinery
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet
 
 from sparkml.errors import MissingToolError, SparkmlError
 
-RowGroupRef = tuple[str, int]
-
 
 @contextmanager
-def batch_reader(
-    filesystem: pyarrow.fs.FileSystem,
-    row_groups: Sequence[RowGroupRef],
+def table_reader(
+    pieces: Sequence[Any],
+    load: Callable[[Any], pa.Table | None],
+    schema: pyarrow.parquet.ParquetSchema,
     columns: Sequence[str],
-    *,
-    prefetch: int = 2,
-) -> Iterator[Iterator[dict[str, npt.NDArray[Any]]]]:
-    """Petastorm's `make_batch_reader` over exactly these (path, row group) pairs, in this order.
+    most_ahead: int,
+) -> Iterator[Iterator[pa.Table]]:
+    """What `load` gives of each piece, in their order, through petastorm's `make_batch_reader`.
 
-    Yields one mapping of column to array per row group; a list column becomes a matrix [rows, length].
-    At most `prefetch` row groups wait decoded in memory.
+    `load` is called in petastorm's thread, while at most `most_ahead` tables wait; None from it ends the thread.
+    `schema` is that of a file that holds such pieces.
     """
-    if not row_groups:
-        yield iter(())
-        return
     petastorm = load_petastorm()
     reader = petastorm.make_batch_reader(
         ["file:///planned-row-groups"],
@@ -56,85 +49,88 @@ def batch_reader(
         # One worker: a second one would hand row groups over in any order.
         reader_pool_type="thread",
         workers_count=1,
-        results_queue_size=prefetch,
+        results_queue_size=most_ahead,
         shuffle_row_groups=False,
         num_epochs=1,
-        filesystem=PlannedFileSystem(filesystem, row_groups),
+        filesystem=PlannedPieces(pieces, load, schema),
     )
+    # Petastorm makes arrays of lists row by row; whoever reads here does it without a copy.
+    reader._results_queue_reader = _Tables()
     try:
-        yield (batch._asdict() for batch in reader)
+        yield reader
     finally:
         reader.stop()
         reader.join()
 
 
-class PlannedFileSystem:
-    """What petastorm takes for a legacy pyarrow filesystem: opens files, carries the planned row groups."""
-
-    def __init__(self, filesystem: pyarrow.fs.FileSystem, row_groups: Sequence[RowGroupRef]) -> None:
-        self._filesystem = filesystem
-        self.row_groups = tuple(row_groups)
-
-    def open(self, path: str, mode: str = "rb") -> BinaryIO:
-        """A random-access file."""
-        if mode != "rb":
-            raise SparkmlError(
-                "the petastorm reader opens files to read them only", where=path, got=f"mode {mode}"
-            )
-        file: BinaryIO = self._filesystem.open_input_file(path)
-        return file
-
-
-class ParquetDatasetPiece:
-    """One row group of a file, or (row_group None) the whole file."""
+class PlannedPieces:
+    """What petastorm takes for a legacy pyarrow filesystem: carries what is to be read, and how."""
 
     def __init__(
         self,
-        path: str,
-        open_file_func: Any = None,
-        row_group: int | None = None,
-        partition_keys: Sequence[tuple[str, int]] = (),
+        pieces: Sequence[Any],
+        load: Callable[[Any], pa.Table | None],
+        schema: pyarrow.parquet.ParquetSchema,
     ) -> None:
-        self.path = path
-        self.row_group = row_group
-        self.partition_keys = partition_keys
-        self._open = open_file_func
+        self.pieces, self.load, self.schema = pieces, load, schema
 
-    def get_metadata(self) -> pyarrow.parquet.FileMetaData:
-        """The file's footer."""
-        with self._open(self.path) as file:
-            return pyarrow.parquet.read_metadata(file)
+    def open(self, path: Any) -> Any:
+        """Petastorm opens the file of a piece before it reads the piece; here the piece does both."""
+        return path
+
+
+class ParquetDatasetPiece:
+    """One row group, by whatever names it."""
+
+    row_group = None
+    partition_keys: Sequence[tuple[str, int]] = ()
+
+    def __init__(self, planned: PlannedPieces, piece: Any) -> None:
+        self.path = piece
+        self._planned = planned
+
+    def get_metadata(self) -> Any:
+        """What petastorm asks of a footer: its schema."""
+        return types.SimpleNamespace(schema=self._planned.schema)
 
     def read(self, columns: Any = None, partitions: Any = None) -> pa.Table:
         """The wanted columns of the piece."""
-        with self._open(self.path) as file:
-            # The ranks of a host share its cores: a pool of decoding threads in each would fight over them.
-            parquet = pyarrow.parquet.ParquetFile(file)
-            wanted = None if columns is None else sorted(columns)
-            if self.row_group is None:
-                return parquet.read(columns=wanted, use_threads=False)
-            return parquet.read_row_group(self.row_group, columns=wanted, use_threads=False)
+        table = self._planned.load(self.path)
+        if table is None:
+            raise importlib.import_module("petastorm.workers_pool.thread_pool").WorkerTerminationRequested
+        return table
 
 
 class ParquetDataset:
     """The legacy dataset as far as petastorm's batch reader looks at it: the planned pieces."""
 
     def __init__(self, path_or_paths: Any, filesystem: Any = None, **_unused: Any) -> None:
-        if not isinstance(filesystem, PlannedFileSystem):
+        if not isinstance(filesystem, PlannedPieces):
             raise SparkmlError(
                 "petastorm reads planned row groups only, never a folder",
                 got=str(path_or_paths),
-                expected="batch_reader(filesystem, row_groups, columns)",
+                expected="table_reader(pieces, load, schema, columns, most_ahead)",
             )
         self.fs = filesystem
         self.paths = path_or_paths
         self.metadata = None
         self.common_metadata = types.SimpleNamespace(metadata={})
         self.partitions = None
-        self.pieces = [
-            ParquetDatasetPiece(path, open_file_func=filesystem.open, row_group=index)
-            for path, index in filesystem.row_groups
-        ]
+        self.pieces = [ParquetDatasetPiece(filesystem, piece) for piece in filesystem.pieces]
+
+
+class _Tables:
+    """In place of petastorm's `ArrowReaderWorkerResultsQueueReader`: tables as they come."""
+
+    batched_output = True
+
+    def read_next(self, workers_pool: Any, schema: Any, ngram: Any) -> pa.Table:
+        """The next table; StopIteration behind the last one."""
+        pools = importlib.import_module("petastorm.workers_pool")
+        try:
+            return workers_pool.get_results()
+        except pools.EmptyResultError:
+            raise StopIteration from None
 
 
 @functools.cache
@@ -162,6 +158,9 @@ def load_petastorm() -> types.ModuleType:
         sys.meta_path.remove(finder)
     # The plan knows the row groups: no footer has to be opened to count them.
     metadata.__dict__["load_row_groups"] = lambda dataset: list(dataset.pieces)
+    # Petastorm hands its thread so many pieces more than it has threads, and sleeps 10 ms where that many are on their
+    # way: with two, 300 row groups a second were the most. What waits in memory is bounded by `most_ahead` and `load`.
+    importlib.import_module("petastorm.reader").__dict__["_VENTILATE_EXTRA_ROWGROUPS"] = 256
     return petastorm
 
 
@@ -216,7 +215,12 @@ class _View(types.ModuleType):
 
 @functools.cache
 def _stand_ins() -> dict[str, types.ModuleType]:
-    parquet = _View(pyarrow.parquet, ParquetDataset=ParquetDataset, ParquetDatasetPiece=ParquetDatasetPiece)
+    parquet = _View(
+        pyarrow.parquet,
+        ParquetDataset=ParquetDataset,
+        ParquetDatasetPiece=ParquetDatasetPiece,
+        ParquetFile=lambda opened: opened,  # what is opened before a piece is read, and never used
+    )
     filesystem = types.ModuleType("pyarrow.filesystem")
     filesystem.__dict__["LocalFileSystem"] = type("LocalFileSystem", (), {})
     hdfs = types.ModuleType("pyarrow.hdfs")

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparkml.feed.groups import Rows
 from sparkml.feed.manifest import Int64
 from sparkml.feed.plan import EpochPlan, Slice
-from sparkml.feed.reader import Reader, Rows
+from sparkml.feed.reader import Reader
 
 LENGTH_COLUMN = "n_tokens"
 _POOL_ORDER = 3

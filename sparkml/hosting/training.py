@@ -13,6 +13,7 @@ from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import InputError
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.manifest_file import write_manifest
+from sparkml.feed.reader import FeedSettings
 from sparkml.frame import artifacts, storage
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import StageConfig
@@ -84,6 +85,7 @@ def run_training(
         train_manifest=write_manifest(train, manifests),
         validation_manifest=write_manifest(validation, manifests),
         reader=config.reader,
+        feed=FeedSettings(config.prefetch_bytes, config.cache_bytes, config.cache_folder),
         checkpoint_every_steps=config.checkpoint_every_steps,
         keep_checkpoints=config.keep_checkpoints,
         run_folder=storage.join(job.artifacts, "checkpoints", f"{name}-{job.fingerprint}"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sparkml.feed.batches import LENGTH_COLUMN
+from sparkml.feed.groups import Widths
 from sparkml.feed.manifest import Manifest
-from sparkml.feed.reader import Widths
 from sparkml.tasks.task import Task
 
 SAMPLE_ID = "sample_id"

@@ -76,7 +76,7 @@ def _start(job: TrainingJob, task: Task[Any], network: torch.nn.Module) -> None:
     plan = epoch_plan(
         manifest, epoch=0, seed=job.seed, batch_size=n_rows, n_streams=job.loop.canonical_streams
     )
-    reader = open_reader(job.reader, widths_of(task, manifest))
+    reader = open_reader(job.reader, widths_of(task, manifest), job.feed)
     (batch,) = micro_batches(reader, plan, stop_step=1)
     task.start(network, batch.columns, job.seed)
 
@@ -100,7 +100,7 @@ def _answer(
         batch_size=collective.size * _ANSWERED_ROWS,
         n_streams=job.loop.canonical_streams,
     )
-    reader = open_reader(job.reader, widths_of(task, manifest))
+    reader = open_reader(job.reader, widths_of(task, manifest), job.feed)
     found: dict[str, list[Any]] = {name: [] for name in ANSWER_SCHEMA.names}
     network.eval()
     with torch.inference_mode():

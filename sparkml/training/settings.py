@@ -11,7 +11,7 @@ from pydantic.config import JsonDict
 from sparkml.distributed.collective import CollectiveName
 from sparkml.errors import ConfigError
 from sparkml.feed.manifest_file import ManifestFile
-from sparkml.feed.reader import ReaderName
+from sparkml.feed.reader import FeedSettings, ReaderName
 from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.training.schedule import Decay
 
@@ -99,6 +99,18 @@ class RankSettings(BaseModel):
     reader: ReaderName = Field(
         "petastorm", description="What reads: petastorm or arrow", json_schema_extra=_RUNTIME
     )
+    prefetch_bytes: int = Field(
+        64 << 20, ge=0, description="Samples decoded ahead by a rank, at most", json_schema_extra=_RUNTIME
+    )
+    cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Disk of a machine for row groups of remote shards, which later epochs then do not fetch; 0: none",
+        json_schema_extra=_RUNTIME,
+    )
+    cache_folder: str = Field(
+        "", description="Where that is; empty: below the temporary folder", json_schema_extra=_RUNTIME
+    )
     checkpoint_every_steps: int = Field(
         200, ge=1, description="Steps between two checkpoints", json_schema_extra=_RUNTIME
     )
@@ -147,6 +159,7 @@ class TrainingJob(BaseModel):
     train_manifest: ManifestFile
     validation_manifest: ManifestFile
     reader: ReaderName
+    feed: FeedSettings = FeedSettings()
     checkpoint_every_steps: int
     keep_checkpoints: int
     run_folder: str

@@ -25,8 +25,9 @@ from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
 from sparkml.feed.batches import MicroBatch, micro_batches, parts_of
 from sparkml.feed.documents import documents_of
+from sparkml.feed.groups import Rows
 from sparkml.feed.plan import EpochPlan, epoch_plan, steps_per_epoch
-from sparkml.feed.reader import Rows, open_reader
+from sparkml.feed.reader import open_reader
 from sparkml.frame import storage
 from sparkml.log import get_logger
 from sparkml.models.adapt import Adapted
@@ -169,7 +170,7 @@ class Trainer:
 
     def _batches(self, first_step: int) -> Generator[MicroBatch, None, None]:
         """Batches of this rank for ever, epoch after epoch, from a step on."""
-        reader = open_reader(self._job.reader, widths_of(self._task, self._train))
+        reader = open_reader(self._job.reader, widths_of(self._task, self._train), self._job.feed)
         epoch, skipped = divmod(first_step, self._epoch_steps)
         while True:
             yield from micro_batches(

@@ -37,7 +37,7 @@ class HeldOut:
         )
         steps = -(-loop.validation_rows // loop.batch_size)
         pool = 1 if manifest.is_packed else min(steps, plan.steps)
-        reader = open_reader(self._job.reader, widths_of(self._task, manifest))
+        reader = open_reader(self._job.reader, widths_of(self._task, manifest), self._job.feed)
         ranks = {"rank": self._collective.rank, "world_size": self._collective.size}
         return list(micro_batches(reader, plan, **ranks, stop_step=steps, pool_steps=pool))
 

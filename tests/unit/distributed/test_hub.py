@@ -23,6 +23,11 @@ class Ranks:
         self.steps: list[StepDone] = []
         self.hub = Hub("127.0.0.1", 2, timeouts, self.steps.append)
         self.connections = [self.join(rank) for rank in range(joined)]
+        # Each hello is read by a thread of its own: a later one must not be heard first.
+        deadline = time.monotonic() + 10
+        while any(self.hub._ranks[rank].connection is None for rank in range(joined)):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
     def join(self, rank: int, token: str | None = None) -> Connection:
         connection = connect("127.0.0.1", self.hub.port)

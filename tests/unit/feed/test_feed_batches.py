@@ -23,7 +23,7 @@ def manifest(request, tmp_path) -> Manifest:
     table = pa.table({"sample_id": np.arange(rows), "n_tokens": lengths.astype(np.int32)})
     pq.write_table(table, path, row_group_size=8)
     groups = tuple(min(8, rows - start) for start in range(0, rows, 8))
-    files = ShardFiles.of([ShardFile(str(path), groups, 1, "")])
+    files = ShardFiles.of([ShardFile(str(path), groups, path.stat().st_size, "")])
     return Manifest("m", "samples", 0, "train", files, rows, "t", 0, 17)
 
 

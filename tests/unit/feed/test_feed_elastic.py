@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from sparkml.feed.batches import LENGTH_COLUMN, MicroBatch, micro_batches
+from sparkml.feed.groups import Rows
 from sparkml.feed.manifest import FILE_TYPE, Manifest, ShardFiles
 from sparkml.feed.plan import EpochPlan, RowGroup, epoch_plan
-from sparkml.feed.reader import Rows
 
 TRIALS = 1000
 Step = list[int]

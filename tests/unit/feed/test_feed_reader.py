@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
 from sparkml.errors import InputError
+from sparkml.feed import groups as feed_groups
 from sparkml.feed.batches import micro_batches
+from sparkml.feed.groups import GroupLoader
 from sparkml.feed.manifest import Manifest
 from sparkml.feed.plan import RowGroup, epoch_plan, row_groups
-from sparkml.feed.reader import open_reader
+from sparkml.feed.reader import FeedSettings, open_reader
 from sparkml.frame.storage import filesystem_of
 
 READERS = ["petastorm", "arrow"]
@@ -103,19 +107,27 @@ def test_steps_that_are_not_wanted_are_not_read(name, write_manifest):
     assert [(batch.step, batch.columns["input_ids"].tolist()) for batch in some] == [*enumerate(whole)][1:4]
 
 
-def test_arrow_opens_row_groups_as_they_are_needed(write_manifest):
-    manifest = write_manifest(*[(2,)] * 20)
-    asked = []
+@pytest.mark.parametrize("name", READERS)
+def test_no_more_is_decoded_ahead_than_fits(name, write_manifest, monkeypatch):
+    manifest = write_manifest(*[(2,)] * 40)
+    loaded = []
+    load = GroupLoader.load
 
-    def groups():
-        for group in all_groups(manifest):
-            asked.append(group.number)
-            yield group
+    def noted(self, group):
+        loaded.append(group.number)
+        return load(self, group)
 
-    reading = open_reader("arrow", IDS).read(groups())
+    monkeypatch.setattr(GroupLoader, "load", noted)
+    (one,) = open_reader(name, IDS).read(all_groups(manifest)[:1])
+    size = sum(column.nbytes for column in one.values()) + 16  # with the offsets of the lists
+    loaded.clear()
+    reading = open_reader(name, IDS, FeedSettings(prefetch_bytes=3 * size)).read(all_groups(manifest))
     next(reading)
-    reading.close()
-    assert asked == [0, 1, 2]
+    time.sleep(0.3)
+    # The one that was taken, three that wait; petastorm has asked the first for its schema.
+    assert set(loaded) == {0, 1, 2, 3}
+    assert [rows["input_ids"][0, 0] for rows in reading] == list(range(2, 80, 2))
+    assert set(loaded) == set(range(40))
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -129,11 +141,54 @@ def test_a_missing_file_is_named(name, write_manifest):
 @pytest.mark.parametrize("name", READERS)
 def test_a_file_that_changed_is_refused(name, write_manifest):
     manifest = write_manifest((2,))
-    pq.write_table(
-        pa.table({"input_ids": pa.array([[1] * 4] * 3, pa.list_(pa.int32()))}), manifest.files[0].path
-    )
+    (group,) = all_groups(manifest)
+    path = Path(manifest.files[0].path)
+    pq.write_table(pa.table({"input_ids": pa.array([[1] * 4] * 3, pa.list_(pa.int32()))}), path)
+    with pytest.raises(
+        InputError, match=rf"part-00000\.parquet, row group 0[\s\S]*not the {group.file_bytes} of"
+    ):
+        list(open_reader(name, IDS).read([group]))
     with pytest.raises(InputError, match=r"shape \(3, 4\), not \(2, 4\)"):
-        list(open_reader(name, IDS).read(all_groups(manifest)))
+        list(open_reader(name, IDS).read([replace(group, file_bytes=path.stat().st_size)]))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_page_that_was_altered_is_found_by_its_checksum(name, tmp_path):
+    path = tmp_path / "samples.parquet"
+    ids = pa.array(np.arange(400).reshape(-1, 4).tolist(), pa.list_(pa.int32()))
+    pq.write_table(
+        pa.table({"input_ids": ids}), path, write_page_checksum=True, use_dictionary=False, compression="none"
+    )
+    content = bytearray(path.read_bytes())
+    place = content.find((200).to_bytes(4, "little") + (201).to_bytes(4, "little"))
+    content[place] ^= 1  # still numbers, and as many
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"samples\.parquet, row group 0[\s\S]*CRC checksum"):
+        list(open_reader(name, IDS).read([RowGroup(0, str(path), len(content), 0, 100)]))
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(("failures", "works"), [(4, True), (5, False)])
+def test_a_store_that_stumbles_is_asked_again(name, failures, works, write_manifest, monkeypatch):
+    manifest = write_manifest((2,))
+    left = [failures]
+
+    class Stumbling:
+        def open_input_file(self, path):
+            if left[0]:
+                left[0] -= 1
+                raise OSError("AWS Error NETWORK_CONNECTION")
+            return pyarrow.fs.LocalFileSystem().open_input_file(path)
+
+    monkeypatch.setattr(feed_groups, "filesystem_of", lambda path: (Stumbling(), path))
+    monkeypatch.setattr(feed_groups, "is_remote", lambda path: True)
+    monkeypatch.setattr(feed_groups, "_PAUSES", (0.0,) * 4)
+    reading = open_reader(name, IDS).read(all_groups(manifest))
+    if works:
+        assert [rows["input_ids"][:, 0].tolist() for rows in reading] == [[0, 1]]
+        return
+    with pytest.raises(InputError, match=r"part-00000\.parquet, row group 0[\s\S]*NETWORK_CONNECTION"):
+        list(reading)
 
 
 @pytest.mark.parametrize("name", READERS)
