@@ -36,6 +36,10 @@ class HorovodCollective:
         """Replace a float tensor by its sum over the ranks; bf16 is not supported by Horovod's Gloo."""
         self._hvd.allreduce_(tensor, op=self._hvd.Sum, name=f"allreduce.{tensor.numel()}")
 
+    def start_allreduce(self, tensor: Tensor, name: str) -> _Pending:
+        """Begin to replace a float tensor by its sum; bf16 is not supported by Horovod's Gloo."""
+        return _Pending(self._hvd, self._hvd.allreduce_async_(tensor, op=self._hvd.Sum, name=name))
+
     def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
         """Replace a tensor by that of rank `root`."""
         self._hvd.broadcast_(tensor, root_rank=root, name=f"broadcast.{tensor.numel()}")
@@ -47,6 +51,17 @@ class HorovodCollective:
     def shutdown(self) -> None:
         """Leave the group; the last collective call of a rank."""
         self._hvd.shutdown()
+
+
+class _Pending:
+    """A sum on its way."""
+
+    def __init__(self, hvd: ModuleType, handle: int) -> None:
+        self._hvd, self._handle = hvd, handle
+
+    def wait(self) -> None:
+        """Wait until the tensor holds the sum."""
+        self._hvd.synchronize(self._handle)
 
 
 class HorovodRendezvous:

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 CollectiveName = Literal["horovod", "torch"]
 
 
+class Pending(Protocol):
+    """A sum that is on its way."""
+
+    def wait(self) -> object:
+        """Wait until the tensor holds the sum."""
+        ...
+
+
 class Collective(Protocol):
     """A group of ranks. Every rank makes the same calls in the same order with tensors of the same shape."""
 
@@ -32,6 +40,13 @@ class Collective(Protocol):
         """Replace a tensor by its sum over the ranks."""
         ...
 
+    def start_allreduce(self, tensor: Tensor, name: str) -> Pending:
+        """Begin to replace a tensor by its sum; until it is waited for, nobody else touches the tensor.
+
+        `name` is that of no other sum on its way, and the same on every rank.
+        """
+        ...
+
     def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
         """Replace a tensor by that of rank `root`."""
         ...
@@ -45,6 +60,13 @@ class Collective(Protocol):
         ...
 
 
+class Done:
+    """A sum that has arrived."""
+
+    def wait(self) -> None:
+        """Nothing to wait for."""
+
+
 class SingleProcess:
     """A group of one: training in a notebook, a test, a machine without Spark."""
 
@@ -54,6 +76,10 @@ class SingleProcess:
 
     def allreduce_(self, tensor: Tensor) -> None:
         """The sum over one rank is the tensor itself."""
+
+    def start_allreduce(self, tensor: Tensor, name: str) -> Pending:
+        """It is there."""
+        return Done()
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
         """The only rank has it already."""

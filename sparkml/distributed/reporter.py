@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from sparkml.distributed.collective import Collective
+from sparkml.distributed.collective import Collective, Pending
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +63,19 @@ class Reporter:
             time.sleep(BEAT_SECONDS)
 
 
+class _WatchedPending:
+    """A sum on its way, for which the rank waits in phase `COLLECTIVE`."""
+
+    def __init__(self, inner: Pending, reporter: Reporter) -> None:
+        self._inner, self._reporter = inner, reporter
+
+    def wait(self) -> None:
+        """See `Pending.wait`."""
+        self._reporter.enter(COLLECTIVE)
+        self._inner.wait()
+        self._reporter.enter(WORK)
+
+
 class WatchedCollective:
     """Tells the reporter when the rank waits for the others: the rank that does not wait is the one that hangs."""
 
@@ -90,6 +103,10 @@ class WatchedCollective:
         self._reporter.enter(COLLECTIVE)
         self._inner.allreduce_(tensor)
         self._reporter.enter(WORK)
+
+    def start_allreduce(self, tensor: Tensor, name: str) -> Pending:
+        """See `Collective.start_allreduce`: the rank waits when it waits for the sum."""
+        return _WatchedPending(self._inner.start_allreduce(tensor, name), self._reporter)
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
         """See `Collective.broadcast_`."""

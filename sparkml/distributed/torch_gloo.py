@@ -10,6 +10,8 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch import Tensor
 
+from sparkml.distributed.collective import Pending
+
 
 class TorchCollective:
     """A process group whose store listens on the socket that rank 0 was given."""
@@ -42,6 +44,11 @@ class TorchCollective:
     def allreduce_(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over the ranks."""
         dist.all_reduce(tensor, op=dist.ReduceOp.SUM)
+
+    def start_allreduce(self, tensor: Tensor, name: str) -> Pending:
+        """See `Collective.start_allreduce`; sums are told apart by their order."""
+        work: Pending = dist.all_reduce(tensor, op=dist.ReduceOp.SUM, async_op=True)
+        return work
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
         """Replace a tensor by that of rank `root`."""

@@ -23,6 +23,7 @@ from sparkml.tasks.task import Task
 from sparkml.training.curves import own_store
 from sparkml.training.rank import train_rank
 from sparkml.training.settings import JOB_FILE, RESULT, LoopSettings, RankSettings, Start, TrainingJob
+from sparkml.training.stragglers import stragglers
 
 _log = get_logger(__name__)
 
@@ -106,7 +107,15 @@ def run_training(
             shown.update(step.step, total=step.total, note=f"loss {loss:.3f}, {rate:,.0f} tokens/s")
 
         done = launch(job.spark, train_rank, training.to_payload(), _launch_options(config), on_progress=show)
-    metrics = {**done.results[0], "ranks": float(config.ranks), "attempts": float(done.attempts)}
+    slow = stragglers([dict(result) for result in done.results])
+    if slow:
+        _log.warning(
+            "rank %d holds the others up: %.0f ms of work a step, the usual rank %.0f ms",
+            slow["slowest_rank"],
+            slow["slowest_rank_ms"],
+            slow["usual_rank_ms"],
+        )
+    metrics = {**done.results[0], **slow, "ranks": float(config.ranks), "attempts": float(done.attempts)}
     return Trained(storage.join(training.run_folder, RESULT), training.run_folder, metrics)
 
 

@@ -15,6 +15,8 @@ from sparkml.feed.reader import FeedSettings, ReaderName
 from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.training.schedule import Decay
 
+GradientType = Literal["float32", "float16"]
+
 # Below a run folder: the trained network, what it says of the held-out samples, and what was to be done.
 RESULT, ANSWERS, JOB_FILE = "result", "answers", "job.json"
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -51,6 +53,10 @@ class LoopSettings(BaseModel):
     gradient_clip: float = Field(1.0, ge=0, description="Largest norm of the gradients; 0: any")
     precision: Precision = Field(
         "auto", description="Of activations: auto is bfloat16 on a GPU, else float32"
+    )
+    gradient_type: GradientType = Field(
+        "float32",
+        description="In which gradients travel: float16 halves the bytes and rounds (but in the first step of a run)",
     )
     compile: bool = Field(False, description="torch.compile the network: minutes at first, faster steps then")
     ema_decay: float = Field(

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,8 @@ from sparkml.tasks.task import Task
 from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint
 from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import Curves
-from sparkml.training.gradients import FlatGradients
+from sparkml.training.gradients import gradients_of
+from sparkml.training.measured import StepClock
 from sparkml.training.schedule import learning_rate
 from sparkml.training.settings import TrainingJob
 from sparkml.training.state import TrainingState
@@ -46,39 +46,10 @@ from sparkml.training.validation import HeldOut
 _log = get_logger(__name__)
 
 _DROPOUT = 12
-# The first steps warm caches and allocators up; they are not measured.
-_UNMEASURED_STEPS = 5
 _SMOOTHED_STEPS = 20
 _SHOWN_DOCUMENTS = 10
 # Metrics of which less is better; of all others more is.
 _LOWER_IS_BETTER = ("loss", "perplexity", "rmse", "mae")
-
-
-@dataclass
-class Measured:
-    """Sums over the measured steps of this process; tokens are those of all ranks."""
-
-    steps: int = 0
-    tokens: float = 0.0
-    seconds: float = 0.0
-    feed_seconds: float = 0.0
-
-    def add(self, tokens: float, seconds: float, feed_seconds: float) -> None:
-        """One more step."""
-        self.steps += 1
-        self.tokens += tokens
-        self.seconds += seconds
-        self.feed_seconds += feed_seconds
-
-    def summary(self) -> dict[str, float]:
-        """Rates and means; nothing where no step was measured."""
-        if not self.steps:
-            return {}
-        return {
-            "tokens_per_second": self.tokens / self.seconds,
-            "step_ms": 1000 * self.seconds / self.steps,
-            "feed_wait_ms": 1000 * self.feed_seconds / self.steps,
-        }
 
 
 class Trainer:
@@ -103,7 +74,8 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             groups, lr=job.loop.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
         )
-        self._gradients = FlatGradients(self.network, n_sums=3, alone=collective.size == 1)
+        self._gradients = gradients_of(self.network, collective, kind=job.loop.gradient_type)
+        self._clock = StepClock(self._device)
         self.state = TrainingState(
             adapted,
             self._optimizer,
@@ -116,20 +88,18 @@ class Trainer:
     def run(self) -> dict[str, float]:
         """Train from the last checkpoint to the end; returns what was measured. The network is then in eval mode."""
         first_step = self._resume()
-        measured, recent = Measured(), deque[float](maxlen=_SMOOTHED_STEPS)
+        recent = deque[float](maxlen=_SMOOTHED_STEPS)
         done = first_step
         values: dict[str, float] = {}
         with self._curves(first_step) as curves:
             last_step = first_step if self._is_patience_out() else self.total_steps
             if first_step >= last_step:
                 values = self._validate()
-            for step, batch, feed_seconds in self._steps(first_step, last_step):
-                started = time.monotonic()
+            for step, batch, started in self._steps(first_step, last_step):
                 loss, tokens, rate = self._step(step, batch)
-                seconds = time.monotonic() - started + feed_seconds
+                seconds = time.monotonic() - started
                 recent.append(loss)
-                if step - first_step >= _UNMEASURED_STEPS:
-                    measured.add(tokens, seconds, feed_seconds)
+                self._clock.end(step - first_step, tokens, seconds)
                 done = step + 1
                 values = {"train_loss": loss, "learning_rate": rate, "tokens_per_second": tokens / seconds}
                 ends = False
@@ -146,8 +116,9 @@ class Trainer:
             values |= self._validate(averaged=False)
         held_out = {name: value for name, value in values.items() if name.startswith("validation_")}
         train_loss = {"train_loss": sum(recent) / len(recent)} if recent else {}
+        speed = self._clock.summary(self.network, self._collective.size)
         summary = {"steps": float(done), "resumed_from_step": float(first_step)}
-        return {**summary, **train_loss, **held_out, **measured.summary(), **self._adapted.facts()}
+        return {**summary, **train_loss, **held_out, **speed, **self._adapted.facts()}
 
     def _finish(self) -> bool:
         """Take the weights that are kept: the best, else the averaged, else the last; True where these are others."""
@@ -160,13 +131,15 @@ class Trainer:
         return best
 
     def _steps(self, first_step: int, last_step: int) -> Iterator[tuple[int, MicroBatch, float]]:
-        """The steps that are left, each with its batch and the seconds that were waited for it."""
+        """The steps that are left, each with its batch and the time at which it began to wait for it."""
         batches = self._batches(first_step)
         with closing(batches):
             for step in range(first_step, last_step):
                 started = time.monotonic()
-                batch = next(batches)
-                yield step, batch, time.monotonic() - started
+                self._clock.begin(step - first_step)
+                with self._clock.part("feed"):
+                    batch = next(batches)
+                yield step, batch, started
 
     def _batches(self, first_step: int) -> Generator[MicroBatch, None, None]:
         """Batches of this rank for ever, epoch after epoch, from a step on."""
@@ -200,30 +173,37 @@ class Trainer:
         self._adapted.train()
         self._adapted.before_step(step)
         sums = torch.zeros(3, dtype=torch.float64)
-        for part in parts_of(batch.columns, self._settings.micro_batch_tokens):
+        parts = list(parts_of(batch.columns, self._settings.micro_batch_tokens))
+        for number, part in enumerate(parts, start=1):
+            if number == len(parts):
+                self._gradients.last_pass()
             sums += self._backward(part, draws_of(self._job.seed, step, part[SAMPLE_ID]))
         own_loss = float(sums[0])
-        loss_sum, units, tokens = self._gradients.sum_over_ranks(self._collective, sums.tolist())
-        # The mean over all units of all ranks, however unevenly a short last batch spread them.
-        self._freeze(step)
-        norm = self._gradients.scale_and_clip(1 / max(units, 1.0), self._settings.gradient_clip)
-        if not math.isfinite(norm):
-            raise self._diverged(step, batch, own_loss, loss_sum / max(units, 1.0))
-        self._optimizer.step()
-        self._adapted.after_step(step)
-        self.state.agree(self._collective)
-        self.state.average(self._settings.ema_decay)
+        with self._clock.part("allreduce"):
+            loss_sum, units, tokens = self._gradients.sum_over_ranks(sums.tolist())
+        with self._clock.part("optimizer"):
+            # The mean over all units of all ranks, however unevenly a short last batch spread them.
+            self._freeze(step)
+            norm = self._gradients.scale_and_clip(1 / max(units, 1.0), self._settings.gradient_clip)
+            if not math.isfinite(norm):
+                raise self._diverged(step, batch, own_loss, loss_sum / max(units, 1.0))
+            self._optimizer.step()
+            self._adapted.after_step(step)
+            self.state.agree(self._collective)
+            self.state.average(self._settings.ema_decay)
         return loss_sum / max(units, 1.0), tokens, rate
 
     def _backward(self, part: Rows, draws: Draws) -> Tensor:
         """Gradients of one forward pass; returns loss, units and tokens."""
-        batch = self._task.collate(part, draws).to(self._device)
-        with self._autocast():
-            loss = self._task.loss(self.forward, batch)
-            extra = self._adapted.extra_loss()
-        total = loss.total if extra is None else loss.total + extra * loss.units
+        with self._clock.part("forward"):
+            batch = self._task.collate(part, draws).to(self._device)
+            with self._autocast():
+                loss = self._task.loss(self.forward, batch)
+                extra = self._adapted.extra_loss()
+            total = loss.total if extra is None else loss.total + extra * loss.units
         if loss.units:
-            total.backward()
+            with self._clock.part("backward"):
+                total.backward()
         return torch.tensor([float(loss.total.detach()), loss.units, batch.tokens], dtype=torch.float64)
 
     def _set_rates(self, step: int) -> float:

@@ -46,7 +46,7 @@ def measure(variant: str) -> dict[str, float]:
 
     from sparkml.distributed.collective import SingleProcess
     from sparkml.models.adapt import AdaptSettings, adapt
-    from sparkml.training.gradients import FlatGradients
+    from sparkml.training.gradients import gradients_of
 
     assert PeftModel is not None
     torch.set_num_threads(1)
@@ -58,7 +58,7 @@ def measure(variant: str) -> dict[str, float]:
     )
     settings = AdaptSettings.model_validate(VARIANTS[variant])
     model = adapt(network, settings, new_modules=["classifier"], total_steps=STEPS, epoch_steps=STEPS, seed=1)
-    gradients = FlatGradients(model.network, n_sums=1, alone=True)
+    gradients = gradients_of(model.network, SingleProcess())
     optimizer = torch.optim.AdamW(model.parameter_groups(1e-4, 0.01), fused=True)
     ids = torch.randint(1000, 30000, (ROWS, TOKENS))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,16 @@ from sparkml.training import trainer
 from sparkml.training.run import read_answers
 from sparkml.training.settings import LoopSettings, TrainingJob
 from sparkml.training.trainer import Trainer, device_of
-from tests.unit.train.trainings import DyingReporter, curve, killed, run, same, weights
+from tests.unit.train.trainings import (
+    DyingReporter,
+    curve,
+    killed,
+    run,
+    run_together,
+    same,
+    together,
+    weights,
+)
 
 LORA = {"method": "lora", "rank": 2}
 ADALORA = {"method": "adalora", "initial_rank": 3, "target_rank": 2, "delta_t": 2, "tfinal_fraction": 0.2}
@@ -262,35 +270,6 @@ def test_pools_of_steps_hold_every_row_once(training_job, pool_steps) -> None:
     assert samples_of(job, 14) == Counter(dict.fromkeys(range(100), 2))
 
 
-class Together:
-    """Two ranks as two threads: sums through a shared barrier, for comparison with one rank."""
-
-    def __init__(self, rank: int, barrier: threading.Barrier, slots: list[torch.Tensor]) -> None:
-        self.rank, self.size, self.local_rank = rank, 2, rank
-        self._barrier, self._slots = barrier, slots
-
-    def allreduce_(self, tensor: torch.Tensor) -> None:
-        self._slots[self.rank] = tensor.clone()
-        self._barrier.wait()
-        total = self._slots[0] + self._slots[1]
-        self._barrier.wait()
-        tensor.copy_(total)
-
-    def broadcast_(self, tensor: torch.Tensor, root: int = 0) -> None:
-        if self.rank == root:
-            self._slots[0] = tensor.clone()
-        self._barrier.wait()
-        heard = self._slots[0]
-        self._barrier.wait()
-        tensor.copy_(heard)
-
-    def barrier(self) -> None:
-        self._barrier.wait()
-
-    def shutdown(self) -> None:
-        pass
-
-
 def test_ranks_keep_equal_weights_and_a_short_last_batch_weighs_what_it_holds(training_job) -> None:
     # 50 rows a rank in steps of 13: the last batch of the epoch holds 11.
     job = training_job(max_steps=5, batch_size=26, pool_steps=1)
@@ -301,13 +280,8 @@ def test_ranks_keep_equal_weights_and_a_short_last_batch_weighs_what_it_holds(tr
 
 def two_ranks(job: TrainingJob) -> list[Trainer]:
     """Two ranks, trained to the end without dropout, which each draws by itself."""
-    barrier, slots = threading.Barrier(2), [torch.zeros(0), torch.zeros(0)]
-    trainers = [without_dropout(trainer_of(job, Together(rank, barrier, slots))) for rank in (0, 1)]
-    threads = [threading.Thread(target=one.run) for one in trainers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    trainers = [without_dropout(trainer_of(job, rank)) for rank in together(2)]
+    run_together([one.run for one in trainers])
     return trainers
 
 
@@ -351,7 +325,7 @@ def test_a_rank_takes_its_gpu_by_its_number_on_its_host(monkeypatch, n_gpus, loc
 def test_the_trainer_asks_for_the_local_rank(training_job, monkeypatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(trainer, "device_of", lambda local: asked.append(local) or torch.device("cpu"))
-    group = Together(1, threading.Barrier(1), [])
+    group = together(1)[0]
     group.local_rank = 7
     trainer_of(training_job(), group)
     assert asked == [7]

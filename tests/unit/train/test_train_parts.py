@@ -1,16 +1,17 @@
-"""Learning rates, gradients in one buffer."""
+"""Learning rates, the clock of the steps, stragglers."""
 
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import torch
 from torch import nn
 
-from sparkml.distributed.collective import SingleProcess
-from sparkml.training.gradients import FlatGradients
+from sparkml.training.measured import StepClock, operations_per_token
 from sparkml.training.schedule import learning_rate
+from sparkml.training.stragglers import stragglers
 
 
 @pytest.mark.parametrize(
@@ -26,31 +27,41 @@ def test_learning_rates(decay, expected):
     assert rates == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_gradients_are_summed_scaled_and_clipped(alone):
-    model = nn.Linear(2, 1, bias=True)
-    gradients = FlatGradients(model, n_sums=2, alone=alone)
-    for _ in range(2):
-        gradients.zero()
-        model(torch.tensor([[3.0, 4.0]])).sum().backward()
-    assert gradients.sum_over_ranks(SingleProcess(), [1.5, 2.0]) == [1.5, 2.0]
-    assert model.weight.grad.tolist() == [[3.0, 4.0]]
-    assert gradients.scale_and_clip(1.0, max_norm=0.0) == pytest.approx(math.sqrt(26))  # 0: never clipped
-    assert model.weight.grad.tolist() == [[3.0, 4.0]]
-    norm = gradients.scale_and_clip(2.0, max_norm=1.0)
-    assert norm == pytest.approx(2 * math.sqrt(26))
-    assert model.weight.grad.tolist()[0] == pytest.approx([3 / math.sqrt(26), 4 / math.sqrt(26)])
-    assert model.bias.grad.tolist() == pytest.approx([1 / math.sqrt(26)])
+def test_the_slowest_rank_is_named_where_it_holds_the_others_up():
+    def rank(forward: float, allreduce: float) -> dict[str, float]:
+        return {"forward_ms": forward, "backward_ms": 2 * forward, "allreduce_ms": allreduce}
+
+    found = stragglers([rank(10, 15), rank(15, 0), rank(10, 15)])
+    assert found == {"slowest_rank": 1.0, "slowest_rank_ms": 45.0, "usual_rank_ms": 30.0}
+    assert stragglers([rank(10, 3), rank(11, 0)]) == {}
+    assert stragglers([rank(10, 0)]) == {}
+    assert stragglers([{}, {}]) == {}  # nothing was measured
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_what_a_step_did_not_use_has_a_gradient_of_zeros(alone):
-    model = nn.ModuleList([nn.Linear(2, 1), nn.Linear(1, 1)])
-    gradients = FlatGradients(model, n_sums=1, alone=alone)
-    model[1].weight.grad = torch.ones(1, 1) if alone else model[1].weight.grad.fill_(1)
-    gradients.zero()
-    model[0](torch.tensor([[3.0, 4.0]])).sum().backward()
-    gradients.sum_over_ranks(SingleProcess(), [0.0])
-    assert gradients.scale_and_clip(2.0, max_norm=0.0) == pytest.approx(2 * math.sqrt(26))
-    assert model[0].weight.grad.tolist() == [[6.0, 8.0]]
-    assert model[1].weight.grad.tolist() == [[0.0]]
+def test_the_parts_of_a_step_add_up_to_it_and_the_first_steps_do_not_count():
+    clock = StepClock(torch.device("cpu"))
+    for number in range(8):
+        clock.begin(number)
+        for name, seconds in (("feed", 0.001), ("forward", 0.002), ("forward", 0.002), ("backward", 0.004)):
+            with clock.part(name):
+                time.sleep(seconds * (10 if number < 5 else 1))
+        clock.end(number, tokens=100, seconds=0.01)
+    found = clock.summary(nn.Linear(2, 2), ranks=1)
+    assert (found["step_ms"], found["tokens_per_second"]) == pytest.approx((10.0, 10_000.0))
+    assert 1 <= found["feed_ms"] < 4 <= found["forward_ms"] < 9
+    assert 4 <= found["backward_ms"] < 9
+    assert found["allreduce_ms"] == found["optimizer_ms"] == 0.0
+    assert found["peak_memory_mb"] > 50
+    assert StepClock(torch.device("cpu")).summary(nn.Linear(2, 2), ranks=1) == {}
+
+
+def test_operations_are_those_of_the_weights_that_multiply():
+    class Tied(nn.Module):
+        def __init__(self, tied: bool) -> None:
+            super().__init__()
+            self.tokens, self.middle, self.out = nn.Embedding(50, 4), nn.Linear(4, 4), nn.Linear(4, 50)
+            if tied:
+                self.out.weight = self.tokens.weight
+
+    assert operations_per_token(Tied(tied=False)) == 6 * (4 * 4 + 4 * 50)
+    assert operations_per_token(Tied(tied=True)) == 6 * (4 * 4 + 4 * 50)
