@@ -17,4 +17,18 @@ What must stay inside a trusted network, such as the cluster's own:
 - The connections to the driver. They need a token that is new for every attempt, but they are not encrypted. The token
   travels inside the Spark task, as well protected as Spark's own traffic (`spark.authenticate`,
   `spark.network.crypto.enabled`).
+
+`run` takes any other function, as TorchDistributor and HorovodRunner do.
 """
+
+from typing import Any
+
+__all__ = ["run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "run":
+        raise AttributeError(f"module `sparkml.distributed` has no attribute `{name}`")
+    from sparkml.distributed.call import run
+
+    return run

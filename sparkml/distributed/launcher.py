@@ -47,6 +47,7 @@ class LaunchOptions:
     step_seconds: float = 300.0
     start_seconds: float = 180.0
     slots_seconds: float = 300.0
+    joins: bool = True
 
     @property
     def timeouts(self) -> Timeouts:
@@ -118,6 +119,7 @@ def _attempt(
         entry=entry,
         payload=payload,
         collective=options.collective,
+        joins=options.joins,
         driver=(advertised, hub.port),
         token=hub.token,
         threads_per_rank=options.threads_per_rank,

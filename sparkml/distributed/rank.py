@@ -22,6 +22,7 @@ from typing import Any
 
 from sparkml.distributed.collective import Collective, CollectiveName
 from sparkml.distributed.reporter import COLLECTIVE, Reporter, WatchedCollective
+from sparkml.distributed.unjoined import Unjoined
 from sparkml.errors import SparkmlError, UsageError
 
 EXIT_FAILED, EXIT_PEER_FAILED = 1, 3
@@ -37,12 +38,13 @@ class RankJob:
     """What a rank needs to know.
 
     `entry` is `module:function`; `local_rank` is its number among the ranks of its host; only rank 0 of torch has a
-    `listener_fd`.
+    `listener_fd`. `joins`: the group is there before the function runs, else the function makes it.
     """
 
     entry: str
     payload: Mapping[str, Any]
     collective: CollectiveName
+    joins: bool
     rank: int
     size: int
     local_rank: int
@@ -81,9 +83,10 @@ def main(job_file: str) -> int:
     try:
         function = _resolve(job.entry)
         # It counts as starting until its first collective call: imports alone can take a minute on a busy host.
-        group = WatchedCollective(_join(job), reporter)
-        result = dict(function(job.payload, group, reporter))
-        group.shutdown()
+        group = _join(job) if job.joins else Unjoined(job.rank, job.size, job.local_rank, _store_of(job))
+        watched = WatchedCollective(group, reporter)
+        result = dict(function(job.payload, watched, reporter))
+        watched.shutdown()
     except Exception as error:  # the border of the process: everything is reported, nothing is hidden
         traceback.print_exc()
         in_collective = reporter.phase == COLLECTIVE
@@ -106,14 +109,16 @@ def _join(job: RankJob) -> Collective:
         return HorovodCollective()
     from sparkml.distributed.torch_gloo import TorchCollective
 
-    return TorchCollective(
-        rank=job.rank,
-        size=job.size,
-        local_rank=job.local_rank,
-        store=job.store,
-        listener_fd=job.listener_fd,
-        timeout_seconds=job.collective_timeout_seconds,
-    )
+    return TorchCollective(job.rank, job.size, job.local_rank, _store_of(job))
+
+
+def _store_of(job: RankJob) -> Any:
+    """The store at which torch's ranks meet; Horovod has its own."""
+    if job.collective == "horovod":
+        return None
+    from sparkml.distributed.torch_gloo import open_store
+
+    return open_store(job.store, job.size, job.listener_fd, job.collective_timeout_seconds)
 
 
 def _describe(error: Exception) -> dict[str, str]:

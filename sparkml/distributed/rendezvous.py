@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
-from sparkml.compat.horovod import HorovodRendezvous, interface_of, rank_environment
+from sparkml.compat.horovod import HorovodRendezvous, interface_of, local_rank, rank_environment
 from sparkml.distributed.collective import CollectiveName
 
 
@@ -71,3 +71,17 @@ def environment_of(
     if collective == "horovod":
         return rank_environment(rank, hosts, store, timeout_seconds)
     return {"GLOO_SOCKET_IFNAME": interface_of(hosts[rank])}
+
+
+def torchrun_environment(rank: int, hosts: list[str], store: tuple[str, int]) -> dict[str, str]:
+    """What `torchrun` would set, for a function that calls `init_process_group()` itself."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(len(hosts)),
+        "LOCAL_RANK": str(local_rank(rank, hosts)),
+        "LOCAL_WORLD_SIZE": str(hosts.count(hosts[rank])),
+        "MASTER_ADDR": store[0],
+        "MASTER_PORT": str(store[1]),
+        # The store is there already: rank 0 connects to it like the others.
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }

@@ -25,7 +25,12 @@ from sparkml.compat.horovod import local_rank
 from sparkml.distributed.channel import Connection, connect, own_address
 from sparkml.distributed.collective import CollectiveName
 from sparkml.distributed.rank import RankJob
-from sparkml.distributed.rendezvous import Rendezvous, environment_of, open_rendezvous
+from sparkml.distributed.rendezvous import (
+    Rendezvous,
+    environment_of,
+    open_rendezvous,
+    torchrun_environment,
+)
 
 RESULT_COLUMNS = "rank int, result string"
 _POLL_SECONDS = 0.1
@@ -42,6 +47,7 @@ class Assignment:
     entry: str
     payload: Mapping[str, Any]
     collective: CollectiveName
+    joins: bool
     driver: tuple[str, int]
     token: str
     threads_per_rank: int
@@ -139,6 +145,7 @@ class _RankProcess:
             entry=assignment.entry,
             payload=assignment.payload,
             collective=assignment.collective,
+            joins=assignment.joins,
             rank=place.rank,
             size=len(place.hosts),
             local_rank=place.local_rank,
@@ -205,6 +212,8 @@ def _environment(assignment: Assignment, place: Place) -> dict[str, str]:
     found = environment_of(
         assignment.collective, place.rank, place.hosts, place.store, assignment.collective_timeout_seconds
     )
+    if not assignment.joins:
+        found |= torchrun_environment(place.rank, place.hosts, place.store)
     return {
         **os.environ,
         # What Spark shipped to this worker (a .zip of sparkml, say) is on its path only.

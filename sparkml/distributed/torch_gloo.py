@@ -6,6 +6,7 @@ For a trusted network only: neither the store nor Gloo authenticates or encrypts
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -13,33 +14,26 @@ from torch import Tensor
 from sparkml.distributed.collective import Pending
 
 
-class TorchCollective:
-    """A process group whose store listens on the socket that rank 0 was given."""
+def open_store(address: tuple[str, int], size: int, listener_fd: int | None, timeout_seconds: int) -> Any:
+    """The store at which the ranks meet: it listens on the socket that rank 0 was given, the others connect to it."""
+    return dist.TCPStore(  # type: ignore[attr-defined]  # torch's own stubs leave it out
+        address[0],
+        address[1],
+        size,
+        is_master=listener_fd is not None,
+        timeout=timedelta(seconds=timeout_seconds),
+        wait_for_workers=False,
+        master_listen_fd=listener_fd,
+    )
 
-    def __init__(
-        self,
-        *,
-        rank: int,
-        size: int,
-        local_rank: int,
-        store: tuple[str, int],
-        listener_fd: int | None,
-        timeout_seconds: int,
-    ) -> None:
-        self.rank = rank
-        self.size = size
-        self.local_rank = local_rank
-        timeout = timedelta(seconds=timeout_seconds)
-        self._store = dist.TCPStore(  # type: ignore[attr-defined]  # torch's own stubs leave it out
-            store[0],
-            store[1],
-            size,
-            is_master=listener_fd is not None,
-            timeout=timeout,
-            wait_for_workers=False,
-            master_listen_fd=listener_fd,
-        )
-        dist.init_process_group("gloo", store=self._store, rank=rank, world_size=size, timeout=timeout)
+
+class TorchCollective:
+    """A process group over Gloo, whose ranks meet at a store."""
+
+    def __init__(self, rank: int, size: int, local_rank: int, store: Any) -> None:
+        self.rank, self.size, self.local_rank = rank, size, local_rank
+        self._store = store
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=store.timeout)
 
     def allreduce_(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over the ranks."""

@@ -157,9 +157,9 @@ class SharedGradients:
             start += size
             self._buckets.append(bucket)
             for parameter in group:
-                parameter.register_post_accumulate_grad_hook(self._noting(bucket))
+                parameter.register_post_accumulate_grad_hook(self._noting(bucket))  # type: ignore[no-untyped-call]
         self._is_last = False
-        self._pending: list[Callable[[], None]] = []
+        self._pending: list[Callable[[], object]] = []
         self._units = 0.0  # of the step before: what keeps half precision in its range
 
     def zero(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sparkml import distributed
 from sparkml.distributed.launcher import LaunchOptions, launch
 from sparkml.errors import InputError, SlotsError, TrainingError
 
@@ -80,3 +81,38 @@ def test_fewer_slots_than_ranks_is_said_at_once(shipped):
     with pytest.raises(SlotsError, match=r"got: 2 slots\n  expected: 3 slots"):
         launch(shipped, ranks.meet, {}, LaunchOptions(3))
     assert time.monotonic() - started < 1
+
+
+# Any function, as TorchDistributor and HorovodRunner run it.
+
+
+@pytest.mark.parametrize("collective", ["horovod", "torch"])
+def test_any_function_runs_on_ranks_and_joins_its_own_group(shipped, collective):
+    offset = 10  # of the function's closure: it is shipped as Spark ships any other
+
+    def work(factor: int, *, of: str) -> tuple[int, float, str]:
+        import torch
+
+        if of == "horovod":
+            import horovod.torch as hvd
+
+            hvd.init()
+            total = hvd.allreduce(torch.tensor([1.0 + hvd.rank()]), op=hvd.Sum)
+            return hvd.rank(), factor * total.item() + offset, of
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo")
+        total = torch.tensor([1.0 + dist.get_rank()])
+        dist.all_reduce(total)
+        return dist.get_rank(), factor * total.item() + offset, of
+
+    found = distributed.run(work, 2, ranks=2, collective=collective, spark=shipped, of=collective)
+    assert found == [(0, 16.0, collective), (1, 16.0, collective)]
+
+
+def test_a_function_that_fails_is_told(shipped):
+    def work() -> None:
+        raise ValueError("no such luck")
+
+    with pytest.raises(TrainingError, match="failed with ValueError: no such luck"):
+        distributed.run(work, ranks=2, spark=shipped)

@@ -115,7 +115,7 @@ def test_a_reporter_says_where_the_rank_is():
 
 
 def test_a_rank_ends_with_its_supervisor(tmp_path):
-    job = RankJob("time:sleep", {}, "torch", 0, 1, 0, ("127.0.0.1", 1), None, 1, os.getpid(), 5)
+    job = RankJob("time:sleep", {}, "torch", True, 0, 1, 0, ("127.0.0.1", 1), None, 1, os.getpid(), 5)
     file = tmp_path / "job.json"
     file.write_text(replace(job, supervisor_pid=1).to_json())
     orphan = subprocess.run(
