@@ -72,6 +72,9 @@ def run(
     *,
     choice: Choice,
     force: Force = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run nothing: read again what the steps have pinned.")
+    ] = False,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Run some steps of a pipeline, in its order. What is up to date is skipped."""
@@ -79,6 +82,11 @@ def run(
     config = choice.load([word for word in words if "=" in word])
     if not names:
         raise UsageError("no step is named", expected=", ".join(config.pipeline.by_name))
+    if verify:
+        with _opened(config, log_level) as opened:
+            for step in config.pipeline.chosen(names):
+                screens.show_verified(opened.console, step, opened.runner.verify(step))
+        return
     _execute(config, config.pipeline.chosen(names), force, log_level)
 
 

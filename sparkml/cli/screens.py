@@ -73,6 +73,13 @@ def show_step(console: Console, config: ProjectConfig, step: Step) -> None:
     console.print(table)
 
 
+def show_verified(console: Console, step: Step, found: Mapping[str, float]) -> None:
+    """That what a step has pinned is as it was written."""
+    console.print(
+        f"[green]✓[/] {step.name}: {found['files']:.0f} files, {found['bytes'] / 1e6:,.1f} MB, all sound"
+    )
+
+
 def show_plan(console: Console, states: Sequence[StepState], config: ProjectConfig) -> None:
     """What would run and why; a step runs too where a step before it runs."""
     table = Table(title="plan", title_justify="left", box=None)

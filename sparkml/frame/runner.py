@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sparkml import __version__
-from sparkml.errors import NotApplicableError, SparkmlError
+from sparkml.errors import NotApplicableError, SparkmlError, UsageError
 from sparkml.frame import storage
 from sparkml.frame.as_left import why_not_as_left
 from sparkml.frame.config import ProjectConfig
@@ -143,6 +143,18 @@ class Runner:
                 continue
             on_outcome(outcomes[-1])
         return outcomes
+
+    def verify(self, step: Step) -> Mapping[str, float]:
+        """Read again what the step's last run that succeeded has written; an error names what is damaged."""
+        if step.stage.verify is None:
+            raise UsageError(
+                f"stage `{step.stage.name}` has nothing that is verified",
+                next_action="name steps that write manifests: stages shard, finetune",
+            )
+        state = self.state(step)
+        if state.last is None:
+            raise UsageError(f"step `{step.name}` never ran", next_action=f"sparkml run {step.name}")
+        return step.stage.verify(self._job(step, state), step.config, state.last)
 
     def _input_bytes(self, step: Step, state: StepState) -> int:
         return sum(

@@ -113,7 +113,8 @@ class Stage:
     `source_state`: for a stage that reads files, a hash that changes when they do. `again`: why a run that succeeded
     should be repeated, such as rows to try again (else empty). `last`: it runs after all other steps, whenever asked
     (the report). `trace`: what it says about a document (`frame.lineage`), else every row of the document in its
-    tables. `sections`: the parts of the report about one of its steps, loaded for a report.
+    tables. `verify`: reads again what a run has written, raises where it is damaged, and counts. `sections`: the parts
+    of the report about one of its steps, loaded for a report.
     """
 
     config: type[StageConfig]
@@ -123,6 +124,7 @@ class Stage:
     again: Callable[[RunReport], str] | None = None
     last: bool = False
     trace: Callable[[Any], Sequence[Any]] | None = None
+    verify: Callable[[StageRun, Any, Any], Mapping[str, float]] | None = None
     sections: Callable[[], Sequence[Any]] = tuple
     name: str = ""
     module: str = ""

@@ -95,6 +95,27 @@ def test_a_trace_leads_from_a_score_to_its_source(way: Way) -> None:
     assert "has no document `nobody`" in text
 
 
+def test_what_was_pinned_is_read_again_and_damage_is_named(way: Way) -> None:
+    code, text = ask(way, "run", "shard", "finetune", "--verify")
+    assert code == 0
+    assert re.search(r"shard: \d+ files, .* all sound\s+✓ finetune: \d+ files, .* all sound", text), text
+    pinned = identities.table(way.lake, "manifests").to_pylist()
+    (file, *_) = next(row["files"] for row in pinned if row["table"] == "samples" and row["files"])
+    path = Path(file["path"].removeprefix("file://"))
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:300] + bytes([content[300] ^ 1]) + content[301:])
+        code, text = ask(way, "run", "shard", "--verify")
+        assert (code, path.name in text, "its bytes have changed" in text) == (1, True, True)
+        path.unlink()
+        code, text = ask(way, "run", "shard", "--verify")
+        assert (code, "it is missing" in text) == (1, True)
+    finally:
+        path.write_bytes(content)
+    code, text = ask(way, "run", "clean", "--verify")
+    assert (code, "has nothing that is verified" in text) == (2, True)
+
+
 @pytest.mark.parametrize("notebook", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
 def test_a_notebook_runs(
     notebook: Path, way: Way, spark: SparkSession, capsys: pytest.CaptureFixture

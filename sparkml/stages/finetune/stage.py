@@ -31,6 +31,7 @@ from sparkml.hosting.examples import (
 from sparkml.hosting.samples import SampleSpec, WrittenSamples, bytes_of, kept_on_disk, write_samples
 from sparkml.hosting.sizes import FileShape, file_shape
 from sparkml.hosting.training import Trained, TrainingConfig, new_start, run_training
+from sparkml.hosting.verify import verify_manifests
 from sparkml.inference.features import FrozenNetwork
 from sparkml.log import get_logger
 from sparkml.models.adapt.settings import AdaptSettings
@@ -275,5 +276,6 @@ STAGE = Stage(
     FinetuneConfig,
     run,
     "learn a task from a labelled table, starting from a model -> a model",
+    verify=verify_manifests,
     sections=sections,
 )

@@ -24,6 +24,7 @@ from sparkml.hosting.layout import Layout
 from sparkml.hosting.manifests import FileFacts
 from sparkml.hosting.samples import SampleSpec, WrittenSamples, kept_on_disk, write_samples
 from sparkml.hosting.sizes import ID_BYTES, FileShape, file_shape
+from sparkml.hosting.verify import verify_manifests
 from sparkml.kernels.hashing import bucket_of
 from sparkml.log import get_logger
 from sparkml.models.inputs import TextInputs, read_text_inputs
@@ -261,5 +262,6 @@ STAGE = Stage(
     run,
     "tokenizer, packing, split, equal row groups -> samples, manifests",
     trace=trace,
+    verify=verify_manifests,
     sections=sections,
 )
