@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Thread
 from typing import Any
@@ -48,6 +48,7 @@ class LaunchOptions:
     start_seconds: float = 180.0
     slots_seconds: float = 300.0
     joins: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def timeouts(self) -> Timeouts:
@@ -123,6 +124,7 @@ def _attempt(
         driver=(advertised, hub.port),
         token=hub.token,
         threads_per_rank=options.threads_per_rank,
+        environment=options.environment,
         collective_timeout_seconds=max(60, int(options.step_seconds)),
     )
     try:

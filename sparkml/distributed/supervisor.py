@@ -51,6 +51,7 @@ class Assignment:
     driver: tuple[str, int]
     token: str
     threads_per_rank: int
+    environment: Mapping[str, str]
     collective_timeout_seconds: int
 
 
@@ -221,5 +222,6 @@ def _environment(assignment: Assignment, place: Place) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
+        **assignment.environment,
         **found,
     }

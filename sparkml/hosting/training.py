@@ -144,7 +144,10 @@ def _too_few_rows(train: Manifest, ranks: int) -> InputError:
 
 
 def _launch_options(config: TrainingConfig) -> LaunchOptions:
-    return LaunchOptions(**{field.name: getattr(config, field.name) for field in fields(LaunchOptions)})
+    given = {field.name for field in fields(LaunchOptions)} & type(config).model_fields.keys()
+    return LaunchOptions(
+        **{name: getattr(config, name) for name in given}, environment=config.horovod.environment()
+    )
 
 
 def _mlflow_store(job: StageRun) -> str:

@@ -87,6 +87,31 @@ class LoopSettings(BaseModel):
         return min(ends)
 
 
+class HorovodSettings(BaseModel):
+    """How Horovod puts sums together and what it writes down; null: as it does by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fusion_bytes: int | None = Field(
+        None, ge=0, description="Sums that wait travel together, up to so many bytes"
+    )
+    cycle_ms: float | None = Field(None, gt=0, description="How long it waits for more of them")
+    autotune: bool = Field(False, description="It looks for both itself, in the first minutes")
+    timeline: str = Field(
+        "", description="File, on rank 0's machine, for a trace that chrome://tracing shows"
+    )
+
+    def environment(self) -> dict[str, str]:
+        """What Horovod reads when a rank joins."""
+        given = {
+            "HOROVOD_FUSION_THRESHOLD": self.fusion_bytes,
+            "HOROVOD_CYCLE_TIME": self.cycle_ms,
+            "HOROVOD_AUTOTUNE": 1 if self.autotune else None,
+            "HOROVOD_TIMELINE": self.timeline or None,
+        }
+        return {name: str(value) for name, value in given.items() if value is not None}
+
+
 class RankSettings(BaseModel):
     """How ranks are started, fed and watched."""
 
@@ -100,6 +125,11 @@ class RankSettings(BaseModel):
     )
     collective: CollectiveName = Field(
         "horovod", description="What joins the ranks: horovod or torch", json_schema_extra=_RUNTIME
+    )
+    horovod: HorovodSettings = Field(
+        HorovodSettings(),
+        description="Horovod's fusion_bytes, cycle_ms, autotune, timeline",
+        json_schema_extra=_RUNTIME,
     )
     threads_per_rank: int = Field(1, ge=1, description="Torch threads of a rank", json_schema_extra=_RUNTIME)
     reader: ReaderName = Field(

@@ -38,6 +38,7 @@ from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import Curves
 from sparkml.training.gradients import gradients_of
 from sparkml.training.measured import StepClock
+from sparkml.training.saver import Saver
 from sparkml.training.schedule import learning_rate
 from sparkml.training.settings import TrainingJob
 from sparkml.training.state import TrainingState
@@ -83,6 +84,7 @@ class Trainer:
             with_best=bool(job.loop.best_metric),
         )
         self._checkpoints = Checkpoints(job.run_folder, job.keep_checkpoints)
+        self._saver = Saver(self._checkpoints)
         self._held_out = HeldOut(job, task, collective)
 
     def run(self) -> dict[str, float]:
@@ -91,7 +93,7 @@ class Trainer:
         recent = deque[float](maxlen=_SMOOTHED_STEPS)
         done = first_step
         values: dict[str, float] = {}
-        with self._curves(first_step) as curves:
+        with self._saver, self._curves(first_step) as curves:
             last_step = first_step if self._is_patience_out() else self.total_steps
             if first_step >= last_step:
                 values = self._validate()
@@ -118,6 +120,8 @@ class Trainer:
         train_loss = {"train_loss": sum(recent) / len(recent)} if recent else {}
         speed = self._clock.summary(self.network, self._collective.size)
         summary = {"steps": float(done), "resumed_from_step": float(first_step)}
+        if self._saver.failures:
+            summary["failed_checkpoints"] = float(self._saver.failures)
         return {**summary, **train_loss, **held_out, **speed, **self._adapted.facts()}
 
     def _finish(self) -> bool:
@@ -290,7 +294,7 @@ class Trainer:
     def _checkpoint(self, curves: Curves | None, step: int) -> None:
         if curves is not None:
             curves.flush()
-            self._checkpoints.save(self.state.weights(), self.state.others(), self._position(step))
+            self._saver.save(self.state.weights(), self.state.others(), self._position(step))
 
     def _curves(self, first_step: int) -> AbstractContextManager[Curves | None]:
         if self._collective.rank != 0:

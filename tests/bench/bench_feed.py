@@ -1,11 +1,19 @@
-"""Rows a second: our readers on petastorm and pyarrow, rows in torch's DataLoader, a bare scan as the upper bound.
-Milliseconds: what one rank of 100 needs to know which of a million row groups it reads.
+"""Rows a second of shuffled batches: our feed through petastorm and pyarrow, a bare scan, and other loaders.
 
-python -m tests.bench.bench_feed [rows] [tokens per row] [rows per row group]
+    python -m tests.bench.bench_feed --rows 40000 --length 512 \
+        --peers "petastorm=/peers/petastorm/bin/python,mosaic=...,datasets=..."
+
+Each way runs in a process of its own, in turn; medians are printed, and shares of the scan. Peers run in environments
+of their own (`feed_peer.py` says what each is asked). Then: how long the first batch takes after a resume at 90 % of an
+epoch, and what one rank of 100 needs to know which of a million row groups it reads.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,82 +23,127 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch.utils.data import DataLoader, IterableDataset
 
-from sparkml.feed.batches import count, micro_batches
+from sparkml.feed.batches import micro_batches
+from sparkml.feed.groups import GroupLoader
 from sparkml.feed.manifest import FILE_TYPE, Manifest, ShardFile, ShardFiles
 from sparkml.feed.manifest_file import write_manifest
 from sparkml.feed.plan import epoch_plan, row_groups
-from sparkml.feed.reader import Reader, ReaderName, open_reader
+from sparkml.feed.reader import open_reader
+from sparkml.hosting.sizes import ID_BYTES, file_shape
 from sparkml.training.columns import SAMPLE_ID
+from tests.bench.feed_peer import COLUMN, WAYS, processor_seconds
 
-COLUMN = "input_ids"
 VOCABULARY, N_SPECIAL = 8192, 5
-READ = [SAMPLE_ID, COLUMN]  # what a training reads of packed samples
+BATCH, STREAMS = 32, 8
+PEER = Path(__file__).with_name("feed_peer.py")
+ENVIRONMENTS = {way: way.split()[0].removesuffix("ml-streaming") for way in WAYS}
 
 
-def write(folder: Path, rows: int, length: int, group: int) -> Manifest:
-    """One zstd file of random token ids, none of them one of the five special ones that tokenizers begin with."""
-    path = folder / "samples.parquet"
+def write(folder: Path, rows: int, length: int) -> Manifest:
+    """Files of random token ids, in row groups and files as `shard` would choose them."""
     rng = np.random.default_rng(0)
-    kind = pa.list_(pa.int32())
-    counts = [min(group, rows - start) for start in range(0, rows, group)]
-    schema = pa.schema([(SAMPLE_ID, pa.int64()), (COLUMN, kind)])
-    first = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for n_rows in counts:
-            drawn = rng.zipf(1.3, (n_rows, length)).clip(max=VOCABULARY - N_SPECIAL) + (N_SPECIAL - 1)
-            ids = pa.array(drawn.astype(np.int32).ravel())
-            offsets = pa.array(np.arange(0, n_rows * length + 1, length, dtype=np.int32))
-            lists = pa.ListArray.from_arrays(offsets, ids)
-            numbers = np.arange(first, first + n_rows)
-            writer.write_table(pa.table([numbers, lists], schema=schema), row_group_size=n_rows)
-            first += n_rows
-    files = ShardFiles.of([ShardFile(str(path), tuple(counts), path.stat().st_size, "")])
-    return Manifest("bench", "samples", 0, "train", files, rows, "", length, 17)
+    shape = file_shape(rows, ID_BYTES * length, rows_per_row_group=None, file_bytes=128 << 20)
+    schema = pa.schema([(SAMPLE_ID, pa.int64()), (COLUMN, pa.list_(pa.int32()))])
+    (folder / "parquet").mkdir()
+    files = []
+    for first in range(0, rows, shape.rows_per_file):
+        path = folder / "parquet" / f"part-{len(files):05d}.parquet"
+        last = min(first + shape.rows_per_file, rows)
+        groups = []
+        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+            for start in range(first, last, shape.rows_per_row_group):
+                count = min(shape.rows_per_row_group, last - start)
+                drawn = rng.zipf(1.3, count * length).clip(max=VOCABULARY - N_SPECIAL) + (N_SPECIAL - 1)
+                offsets = pa.array(np.arange(0, count * length + 1, length, dtype=np.int32))
+                lists = pa.ListArray.from_arrays(offsets, pa.array(drawn.astype(np.int32)))
+                writer.write_table(pa.table([np.arange(start, start + count), lists], schema=schema))
+                groups.append(count)
+        files.append(ShardFile(str(path), tuple(groups), path.stat().st_size, ""))
+    return Manifest("bench", "samples", 0, "train", ShardFiles.of(files), rows, "", length, 17)
 
 
-def scan(manifest: Manifest) -> int:
+def widths(manifest: Manifest) -> dict[str, int]:
+    """What a training reads of packed samples."""
+    return {SAMPLE_ID: 0, COLUMN: manifest.sequence_length}
+
+
+def scan(manifest: Manifest) -> Iterator[int]:
     """Decode every row group and nothing else."""
-    file = pq.ParquetFile(manifest.files[0].path)
-    return sum(file.read_row_group(i, columns=READ).num_rows for i in range(file.num_row_groups))
+    loader = GroupLoader(widths(manifest))
+    for file in manifest.files:
+        parquet = pq.ParquetFile(file.path)
+        for number in range(parquet.num_row_groups):
+            yield parquet.read_row_group(number, columns=list(loader.widths), use_threads=False).num_rows
 
 
-def reader_of(manifest: Manifest, name: ReaderName) -> Reader:
-    """A reader of what a training reads."""
-    return open_reader(name, {SAMPLE_ID: 0, COLUMN: manifest.sequence_length})
+def feed(manifest: Manifest, name: str, first_step: int = 0) -> Iterator[int]:
+    """What a rank alone sees: shuffled batches."""
+    plan = epoch_plan(manifest, epoch=0, seed=1, batch_size=BATCH, n_streams=STREAMS)
+    reader = open_reader(name, widths(manifest))  # type: ignore[arg-type]
+    yield from (batch.rows for batch in micro_batches(reader, plan, first_step=first_step))
 
 
-def read(manifest: Manifest, name: ReaderName) -> int:
-    """Row groups as matrices, in order."""
-    reader = reader_of(manifest, name)
-    groups = row_groups(manifest.files, range(len(manifest.files.group_rows)))
-    return sum(count(rows) for rows in reader.read(groups))
+OURS: dict[str, Callable[[Manifest], Iterator[int]]] = {
+    "bare scan": scan,
+    "ours, pyarrow": lambda manifest: feed(manifest, "arrow"),
+    "ours, petastorm": lambda manifest: feed(manifest, "petastorm"),
+}
 
 
-def feed(manifest: Manifest, name: ReaderName) -> int:
-    """What a rank sees: shuffled micro batches of 32."""
-    plan = epoch_plan(manifest, epoch=0, seed=1, batch_size=32, n_streams=8)
-    return sum(batch.rows for batch in micro_batches(reader_of(manifest, name), plan))
+def run_ours(way: str, pinned: Path) -> None:
+    """One of our ways, in this process: rows and seconds from the first batch on."""
+    manifest = Manifest.from_record(json.loads(pinned.read_text(encoding="utf-8")))
+    rows = 0
+    started, cpu = 0.0, 0.0
+    for count in OURS[way](manifest):
+        if not started:
+            started, cpu = time.perf_counter(), processor_seconds()
+        else:
+            rows += count
+    seconds = time.perf_counter() - started
+    print(json.dumps({"rows": rows, "seconds": seconds, "cpu_seconds": processor_seconds() - cpu}))
 
 
-def rows_in_a_data_loader(manifest: Manifest) -> int:
-    """What training scripts do: rows as Python lists through torch's `DataLoader`, batches of 32, not shuffled."""
-    file = pq.ParquetFile(manifest.files[0].path)
-    groups = (file.read_row_group(i, columns=[COLUMN])[COLUMN] for i in range(file.num_row_groups))
-    loader = DataLoader(
-        _Rows(row for group in groups for row in group.to_pylist()), batch_size=32, collate_fn=torch.tensor
-    )
-    return sum(len(batch) for batch in loader)
+def run_once(way: str, folder: Path, peers: dict[str, str]) -> dict[str, float]:
+    """One way in a fresh process."""
+    if way in OURS:
+        command = [sys.executable, "-m", "tests.bench.bench_feed", "--way", way, "--folder", str(folder)]
+    else:
+        command = [peers[ENVIRONMENTS[way]], str(PEER), way, str(folder), str(BATCH)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-class _Rows(IterableDataset[list[int]]):
-    def __init__(self, rows: Iterator[list[int]]) -> None:
-        self._rows = rows
+def compare(folder: Path, peers: dict[str, str], rounds: int) -> None:
+    """Medians of every way, and shares of the scan."""
+    ways = [*OURS, *(way for way in WAYS if ENVIRONMENTS[way] in peers)]
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            found[way].append(run_once(way, folder, peers))
+    bare = 0.0
+    print(f"{'':30}{'rows/s':>10}{'of scan':>9}{'rows/cpu-s':>12}")
+    for way, runs in found.items():
+        rate, per_cpu = (
+            statistics.median(run["rows"] / run[name] for run in runs) for name in ("seconds", "cpu_seconds")
+        )
+        bare = bare or rate
+        print(f"{way:30}{rate:10,.0f}{rate / bare:9.2f}{per_cpu:12,.0f}")
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return self._rows
+
+def resume(manifest: Manifest, rounds: int) -> None:
+    """Seconds to the first batch at 90 % of an epoch."""
+    step = int(0.9 * manifest.rows / BATCH)
+    for name in ("arrow", "petastorm"):
+        next(feed(manifest, name))  # what is imported once
+        seconds = statistics.median(
+            _seconds_of(lambda name=name: next(feed(manifest, name, step))) for _ in range(rounds)
+        )
+        print(f"first batch at 90 % of an epoch, {name:10} {1000 * seconds:10.1f} ms")
 
 
 def plan_many(folder: str, n_groups: int = 1_000_000, n_files: int = 10_000, ranks: int = 100) -> None:
@@ -109,15 +162,17 @@ def plan_many(folder: str, n_groups: int = 1_000_000, n_files: int = 10_000, ran
     print(f"{n_groups} row groups in {n_files} files, rank {ranks // 2} of {ranks}, best and median of 9")
     pinned = write_manifest(manifest, folder)
     print(f"{'manifest file':24} {Path(pinned.location).stat().st_size / 1e6:10.2f} MB")
-    planned = epoch_plan(manifest, epoch=0, seed=1, world_size=ranks, micro_batch=8)
+    how = {"epoch": 0, "seed": 1, "batch_size": 8 * ranks, "n_streams": ranks}
+    planned = epoch_plan(manifest, **how)
     print(f"{'plan in memory':24} {(planned.order.nbytes + planned.ends.nbytes) / 1e6:10.2f} MB")
-    rank, step = ranks // 2, planned.steps // 2
+    mine, step = range(ranks // 2, ranks, ranks), planned.steps // 2
     ways: dict[str, Callable[[], object]] = {
         "write the manifest": lambda: write_manifest(manifest, folder),
         "read the manifest": pinned.read,
-        "plan an epoch": lambda: epoch_plan(manifest, epoch=0, seed=1, world_size=ranks, micro_batch=8),
-        "go to a step": lambda: next(planned.slices(rank, step)),
-        "all slices of the rank": lambda: list(planned.slices(rank)),
+        "plan an epoch": lambda: epoch_plan(manifest, **how),
+        "go to a step": lambda: next(planned.slices(mine, step)),
+        "all slices of the rank": lambda: list(planned.slices(mine)),
+        "open a row group of it": lambda: next(row_groups(files, [n_groups // 2])),
     }
     for label, way in ways.items():
         seconds = sorted(_seconds_of(way) for _ in range(9))
@@ -130,25 +185,40 @@ def _seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def main(rows: int = 40_000, length: int = 128, group: int = 256) -> None:
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for option, default in (("--rows", 40_000), ("--length", 512), ("--rounds", 5)):
+        parser.add_argument(option, type=int, default=default)
+    parser.add_argument("--peers", default="", help="name=python, for petastorm, mosaic, datasets")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
     """Write, then read with everything."""
-    with tempfile.TemporaryDirectory() as folder:
-        manifest = write(Path(folder), rows, length, group)
-        size = manifest.files[0].bytes
-        print(f"{rows} rows x {length} tokens, {size / 1e6:.1f} MB, {group} rows a row group")
-        ways: dict[str, Callable[[], int]] = {"pyarrow scan": lambda: scan(manifest)}
-        for name in ("arrow", "petastorm"):
-            ways[f"{name} reader"] = lambda name=name: read(manifest, name)
-            ways[f"{name} micro batches"] = lambda name=name: feed(manifest, name)
-        ways["rows in a DataLoader"] = lambda: rows_in_a_data_loader(manifest)
-        for label, way in ways.items():
-            way()
-            started, cpu = time.perf_counter(), time.process_time()
-            done = way()
-            seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-            print(f"{label:24} {done / seconds:10,.0f} rows/s   {done / cpu:10,.0f} rows/cpu-s")
-        plan_many(folder)
+    options = parse()
+    if options.way:
+        run_ours(options.way, Path(options.folder) / "manifest.json")
+        return
+    peers = dict(pair.split("=", 1) for pair in options.peers.split(",") if pair)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = write(folder, options.rows, options.length)
+        (folder / "manifest.json").write_text(json.dumps(manifest.to_record()), encoding="utf-8")
+        first = manifest.files[0]
+        print(
+            f"{options.rows} rows of {options.length} tokens, {manifest.files.bytes / 1e6:.1f} MB in "
+            f"{len(manifest.files)} files, {first.row_groups[0]} rows a row group, "
+            f"batches of {BATCH}, median of {options.rounds}"
+        )
+        compare(folder, peers, options.rounds)
+        resume(manifest, options.rounds)
+        plan_many(name)
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:]))
+    main()
