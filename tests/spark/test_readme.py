@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 from typer.main import get_command
 
 from sparkml.cli.main import app
@@ -29,6 +30,12 @@ def test_the_python_example_runs(
     for station in ("model classifier version 1", "manifest ", "bronze"):
         assert station in shown
     assert set(names["scorer"].labels) == {"sea", "kitchen", "court"}
+
+
+def test_the_function_on_ranks_runs(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
+    source = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    exec(compile(source, "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.splitlines()[-1] == "[(0, 0.1), (1, 0.1)]"
 
 
 def test_the_pipeline_example_loads(tmp_path: Path) -> None:
