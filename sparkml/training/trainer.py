@@ -7,11 +7,10 @@ does. On another number of ranks a step has the same samples, masked alike; drop
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
@@ -22,20 +21,14 @@ from torch import Tensor, nn
 from sparkml.distributed.collective import Collective
 from sparkml.distributed.reporter import Reporter
 from sparkml.errors import TrainingError
-from sparkml.feed.batches import MicroBatch, micro_batches, parts_of
-from sparkml.feed.documents import documents_of
-from sparkml.feed.groups import Rows
-from sparkml.feed.plan import EpochPlan, epoch_plan, steps_per_epoch
-from sparkml.feed.reader import open_reader
-from sparkml.frame import storage
 from sparkml.log import get_logger
 from sparkml.models.adapt import Adapted
 from sparkml.models.adapt.head_alone import HeadAlone
-from sparkml.tasks.draws import Draws, draws_of
-from sparkml.tasks.task import Task
+from sparkml.tasks.task import Batch, Task
 from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint
-from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import Curves
+from sparkml.training.diverged import diverged
+from sparkml.training.feeding import FedStep, TrainingFeed
 from sparkml.training.gradients import gradients_of
 from sparkml.training.measured import StepClock
 from sparkml.training.saver import Saver
@@ -48,7 +41,6 @@ _log = get_logger(__name__)
 
 _DROPOUT = 12
 _SMOOTHED_STEPS = 20
-_SHOWN_DOCUMENTS = 10
 # Metrics of which less is better; of all others more is.
 _LOWER_IS_BETTER = ("loss", "perplexity", "rmse", "mae")
 
@@ -64,10 +56,9 @@ class Trainer:
         self._adapted = adapted
         self._collective = collective
         self._reporter = reporter
-        self._train = job.train_manifest.read()
-        self._epoch_steps = steps_per_epoch(self._train, job.loop.batch_size)
-        self.total_steps = job.loop.steps(self._epoch_steps)
         self._device = device_of(collective.local_rank)
+        self._feed = TrainingFeed(job, task, collective, self._device)
+        self.total_steps = job.loop.steps(self._feed.epoch_steps)
         self.network: nn.Module = adapted.network.to(self._device)
         called = HeadAlone(self.network, adapted.heads[0]) if job.on_features else self.network
         self.forward: Any = torch.compile(called) if job.loop.compile else called
@@ -97,8 +88,8 @@ class Trainer:
             last_step = first_step if self._is_patience_out() else self.total_steps
             if first_step >= last_step:
                 values = self._validate()
-            for step, batch, started in self._steps(first_step, last_step):
-                loss, tokens, rate = self._step(step, batch)
+            for step, fed, started in self._steps(first_step, last_step):
+                loss, tokens, rate = self._step(fed)
                 seconds = time.monotonic() - started
                 recent.append(loss)
                 self._clock.end(step - first_step, tokens, seconds)
@@ -134,54 +125,29 @@ class Trainer:
         self.network.eval()
         return best
 
-    def _steps(self, first_step: int, last_step: int) -> Iterator[tuple[int, MicroBatch, float]]:
-        """The steps that are left, each with its batch and the time at which it began to wait for it."""
-        batches = self._batches(first_step)
-        with closing(batches):
+    def _steps(self, first_step: int, last_step: int) -> Iterator[tuple[int, FedStep, float]]:
+        """The steps that are left, each with the time at which it began to wait for its samples."""
+        with closing(self._feed.steps(first_step, last_step)) as steps:
             for step in range(first_step, last_step):
                 started = time.monotonic()
                 self._clock.begin(step - first_step)
                 with self._clock.part("feed"):
-                    batch = next(batches)
-                yield step, batch, started
+                    fed = next(steps)
+                yield step, fed, started
 
-    def _batches(self, first_step: int) -> Generator[MicroBatch, None, None]:
-        """Batches of this rank for ever, epoch after epoch, from a step on."""
-        reader = open_reader(self._job.reader, widths_of(self._task, self._train), self._job.feed)
-        epoch, skipped = divmod(first_step, self._epoch_steps)
-        while True:
-            yield from micro_batches(
-                reader,
-                self._plan(epoch),
-                rank=self._collective.rank,
-                world_size=self._collective.size,
-                first_step=skipped,
-                pool_steps=1 if self._train.is_packed else self._settings.pool_steps,
-            )
-            epoch, skipped = epoch + 1, 0
-
-    def _plan(self, epoch: int) -> EpochPlan:
-        return epoch_plan(
-            self._train,
-            epoch=epoch,
-            seed=self._job.seed,
-            batch_size=self._settings.batch_size,
-            n_streams=self._settings.canonical_streams,
-        )
-
-    def _step(self, step: int, batch: MicroBatch) -> tuple[float, float, float]:
+    def _step(self, fed: FedStep) -> tuple[float, float, float]:
         """One optimiser step on all ranks; returns mean loss, tokens of all ranks, learning rate."""
+        step = fed.number
         rate = self._set_rates(step)
         torch.manual_seed(_draw(_DROPOUT, self._job.seed, step, self._collective.rank))
         self._gradients.zero()
         self._adapted.train()
         self._adapted.before_step(step)
         sums = torch.zeros(3, dtype=torch.float64)
-        parts = list(parts_of(batch.columns, self._settings.micro_batch_tokens))
-        for number, part in enumerate(parts, start=1):
-            if number == len(parts):
+        for number, part in enumerate(fed.parts, start=1):
+            if number == len(fed.parts):
                 self._gradients.last_pass()
-            sums += self._backward(part, draws_of(self._job.seed, step, part[SAMPLE_ID]))
+            sums += self._backward(part)
         own_loss = float(sums[0])
         with self._clock.part("allreduce"):
             loss_sum, units, tokens = self._gradients.sum_over_ranks(sums.tolist())
@@ -190,17 +156,24 @@ class Trainer:
             self._freeze(step)
             norm = self._gradients.scale_and_clip(1 / max(units, 1.0), self._settings.gradient_clip)
             if not math.isfinite(norm):
-                raise self._diverged(step, batch, own_loss, loss_sum / max(units, 1.0))
+                raise diverged(
+                    self._job,
+                    self._feed.manifest,
+                    fed,
+                    self._collective.rank,
+                    own_loss,
+                    loss_sum / max(units, 1.0),
+                )
             self._optimizer.step()
             self._adapted.after_step(step)
             self.state.agree(self._collective)
             self.state.average(self._settings.ema_decay)
         return loss_sum / max(units, 1.0), tokens, rate
 
-    def _backward(self, part: Rows, draws: Draws) -> Tensor:
+    def _backward(self, part: Batch) -> Tensor:
         """Gradients of one forward pass; returns loss, units and tokens."""
         with self._clock.part("forward"):
-            batch = self._task.collate(part, draws).to(self._device)
+            batch = part.to(self._device)
             with self._autocast():
                 loss = self._task.loss(self.forward, batch)
                 extra = self._adapted.extra_loss()
@@ -225,7 +198,7 @@ class Trainer:
 
     def _freeze(self, step: int) -> None:
         """Gradual unfreezing: blocks that are still frozen learn nothing from the step."""
-        epoch = step / self._epoch_steps
+        epoch = step / self._feed.epoch_steps
         for number in self._adapted.frozen_at(epoch):
             group = self._optimizer.param_groups[number]
             group["lr"] = 0.0
@@ -288,7 +261,7 @@ class Trainer:
             batch_size=self._settings.batch_size,
             n_streams=self._settings.canonical_streams,
             seed=self._job.seed,
-            manifest_id=self._train.manifest_id,
+            manifest_id=self._feed.manifest.manifest_id,
         )
 
     def _checkpoint(self, curves: Curves | None, step: int) -> None:
@@ -307,7 +280,7 @@ class Trainer:
             run_name=self._job.run_name,
             parameters=self._settings.model_dump(mode="json")
             | {"task": self._task.name, "adapt": self._job.adapt.method}
-            | {"ranks": self._collective.size, "manifest_id": self._train.manifest_id},
+            | {"ranks": self._collective.size, "manifest_id": self._feed.manifest.manifest_id},
             first_step=first_step,
         )
 
@@ -318,23 +291,6 @@ class Trainer:
 
     def _is_due(self, step: int, every_steps: int) -> bool:
         return (step + 1) % every_steps == 0 or step + 1 == self.total_steps
-
-    def _diverged(self, step: int, batch: MicroBatch, own_loss: float, loss: float) -> TrainingError:
-        """The error, after this rank has written down what it was given: its loss tells whether that was the cause."""
-        samples = [int(number) for number in batch.columns.get(SAMPLE_ID, ())]
-        documents = documents_of(self._train, samples)
-        rank = self._collective.rank
-        location = storage.join(self._job.run_folder, f"diverged-rank-{rank:05d}.json")
-        written = {"step": step, "rank": rank, "loss": repr(own_loss), "documents_by_sample": documents}
-        storage.write_bytes(location, json.dumps(written, indent=1).encode())
-        ids = sorted({doc_id for ids in documents.values() for doc_id in ids})
-        return TrainingError(
-            "the training diverged: gradients are not finite",
-            where=f"step {step}; all documents of rank {rank} are in {location}",
-            got=f"loss {loss:g}; documents {', '.join(ids[:_SHOWN_DOCUMENTS])}"
-            + (f" and {len(ids) - _SHOWN_DOCUMENTS} more" if len(ids) > _SHOWN_DOCUMENTS else ""),
-            next_action="lower learning_rate or raise warmup_fraction",
-        )
 
 
 def device_of(local_rank: int) -> torch.device:

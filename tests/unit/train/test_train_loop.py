@@ -259,7 +259,7 @@ def without_dropout(instance: Trainer) -> Trainer:
 
 
 def samples_of(job: TrainingJob, steps: int) -> Counter[int]:
-    batches = trainer_of(job)._batches(0)
+    batches = trainer_of(job)._feed._batches(0)
     return Counter(int(number) for _ in range(steps) for number in next(batches).columns["sample_id"])
 
 
