@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from sparkml.kernels.best_fit import BestFitPacker
 from sparkml.kernels.packing import Int32, Int64, Packed, Packer
 from sparkml.models.inputs import TextInputs, filled, parse
 from sparkml.stages.shard.vocabulary import one_thread
@@ -46,7 +47,7 @@ class Group:
 
 
 def packing(
-    inputs: TextInputs, sequence_length: int
+    inputs: TextInputs, sequence_length: int, *, best_fit: bool = False
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function for `mapInArrow`: columns `split`, `bucket`, `doc_id`, `text`, each group in one piece.
 
@@ -63,7 +64,7 @@ def packing(
                 if current is None or current.group != group:
                     if current is not None:
                         yield from current.finish()
-                    current = GroupPacker(group, tokenizer, inputs, sequence_length)
+                    current = GroupPacker(group, tokenizer, inputs, sequence_length, best_fit=best_fit)
                 yield from current.add(part)
         if current is not None:
             yield from current.finish()
@@ -84,11 +85,19 @@ def groups_of(batch: pa.RecordBatch) -> Iterator[tuple[Group, pa.RecordBatch]]:
 class GroupPacker:
     """Tokenises and packs the documents of one group, which arrive in order, batch by batch."""
 
-    def __init__(self, group: Group, tokenizer: Tokenizer, inputs: TextInputs, sequence_length: int) -> None:
+    def __init__(
+        self,
+        group: Group,
+        tokenizer: Tokenizer,
+        inputs: TextInputs,
+        sequence_length: int,
+        *,
+        best_fit: bool,
+    ) -> None:
         self.group = group
         self._tokenizer = tokenizer
         self._inputs = inputs
-        self._packer = Packer(
+        self._packer = (BestFitPacker if best_fit else Packer)(
             sequence_length, cls_id=inputs.cls_id, sep_id=inputs.sep_id, pad_id=inputs.pad_id
         )
         self._n_samples = 0
@@ -102,7 +111,7 @@ class GroupPacker:
             yield from self._samples(*self._packer.add(tokens, lengths, doc_ids[start:end]))
 
     def finish(self) -> Iterator[pa.RecordBatch]:
-        """The last, padded sample of the group."""
+        """The last samples of the group."""
         yield from self._samples(*self._packer.finish())
 
     def _samples(self, packed: Packed, doc_ids: list[str]) -> Iterator[pa.RecordBatch]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 from pyspark.sql import Column, DataFrame
@@ -43,6 +44,7 @@ _SPLITS = (TRAIN, VALIDATION)
 _CONTENT = ("input_ids", "doc_starts", "doc_ids")
 _BUCKETS = "buckets"  # among the metrics: with the id of a document, it tells where its samples lie
 _BYTE_TOKENS = 256
+Packing = Literal["concatenate", "best_fit"]
 # A bucket of 4 MB is packed in a second or two; its last sample is padded, one of thousands.
 _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 4_000_000, 128_000_000
 
@@ -71,6 +73,11 @@ class ShardConfig(StageConfig):
         16_000_000, ge=1, description="Bytes of training text that the tokenizer is trained on, about"
     )
     sequence_length: int = Field(128, ge=8, le=1 << 16, description="Tokens a sample")
+    packing: Packing = Field(
+        "concatenate",
+        description="concatenate: documents behind one another, cut where a sample ends; best_fit: few are cut, "
+        "samples have padding",
+    )
     validation_fraction: float = Field(0.1, ge=0.0, lt=1.0, description="Part of the clusters held out")
     n_buckets: int | None = Field(
         None, ge=1, le=MOST_BUCKETS, description="Groups that are packed on their own; null: by bytes"
@@ -90,7 +97,13 @@ class SourceSize:
 
 
 def transform(
-    documents: DataFrame, inputs: TextInputs, *, n_buckets: int, sequence_length: int, seed: int
+    documents: DataFrame,
+    inputs: TextInputs,
+    *,
+    n_buckets: int,
+    sequence_length: int,
+    seed: int,
+    best_fit: bool = False,
 ) -> DataFrame:
     """Documents with `split` -> packed samples, numbered within their bucket (`SAMPLE_SCHEMA`)."""
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
@@ -104,7 +117,9 @@ def transform(
     # A bucket is a task; hashing the bucket number again would leave some tasks empty and double others.
     grouped = keyed.repartitionById(n_buckets, F.col("bucket"))
     ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
-    return ordered.mapInArrow(packing(inputs, sequence_length), spark_schema(SAMPLE_SCHEMA))
+    return ordered.mapInArrow(
+        packing(inputs, sequence_length, best_fit=best_fit), spark_schema(SAMPLE_SCHEMA)
+    )
 
 
 def is_empty() -> Column:
@@ -128,6 +143,7 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
         n_buckets=n_buckets,
         sequence_length=config.sequence_length,
         seed=job.seed,
+        best_fit=config.packing == "best_fit",
     )
     written = _write(job, config, packed, inputs)
     seconds, layout = time.monotonic() - started, written.layout
