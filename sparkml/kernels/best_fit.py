@@ -123,7 +123,7 @@ def _fit(
     older: Int64,
     words: npt.NDArray[np.uint64],
 ) -> int:
-    """Best fit. `newest[c]` is the last bin with `c` left, `older[bin]` the one before; bits of `words`: which there are.
+    """Best fit. `newest[c]` is the last bin with `c` left, `older[bin]` the one before; bits of `words` say which exist.
 
     Returns how many bins there are.
     """
