@@ -188,7 +188,7 @@ def test_given_splits_are_kept_and_a_low_rank_update_is_merged(lab: Lab) -> None
     samples = lab.tables.read("finetune_samples").groupBy("split").count().collect()
     assert {row["split"]: row["count"] for row in samples} == {"train": 80, "validation": 20}
     assert report.metrics["trainable_parameters"] < report.metrics["total_parameters"] / 2
-    assert report.metrics["accuracy"] > 0.9
+    assert report.metrics["accuracy"] > 0.8
     job = lab.make("evaluate")
     measured = evaluate.run(job, evaluate.EvaluateConfig(source="labelled", split="test"))
     assert measured.metrics["measured"] == 20
