@@ -14,7 +14,7 @@ from sparkml.models.directory import TASK_FILE, copy_inputs
 from sparkml.models.folder import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, read_json, write_json
 from sparkml.models.inputs import TextInputs, read_text_inputs, special_fields
 from sparkml.models.networks import kept_config, load_network, quiet, write_config
-from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from sparkml.tasks.classify import Classify, ClassifyOptions
 from sparkml.tasks.task import Targets, task_spec
 
@@ -35,7 +35,7 @@ WORDS = (
 def tiny_tokenizer(folder: Path, sentinels: int = 0) -> Path:
     """Train a byte-level BPE on a few words and write it into a folder as transformers loads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = train_bpe([f"{words} {words}" for words in WORDS], 400, sentinels)
+    content = train_tokenizer([f"{words} {words}" for words in WORDS], 400, sentinels)
     with tempfile.TemporaryDirectory() as artifacts:
         digest = save_tokenizer(content, artifacts, sentinels)
         copy_inputs(Path(artifacts) / "tokenizers" / digest, folder)

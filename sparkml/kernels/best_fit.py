@@ -123,7 +123,7 @@ def _fit(
     older: Int64,
     words: npt.NDArray[np.uint64],
 ) -> int:
-    """Best fit. `newest[c]` is the last bin with `c` left, `older[bin]` the one before; `words` hold a bit for each `c`.
+    """Best fit. `newest[c]` is the last bin with `c` left, `older[bin]` the one before; a bit of `words` for each `c`.
 
     Returns how many bins there are.
     """

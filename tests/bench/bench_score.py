@@ -33,7 +33,7 @@ from sparkml.models.folder import TOKENIZER_FILE, write_json
 from sparkml.models.heads import save_network
 from sparkml.models.inputs import read_text_inputs
 from sparkml.stages.score import ScoreConfig, transform, with_hash
-from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from sparkml.tasks.task import task_spec
 from tests.bench.classifiers import MAX_LENGTH, random_classifier
 from tests.bench.documents import docstrings_of_packages
@@ -42,7 +42,7 @@ from tests.bench.documents import docstrings_of_packages
 def write_model(folder: Path, texts: list[str], hidden: int, layers: int) -> None:
     """A classifier of the size asked for, with random weights, as the stage finetune leaves it."""
     folder.mkdir(parents=True)
-    digest = save_tokenizer(train_bpe(texts, 8192), str(folder.parent))
+    digest = save_tokenizer(train_tokenizer(texts, 8192), str(folder.parent))
     copy_inputs(folder.parent / "tokenizers" / digest, folder)
     task, network = random_classifier(folder, read_text_inputs(folder), hidden=hidden, layers=layers, heads=4)
     adapted = adapt(network, AdaptSettings(), new_modules=(), total_steps=1, epoch_steps=1, seed=0)

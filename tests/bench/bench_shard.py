@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from sparkml.models.inputs import TextInputs, parse, read_text_inputs
 from sparkml.stages.shard.pack import packing
-from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from tests.bench.documents import docstrings_of_packages
 
 SEQUENCE_LENGTH = 128
@@ -69,7 +69,7 @@ def main() -> None:
     texts = docstrings_of_packages(int(options.megabytes * 1e6))
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     started = time.process_time()
-    content = train_bpe(texts, 8192)
+    content = train_tokenizer(texts, 8192)
     print(f"{len(texts)} documents, {megabytes:.1f} MB; tokenizer {time.process_time() - started:.1f} s")
     with tempfile.TemporaryDirectory() as folder:
         inputs = read_text_inputs(Path(folder, "tokenizers", save_tokenizer(content, folder)))

@@ -21,7 +21,7 @@ from sparkml.models.inputs import read_text_inputs, special_fields
 from sparkml.models.networks import load_network, write_config
 from sparkml.stages import score
 from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets, with_hash
-from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from tests.runs import new_run, put_run
 from tests.tiny import SHAPE
 
@@ -47,7 +47,7 @@ def write_model(folder: Path) -> Path:
 
     A directory as transformers writes it: what it answers follows from its architecture.
     """
-    content = train_bpe([text_of(number) for number in range(30)], 300)
+    content = train_tokenizer([text_of(number) for number in range(30)], 300)
     made = folder.parent / "tokenizers" / save_tokenizer(content, str(folder.parent))
     with new_artifact(str(folder)) as staging:
         copy_inputs(made, staging)

@@ -24,7 +24,7 @@ from sparkml.kernels.hashing import bucket_of
 from sparkml.models.inputs import read_text_inputs
 from sparkml.stages.shard import stage
 from sparkml.stages.shard.stage import ShardConfig, run, transform
-from sparkml.stages.shard.vocabulary import save_tokenizer, train_bpe
+from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from tests.runs import new_run
 from tests.tiny import tiny_encoder
 
@@ -120,7 +120,7 @@ def documents_in(samples: list[dict[str, object]]) -> Iterator[tuple[str, list[i
 
 def test_golden_sample(spark: SparkSession, tmp_path: Path) -> None:
     """Tokens of single bytes: what is packed can be read off the text."""
-    tokenizer = train_bpe([], 261)
+    tokenizer = train_tokenizer([], 261)
     ids = {character: Tokenizer.from_str(tokenizer).token_to_id(character) for character in "abcdef"}
     inputs = read_text_inputs(tmp_path / "tokenizers" / save_tokenizer(tokenizer, str(tmp_path)))
     documents = spark.createDataFrame(
@@ -231,6 +231,23 @@ def test_twice_is_the_same_table(sharded: tuple[Lake, RunReport]) -> None:
     assert lake.manifest_ids() == ids
     assert {manifest.version for manifest in lake.manifests().values()} == {1}
     assert len(list(lake.folder.glob("artifacts/tokenizers/*"))) == 1
+
+
+def test_a_unigram_tokenizer_is_trained_once_and_best_fit_keeps_documents_whole(
+    spark: SparkSession, fresh: Lake
+) -> None:
+    fresh.put(spark.createDataFrame(DOCUMENTS, KEPT_DDL))
+    config = SMALL.model_copy(
+        update={"tokenizer_kind": "unigram", "packing": "best_fit", "sequence_length": 48, "n_buckets": 1}
+    )
+    reports = [fresh.shard(config), fresh.shard(config)]
+    assert_df_equality(fresh.samples(1), fresh.samples(0), ignore_row_order=True)
+    assert {report.rows_kept for report in reports} == {len(DOCUMENTS)}
+    rows = [row.asDict() for row in fresh.samples().collect()]
+    parts = [doc_id for row in rows for doc_id in row["doc_ids"]]
+    longer = {doc_id for doc_id, ids in documents_in(rows) if len(ids) > 47}
+    assert {doc_id for doc_id in parts if parts.count(doc_id) > 1} <= longer
+    assert reports[0].metrics["padding_fraction"] < 0.3
 
 
 def test_row_order_and_partitions_do_not_matter(

@@ -33,6 +33,7 @@ from sparkml.stages.shard.pack import SAMPLE_SCHEMA, packing
 from sparkml.stages.shard.vocabulary import (
     SAMPLE_CHARACTERS_PER_DOCUMENT,
     SPECIAL_TOKENS,
+    TokenizerKind,
     keep_tokenizer,
     sample_texts,
     save_tokenizer,
@@ -59,6 +60,9 @@ class ShardConfig(StageConfig):
     rejects: Shares = Field("rejects", description="Documents without a token")
     tokenizer: Uses | None = Field(
         None, description="The model whose tokenizer packs, to go on training it; null: one is trained"
+    )
+    tokenizer_kind: TokenizerKind = Field(
+        "bpe", description="What is trained: bpe or unigram, both on bytes, or wordpiece, as BERT's"
     )
     vocabulary_size: int = Field(
         8192, ge=len(SPECIAL_TOKENS) + _BYTE_TOKENS, le=1 << 20, description="Tokens of the tokenizer at most"
@@ -165,8 +169,16 @@ def _tokenizer(job: StageRun, config: ShardConfig, documents: DataFrame, size: S
         return keep_tokenizer(model, read_text_inputs(model), job.artifacts)
     training = documents.where(F.col("split") == TRAIN)
     sample = sample_texts(training, size.train_sample_bytes, config.tokenizer_sample_bytes, job.seed)
-    content = train_in_one_task(sample, config.vocabulary_size, config.sentinels)
-    digest = save_tokenizer(content, job.artifacts, config.sentinels)
+    # Two trainings of a unigram tokenizer differ a little: where this work was begun before, its tokenizer is there.
+    note = storage.join(job.artifacts, "tokenizers", f"of-{job.step}-{job.fingerprint}")
+    again = config.tokenizer_kind == "unigram"
+    if again and storage.exists(note):
+        digest = storage.read_bytes(note).decode()
+    else:
+        content = train_in_one_task(sample, config.vocabulary_size, config.sentinels, config.tokenizer_kind)
+        digest = save_tokenizer(content, job.artifacts, config.sentinels)
+        if again:
+            storage.write_bytes(note, digest.encode())
     return read_text_inputs(artifacts.localise(storage.join(job.artifacts, "tokenizers", digest)))
 
 

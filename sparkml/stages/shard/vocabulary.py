@@ -1,19 +1,23 @@
-"""The tokenizer: byte-level BPE, trained in one task on a hash sample of the training documents.
+"""The tokenizer: trained in one task on a hash sample of the training documents.
 
-Byte-level (GPT-2): every text can be written in 256 byte tokens, so [UNK] never occurs and nothing is lost.
+`bpe` and `unigram` work on bytes, as GPT-2 does: every text can be written in 256 byte tokens, so [UNK] never occurs
+and nothing is lost. `wordpiece` works as BERT does: white space is lost, and what the alphabet lacks is [UNK].
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from sparkml.frame import storage
 from sparkml.frame.artifacts import identity, new_artifact
@@ -23,6 +27,7 @@ from sparkml.models.folder import TOKENIZER_FILE, write_json
 from sparkml.models.inputs import SENTINEL, TextInputs
 
 _log = get_logger(__name__)
+TokenizerKind = Literal["bpe", "wordpiece", "unigram"]
 # The order is the id: every tokenizer that is trained here starts with these five.
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _UNK_ID, _CLS_ID, _SEP_ID = 1, 2, 3
@@ -30,6 +35,8 @@ _UNK_ID, _CLS_ID, _SEP_ID = 1, 2, 3
 _MAX_TOKEN_BYTES = 32
 # A pair seen once is not a pattern.
 _MIN_FREQUENCY = 2
+# Of WordPiece, each character of the alphabet takes two pieces: at a word's beginning, and inside.
+_ALPHABET_SHARE = 4
 # One enormous document must not be the whole sample.
 SAMPLE_CHARACTERS_PER_DOCUMENT = 65_536
 _HASH_RANGE = 1 << 31
@@ -37,30 +44,84 @@ _HASH_RANGE = 1 << 31
 _ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 
-def train_bpe(texts: Iterable[str], vocabulary_size: int, sentinels: int = 0) -> str:
-    """Train on `texts`; returns the content of `tokenizer.json`. Equal texts give equal bytes.
+def train_tokenizer(
+    texts: Iterable[str], vocabulary_size: int, sentinels: int = 0, kind: TokenizerKind = "bpe"
+) -> str:
+    """Train on `texts`; returns the content of `tokenizer.json`.
 
-    The vocabulary is smaller than asked for when the texts are too few. `sentinels`: tokens that stand for spans.
+    The vocabulary is smaller than asked for when the texts are too few. `sentinels`: tokens that stand for spans. Equal
+    texts give equal bytes, but for `unigram`, whose scores are sums in any order and differ in their third digit.
     """
     cls, sep = SPECIAL_TOKENS[_CLS_ID], SPECIAL_TOKENS[_SEP_ID]
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[_UNK_ID]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary_size,
-        min_frequency=_MIN_FREQUENCY,
-        special_tokens=[*SPECIAL_TOKENS, *sentinel_tokens(sentinels)],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=_MAX_TOKEN_BYTES,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer=trainer)
+    special = [*SPECIAL_TOKENS, *sentinel_tokens(sentinels)]
+    train = {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram}[kind]
+    tokenizer = train(texts, vocabulary_size, special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",
         pair=f"{cls} $A {sep} $B:1 {sep}:1",
         special_tokens=[(cls, _CLS_ID), (sep, _SEP_ID)],
     )
     return str(tokenizer.to_str())
+
+
+def _on_bytes(tokenizer: Tokenizer) -> list[str]:
+    """Every byte is a character; returns these characters."""
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _bpe(texts: Iterable[str], vocabulary_size: int, special: list[str]) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[_UNK_ID]))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=_MIN_FREQUENCY,
+        special_tokens=special,
+        initial_alphabet=_on_bytes(tokenizer),
+        max_token_length=_MAX_TOKEN_BYTES,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    return tokenizer
+
+
+def _unigram(texts: Iterable[str], vocabulary_size: int, special: list[str]) -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=special,
+        unk_token=SPECIAL_TOKENS[_UNK_ID],
+        initial_alphabet=_on_bytes(tokenizer),
+        max_piece_length=_MAX_TOKEN_BYTES,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    return tokenizer
+
+
+def _wordpiece(texts: Iterable[str], vocabulary_size: int, special: list[str]) -> Tokenizer:
+    texts = list(texts)
+    counts = Counter(chain.from_iterable(texts))
+    alphabet = sorted(counts, key=lambda sign: (-counts[sign], sign))[: vocabulary_size // _ALPHABET_SHARE]
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[_UNK_ID]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=_MIN_FREQUENCY,
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    # Which pieces there are follows from the texts, their numbers do not: here they are in alphabetical order.
+    pieces = sorted(tokenizer.get_vocab().keys() - set(special))
+    numbered = {piece: number for number, piece in enumerate([*special, *pieces])}
+    tokenizer.model = models.WordPiece(numbered, unk_token=SPECIAL_TOKENS[_UNK_ID])
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(special)
+    return tokenizer
 
 
 def sentinel_tokens(n: int) -> list[str]:
@@ -76,21 +137,22 @@ def sample_texts(documents: DataFrame, total_bytes: int, sample_bytes: int, seed
     return documents.where(place < limit).select("doc_id", head.alias("text"))
 
 
-def train_in_one_task(sample: DataFrame, vocabulary_size: int, sentinels: int) -> str:
-    """`train_bpe` inside one Spark task: the texts never come to the driver, only the tokenizer does."""
+def train_in_one_task(sample: DataFrame, vocabulary_size: int, sentinels: int, kind: TokenizerKind) -> str:
+    """`train_tokenizer` inside one Spark task: the texts never come to the driver, only the tokenizer does."""
     ordered = sample.repartition(1).sortWithinPartitions("doc_id").select("text")
-    rows = ordered.mapInArrow(_trainer(vocabulary_size, sentinels), "tokenizer string").collect()
+    rows = ordered.mapInArrow(_trainer(vocabulary_size, sentinels, kind), "tokenizer string").collect()
     # No documents, no task: an empty plan may have no partition that could answer.
-    return str(rows[0]["tokenizer"]) if rows else train_bpe([], vocabulary_size, sentinels)
+    return str(rows[0]["tokenizer"]) if rows else train_tokenizer([], vocabulary_size, sentinels)
 
 
 def _trainer(
-    vocabulary_size: int, sentinels: int
+    vocabulary_size: int, sentinels: int, kind: TokenizerKind
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def train(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         one_thread()
         texts = (text for batch in batches for text in batch.column(0).to_pylist())
-        yield pa.RecordBatch.from_pydict({"tokenizer": [train_bpe(texts, vocabulary_size, sentinels)]})
+        content = train_tokenizer(texts, vocabulary_size, sentinels, kind)
+        yield pa.RecordBatch.from_pydict({"tokenizer": [content]})
 
     return train
 

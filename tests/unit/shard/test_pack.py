@@ -12,14 +12,14 @@ from transformers import AutoTokenizer
 
 from sparkml.models.inputs import TextInputs, parse, read_text_inputs
 from sparkml.stages.shard.pack import blocks, cut, packing, tokenise
-from sparkml.stages.shard.vocabulary import SPECIAL_TOKENS, save_tokenizer, train_bpe
+from sparkml.stages.shard.vocabulary import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "a cat and a dog", "the mat and the cat"] * 3
 
 
 @pytest.fixture(scope="module")
 def tokenizer_json() -> str:
-    return train_bpe(TEXTS, 300)
+    return train_tokenizer(TEXTS, 300)
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,38 @@ def inputs(tokenizer_json: str, tmp_path_factory: pytest.TempPathFactory) -> Tex
 
 
 def test_training_is_deterministic_and_gives_special_tokens_their_ids(tokenizer_json: str) -> None:
-    assert train_bpe(iter(TEXTS), 300) == tokenizer_json
+    assert train_tokenizer(iter(TEXTS), 300) == tokenizer_json
     tokenizer = Tokenizer.from_str(tokenizer_json)
     assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3, 4]
     assert tokenizer.encode("the cat").ids[0] == 2
     assert tokenizer.encode("the cat").ids[-1] == 3
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+def test_every_kind_is_loaded_by_transformers_and_packs(kind: str, tmp_path: Path) -> None:
+    content = train_tokenizer(TEXTS, 300, 2, kind)
+    folder = tmp_path / "tokenizers" / save_tokenizer(content, str(tmp_path), 2)
+    inputs, theirs = read_text_inputs(folder), AutoTokenizer.from_pretrained(folder)
+    assert (inputs.pad_id, inputs.cls_id, inputs.sep_id, inputs.mask_id) == (0, 2, 3, 4)
+    assert len(inputs.sentinel_ids) == 2
+    for text in ("the cat sat", "a zzz 漢字!"):
+        ids = theirs(text)["input_ids"]
+        assert (ids[0], ids[-1]) == (2, 3)
+        assert parse(content).encode(text).ids == ids
+        assert (1 in ids) == (kind == "wordpiece" and "漢" in text)  # the others write any byte
+        if kind != "wordpiece":
+            assert theirs.decode(ids[1:-1]) == text
+    words = parse(content).encode("the cat sat", add_special_tokens=False).ids
+    assert inputs.begins_word[words].sum() >= (3 if kind == "wordpiece" else 2)
+    table = pa.table({"split": ["train"] * 3, "bucket": [0] * 3, "doc_id": list("abc"), "text": TEXTS[:3]})
+    (samples,) = [*packing(inputs, 64)(iter(table.to_batches()))]
+    assert samples.column("n_documents").to_pylist() == [3]
+
+
+def test_wordpiece_gives_equal_bytes_for_equal_texts_and_unigram_equal_pieces() -> None:
+    assert len({train_tokenizer(iter(TEXTS), 300, 0, "wordpiece") for _ in range(3)}) == 1
+    pieces = {frozenset(parse(train_tokenizer(iter(TEXTS), 300, 0, "unigram")).get_vocab()) for _ in range(3)}
+    assert len(pieces) == 1
 
 
 def test_every_text_comes_back_from_its_tokens(tokenizer_json: str) -> None:
