@@ -22,6 +22,7 @@ from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses, Writes
 from sparkml.hosting.layout import Layout
+from sparkml.hosting.leaks import count_leaks
 from sparkml.hosting.manifests import FileFacts
 from sparkml.hosting.samples import SampleSpec, WrittenSamples, kept_on_disk, write_samples
 from sparkml.hosting.sizes import ID_BYTES, FileShape, file_shape
@@ -83,6 +84,12 @@ class ShardConfig(StageConfig):
         "samples have padding",
     )
     validation_fraction: float = Field(0.1, ge=0.0, lt=1.0, description="Part of the clusters held out")
+    leak_similarity: float = Field(
+        0.7,
+        ge=0.0,
+        le=1.0,
+        description="Held-out documents are counted that are so similar to a training one; 0: nobody looks",
+    )
     n_buckets: int | None = Field(
         None, ge=1, le=MOST_BUCKETS, description="Groups that are packed on their own; null: by bytes"
     )
@@ -139,6 +146,7 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
     documents = documents.where(~is_empty())
     size = source_size(documents)
     inputs = _tokenizer(job, config, documents, size)
+    leaked = _leaked(config, documents)
     started = time.monotonic()
     n_buckets = config.n_buckets or suitable_buckets(size)
     packed = transform(
@@ -158,8 +166,15 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
         rows_rejected=rejected,
         reasons=reasons,
         bytes_in=size.bytes,
-        metrics={**_metrics(layout, config, written.facts, size, seconds), _BUCKETS: n_buckets},
+        metrics={**_metrics(layout, config, written.facts, size, seconds), **leaked, _BUCKETS: n_buckets},
     )
+
+
+def _leaked(config: ShardConfig, documents: DataFrame) -> dict[str, float]:
+    """What deduplication has missed, or was not asked to find: it would make the validation look better than it is."""
+    if not config.leak_similarity or not config.validation_fraction:
+        return {}
+    return {"held_out_leaks": float(count_leaks(documents, config.leak_similarity))}
 
 
 def _tokenizer(job: StageRun, config: ShardConfig, documents: DataFrame, size: SourceSize) -> TextInputs:
