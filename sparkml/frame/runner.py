@@ -142,7 +142,13 @@ class Runner:
                 on_left_out(step, f"{error.what}; {error.next_action}")
                 continue
             on_outcome(outcomes[-1])
+            if whole and not self.has_made(step):
+                left_out.add(step.name)  # it is done, but what depends on it has nothing to work with
         return outcomes
+
+    def has_made(self, step: Step) -> bool:
+        """False where a step that makes a model has prepared it only: with `ranks=0` it is trained elsewhere."""
+        return not step.makes or self.registry.find(step.makes) is not None
 
     def verify(self, step: Step) -> Mapping[str, float]:
         """Read again what the step's last run that succeeded has written; an error names what is damaged."""

@@ -27,12 +27,16 @@ class UnlabelledRunner(Runner):
     def __init__(self, lake: Path, pipeline: str = "default") -> None:
         super().__init__(no_session, load_config("local", [f"lake={lake}"], pipeline=pipeline), Progress())
         self.ran: list[str] = []
+        self.prepared: set[str] = set()
 
     def run(self, step: Step, *, force: bool) -> StepOutcome:
         if step.stage.name == "finetune":
             raise NotApplicableError("there are no labels to learn", next_action="name the field")
         self.ran.append(step.name)
         return StepOutcome(step, f"run-{step.name}", skipped=force)
+
+    def has_made(self, step: Step) -> bool:
+        return step.name not in self.prepared
 
 
 def run(runner: UnlabelledRunner, *, whole: bool) -> str:
@@ -50,6 +54,14 @@ def test_a_whole_pipeline_goes_on_without_it_and_what_depends_on_it(tmp_path: Pa
     assert "finetune  left out: there are no labels to learn; name the field" in shown
     assert "compress  left out: needs finetune" in shown
     assert "score     left out: needs finetune" in shown
+
+
+def test_what_depends_on_a_model_that_is_trained_elsewhere_waits(tmp_path: Path) -> None:
+    runner = UnlabelledRunner(tmp_path)
+    runner.prepared = {"train"}
+    shown = run(runner, whole=True)
+    assert runner.ran == ["ingest", "clean", "dedupe", "shard", "train", "report"]
+    assert "finetune  left out: needs train" in shown
 
 
 def test_another_pipeline_leaves_out_its_own_steps(tmp_path: Path) -> None:
