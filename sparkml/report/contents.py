@@ -146,8 +146,8 @@ def _sizes(found: Funnel | None) -> tuple[KeyFigure, ...]:
     ]
     texts = [(chain.bytes_in, chain.bytes_left) for chain in chains]
     known = [(first, last) for first, last in texts if first is not None and last is not None]
-    if len(known) == len(texts):
-        first, last = sum(one for one, _ in known), sum(one for _, one in known)
+    first, last = sum(one for one, _ in known), sum(one for _, one in known)
+    if len(known) == len(texts) and first:  # images and sounds alone have no text
         share = formats.percent(formats.ratio(last, first))
         figures.append(
             KeyFigure("Text left", formats.size(last), f"of {formats.size(first)} read, {share}{after}")
