@@ -106,7 +106,8 @@ def peer(manifest: Manifest, start: Path, steps: int) -> float:
     """Tokens a second of transformers' parts."""
     torch.use_deterministic_algorithms(False)  # ours asks for them, training scripts do not
     tokenizer = AutoTokenizer.from_pretrained(start)
-    rows = pq.read_table(manifest.files[0].path)["input_ids"].to_pylist()
+    files = [pq.read_table(file.path)["input_ids"] for file in manifest.files]
+    rows = [row for column in files for row in column.to_pylist()]
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
     loader = torch.utils.data.DataLoader(rows, batch_size=BATCH, shuffle=True, collate_fn=collator)
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
@@ -133,7 +134,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         start = Path(name) / "start"
         write_start(start, hidden, layers)
-        manifest = write(Path(name), rows=BATCH * (steps + WARM_UP), length=LENGTH, group=256)
+        manifest = write(Path(name), rows=BATCH * (steps + WARM_UP), length=LENGTH)
         rates = [
             (ours(manifest, start, steps, Path(name) / str(turn)), peer(manifest, start, steps))
             for turn in range(ROUNDS)
