@@ -1,0 +1,261 @@
+"""Masked-LM pretraining on ranks of one thread: launcher, feed and allreduce beside a bare loop and other launchers.
+
+    python -m tests.bench.bench_ranks [--hidden 384] [--layers 6] [--batch 16] [--rounds 5] [--ways "..."]
+
+Every rank trains the same network with `--batch` rows a step, so two ranks have done twice the work. The bare loop has
+its batches as tensors in memory, and one process; its network, masks, loss, optimiser and clipping are ours, as those
+of TorchDistributor (with DDP) and `horovod.spark.run` (with DistributedOptimizer) are. Tokens a second are those between
+the fifth step and the last; what a launch takes is printed beside them. Each way runs in a process of its own, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.bench.bench_train import LENGTH, MASKED, RATE, WARM_UP, write_start
+
+
+def batches_in_memory(job: dict[str, Any], rank: int) -> list[Any]:
+    """Collated batches of a rank, in turn."""
+    import numpy as np
+
+    from sparkml.tasks.draws import draws_of
+
+    task = task_of(job)
+    rng = np.random.default_rng(rank)
+    found = []
+    for step in range(8):
+        ids = rng.integers(5, 8000, (job["batch"], LENGTH)).astype(np.int32)
+        ids[:, 0] = 2
+        found.append(task.collate({"input_ids": ids}, draws_of(17, step, range(job["batch"]))))
+    return found
+
+
+def task_of(job: dict[str, Any]) -> Any:
+    """Masked LM on the tokenizer of the start."""
+    from sparkml.models.inputs import read_text_inputs
+    from sparkml.tasks.masked_lm import MaskedLM, MaskedLMOptions
+    from sparkml.tasks.task import Targets
+
+    return MaskedLM(MaskedLMOptions(mask_fraction=MASKED), Targets(), read_text_inputs(job["start"]))
+
+
+def loop(job: dict[str, Any], rank: int, ranks: int, wrap: Callable[[Any, Any], tuple[Any, Any]]) -> float:
+    """Tokens a second of all ranks; `wrap` makes network and optimiser those of a library."""
+    import torch
+
+    from sparkml.models.heads import build_network
+
+    torch.set_num_threads(1)
+    task = task_of(job)
+    network, _ = build_network(task.network(), Path(job["start"]), seed=17, random=True)
+    network.train()
+    optimizer: Any = torch.optim.AdamW(
+        network.parameters(), lr=RATE, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, fused=True
+    )
+    called, optimizer = wrap(network, optimizer)
+    batches = batches_in_memory(job, rank)
+    started = 0.0
+    for step in range(job["steps"] + WARM_UP):
+        if step == WARM_UP:
+            started = time.perf_counter()
+        optimizer.zero_grad()
+        loss = task.loss(called, batches[step % len(batches)])
+        (loss.total / loss.units).backward()
+        if hasattr(optimizer, "synchronize"):  # Horovod's: the norm is that of the sum
+            optimizer.synchronize()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        if hasattr(optimizer, "skip_synchronize"):
+            with optimizer.skip_synchronize():
+                optimizer.step()
+        else:
+            optimizer.step()
+    return float(ranks * job["steps"] * job["batch"] * LENGTH / (time.perf_counter() - started))
+
+
+def bare(job: dict[str, Any]) -> float:
+    """One process."""
+    return loop(job, 0, 1, lambda network, optimizer: (network, optimizer))
+
+
+def with_ddp(job: dict[str, Any]) -> float:
+    """The function of a rank under TorchDistributor."""
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    dist.init_process_group("gloo")
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    found = loop(job, rank, ranks, lambda network, optimizer: (DistributedDataParallel(network), optimizer))
+    dist.destroy_process_group()
+    return found
+
+
+def with_horovod(job: dict[str, Any]) -> float:
+    """The function of a rank under `horovod.spark.run`."""
+    import horovod.torch as hvd
+
+    hvd.init()
+
+    def wrap(network: Any, optimizer: Any) -> tuple[Any, Any]:
+        hvd.broadcast_parameters(network.state_dict(), root_rank=0)
+        named = network.named_parameters()
+        return network, hvd.DistributedOptimizer(optimizer, named_parameters=named)
+
+    return loop(job, hvd.rank(), hvd.size(), wrap)
+
+
+def session(job: dict[str, Any]) -> Any:
+    """A Spark of as many slots as ranks."""
+    from sparkml.frame.config import load_config
+    from sparkml.frame.session import build_session
+
+    return build_session(load_config("local", [f"spark.master=local[{job['ranks']}]"]).spark, name="bench")
+
+
+def torch_distributor(job: dict[str, Any]) -> float:
+    """PySpark's own."""
+    from pyspark.ml.torch.distributor import TorchDistributor
+
+    spark = session(job)
+    distributor = TorchDistributor(num_processes=job["ranks"], local_mode=False, use_gpu=False)
+    found = distributor.run(with_ddp, job)
+    spark.stop()
+    return float(found)
+
+
+def horovod_spark(job: dict[str, Any]) -> float:
+    """Horovod's own."""
+    import horovod.spark
+
+    spark = session(job)
+    found = horovod.spark.run(with_horovod, args=(job,), num_proc=job["ranks"], use_gloo=True, verbose=0)
+    spark.stop()
+    return float(found[0])
+
+
+def ours(job: dict[str, Any]) -> float:
+    """Launcher, feed through petastorm, trainer, Horovod."""
+    from sparkml.distributed.launcher import LaunchOptions, launch
+    from sparkml.feed.manifest import Manifest
+    from sparkml.feed.manifest_file import write_manifest
+    from sparkml.tasks.task import task_spec
+    from sparkml.training.rank import train_rank
+    from sparkml.training.settings import LoopSettings, Start, TrainingJob
+
+    folder = Path(job["folder"])
+    manifest = Manifest.from_record(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+    pinned = write_manifest(manifest, str(folder))
+    settings = LoopSettings(
+        max_steps=job["steps"] + WARM_UP,
+        max_epochs=None,
+        batch_size=job["batch"] * job["ranks"],
+        learning_rate=RATE,
+        precision="float32",
+        validation_every_steps=sys.maxsize,
+        validation_rows=0,
+    )
+    training = TrainingJob(
+        task=task_spec(task_of(job)),
+        start=Start(folder=job["start"], random=True),
+        loop=settings,
+        seed=17,
+        train_manifest=pinned,
+        validation_manifest=pinned,
+        reader="petastorm",
+        checkpoint_every_steps=sys.maxsize,
+        keep_checkpoints=1,
+        run_folder=str(folder / f"run-{os.getpid()}"),
+        run_name="bench",
+        tensorboard_folder=str(folder / f"tensorboard-{os.getpid()}"),
+        mlflow_uri="",
+        mlflow_store="",
+    )
+    spark = session(job)
+    options = LaunchOptions(ranks=job["ranks"], collective=job["collective"])
+    done = launch(spark, train_rank, training.to_payload(), options)
+    spark.stop()
+    print(json.dumps({name: round(value, 2) for name, value in done.results[0].items()}), file=sys.stderr)
+    return float(done.results[0]["tokens_per_second"])
+
+
+WAYS: dict[str, tuple[Callable[[dict[str, Any]], float], dict[str, Any]]] = {
+    "bare loop": (bare, {"ranks": 1}),
+    "ours, 1 rank": (ours, {"ranks": 1, "collective": "horovod"}),
+    "ours, 2 ranks": (ours, {"ranks": 2, "collective": "horovod"}),
+    "ours, 2 ranks, torch": (ours, {"ranks": 2, "collective": "torch"}),
+    "TorchDistributor, 2 ranks": (torch_distributor, {"ranks": 2}),
+    "horovod.spark.run, 2 ranks": (horovod_spark, {"ranks": 2}),
+}
+
+
+def run_once(way: str, job: dict[str, Any]) -> dict[str, float]:
+    """One way in a fresh process: tokens a second, and the seconds of all of it."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "tests.bench.bench_ranks", "--way", way, "--job", json.dumps(job)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
+    print(way, done.stdout.splitlines()[-1], *done.stderr.splitlines()[-1:], file=sys.stderr, flush=True)
+    return {"rate": float(done.stdout.splitlines()[-1]), "seconds": time.monotonic() - started}
+
+
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options = (("--steps", 60), ("--hidden", 384), ("--layers", 6), ("--batch", 16), ("--rounds", 5))
+    for option, default in options:
+        parser.add_argument(option, type=int, default=default)
+    parser.add_argument("--ways", default=";".join(WAYS), help="separated by `;`")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print medians, what they are of the bare loop's, and how much of two of it two ranks reach."""
+    options = parse()
+    if options.way:
+        function, given = WAYS[options.way]
+        print(function({**options.job, **given}))
+        return
+    from tests.bench.bench_feed import write
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_start(folder / "start", options.hidden, options.layers)
+        rows = 2 * options.batch * (options.steps + WARM_UP)
+        manifest = write(folder, rows=rows, length=LENGTH)
+        (folder / "manifest.json").write_text(json.dumps(manifest.to_record()), encoding="utf-8")
+        job = {"folder": name, "start": str(folder / "start"), "steps": options.steps, "batch": options.batch}
+        ways = options.ways.split(";")
+        found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for _ in range(options.rounds):
+            for way in ways:
+                found[way].append(run_once(way, job))
+    print(
+        f"hidden {options.hidden}, {options.layers} layers, {options.batch} rows of {LENGTH} a rank, "
+        f"one thread, median of {options.rounds}"
+    )
+    alone = 0.0
+    for way, runs in found.items():
+        rate, seconds = (statistics.median(run[kind] for run in runs) for kind in ("rate", "seconds"))
+        alone = alone or rate
+        share = rate / alone / WAYS[way][1]["ranks"]
+        print(f"{way:28}{rate:10,.0f} tokens/s{share:8.2f} of the bare loop a rank{seconds:8.1f} s in all")
+
+
+if __name__ == "__main__":
+    main()
