@@ -26,6 +26,7 @@ TINY = [
     "shard.sequence_length=64",
     "shard.validation_fraction=0.2",
     "shard.n_buckets=2",
+    "shard.leak_similarity=0",
     "shard.rows_per_row_group=16",
     "shard.file_bytes=6144",
     "train.network.hidden_size=32",

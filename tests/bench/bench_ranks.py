@@ -4,8 +4,8 @@
 
 Every rank trains the same network with `--batch` rows a step, so two ranks have done twice the work. The bare loop has
 its batches as tensors in memory, and one process; its network, masks, loss, optimiser and clipping are ours, as those
-of TorchDistributor (with DDP) and `horovod.spark.run` (with DistributedOptimizer) are. Tokens a second are those between
-the fifth step and the last; what a launch takes is printed beside them. Each way runs in a process of its own, in turn.
+of TorchDistributor (with DDP) and `horovod.spark.run` (with DistributedOptimizer) are. Tokens a second are those behind
+the fifth step; what a launch takes is printed beside them. Each way runs in a process of its own, in turn.
 """
 
 from __future__ import annotations

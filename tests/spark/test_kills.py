@@ -8,22 +8,14 @@ from pathlib import Path
 
 from tests import identities
 from tests.kills import die_behind_effects
-from tests.processes import killed_at_random, orphans
 from tests.way import Way, assert_equal_lakes
 
 
 def test_a_process_that_dies_behind_its_effects_leaves_the_same_tables(way: Way, tmp_path: Path) -> None:
-    """Behind a tenth of all effects, others in every run; `tests/slow` has them all."""
+    """Behind a tenth of all effects, others in every run; `tests/slow` has them all, and SIGKILLs of the driver."""
     seed = random.SystemRandom().randrange(10**6)
     logging.getLogger(__name__).warning("seed %d", seed)  # shown where the test fails
     deaths = die_behind_effects(way, tmp_path / "lake", 0.1, random.Random(seed))
     assert deaths, seed
     assert_equal_lakes(tmp_path / "lake", way.lake)
     assert "started" not in identities.column(tmp_path / "lake", "_runs", "status"), seed
-
-
-def test_a_driver_killed_at_a_random_moment_leaves_the_same_tables(way: Way, tmp_path: Path) -> None:
-    """A real SIGKILL, JVM and ranks and all."""
-    moments = killed_at_random(way, tmp_path / "lake", kills=1)
-    assert_equal_lakes(tmp_path / "lake", way.lake)
-    assert not orphans(str(tmp_path / "lake")), moments

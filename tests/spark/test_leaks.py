@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 
 import pytest
 from pyspark.sql import SparkSession
 
 from sparkml.hosting.leaks import count_leaks, leaks
 
-WORDS = [f"w{number}" for number in range(400)]
+WORDS = ["".join(letters) for letters in product("aeiounrst", repeat=3)]  # of digits, all look alike
 
 
 def text(seed: int, n: int = 120) -> str:

@@ -42,6 +42,7 @@ SMALL = ShardConfig(
     rows_per_row_group=8,
     file_bytes=384,  # 16 samples of 16 tokens
     validation_fraction=0.3,
+    leak_similarity=0,  # tests/spark/test_leaks.py
 )
 WORDS = ["the", "function", "returns", "an", "array", "of", "floats", "with", "the", "same", "shape"]
 
