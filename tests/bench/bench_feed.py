@@ -32,7 +32,7 @@ from sparkml.feed.plan import epoch_plan, row_groups
 from sparkml.feed.reader import open_reader
 from sparkml.hosting.sizes import ID_BYTES, file_shape
 from sparkml.training.columns import SAMPLE_ID
-from tests.bench.feed_peer import COLUMN, WAYS, processor_seconds
+from tests.bench.feed_peer import COLUMN, WAYS, timed
 
 VOCABULARY, N_SPECIAL = 8192, 5
 BATCH, STREAMS = 32, 8
@@ -89,20 +89,6 @@ OURS: dict[str, Callable[[Manifest], Iterator[int]]] = {
     "ours, pyarrow": lambda manifest: feed(manifest, "arrow"),
     "ours, petastorm": lambda manifest: feed(manifest, "petastorm"),
 }
-
-
-def run_ours(way: str, pinned: Path) -> None:
-    """One of our ways, in this process: rows and seconds from the first batch on."""
-    manifest = Manifest.from_record(json.loads(pinned.read_text(encoding="utf-8")))
-    rows = 0
-    started, cpu = 0.0, 0.0
-    for count in OURS[way](manifest):
-        if not started:
-            started, cpu = time.perf_counter(), processor_seconds()
-        else:
-            rows += count
-    seconds = time.perf_counter() - started
-    print(json.dumps({"rows": rows, "seconds": seconds, "cpu_seconds": processor_seconds() - cpu}))
 
 
 def run_once(way: str, folder: Path, peers: dict[str, str]) -> dict[str, float]:
@@ -202,7 +188,8 @@ def main() -> None:
     """Write, then read with everything."""
     options = parse()
     if options.way:
-        run_ours(options.way, Path(options.folder) / "manifest.json")
+        pinned = Path(options.folder) / "manifest.json"
+        print(timed(OURS[options.way](Manifest.from_record(json.loads(pinned.read_text(encoding="utf-8"))))))
         return
     peers = dict(pair.split("=", 1) for pair in options.peers.split(",") if pair)
     with tempfile.TemporaryDirectory() as name:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench.bench_train import LENGTH, MASKED, RATE, WARM_UP, write_start
+from tests.bench.bench_train import LENGTH, RATE, WARM_UP, masked_lm, write_start
 
 
 def batches_in_memory(job: dict[str, Any], rank: int) -> list[Any]:
@@ -31,7 +31,7 @@ def batches_in_memory(job: dict[str, Any], rank: int) -> list[Any]:
 
     from sparkml.tasks.draws import draws_of
 
-    task = task_of(job)
+    task = masked_lm(Path(job["start"]))
     rng = np.random.default_rng(rank)
     found = []
     for step in range(8):
@@ -41,15 +41,6 @@ def batches_in_memory(job: dict[str, Any], rank: int) -> list[Any]:
     return found
 
 
-def task_of(job: dict[str, Any]) -> Any:
-    """Masked LM on the tokenizer of the start."""
-    from sparkml.models.inputs import read_text_inputs
-    from sparkml.tasks.masked_lm import MaskedLM, MaskedLMOptions
-    from sparkml.tasks.task import Targets
-
-    return MaskedLM(MaskedLMOptions(mask_fraction=MASKED), Targets(), read_text_inputs(job["start"]))
-
-
 def loop(job: dict[str, Any], rank: int, ranks: int, wrap: Callable[[Any, Any], tuple[Any, Any]]) -> float:
     """Tokens a second of all ranks; `wrap` makes network and optimiser those of a library."""
     import torch
@@ -57,7 +48,7 @@ def loop(job: dict[str, Any], rank: int, ranks: int, wrap: Callable[[Any, Any], 
     from sparkml.models.heads import build_network
 
     torch.set_num_threads(1)
-    task = task_of(job)
+    task = masked_lm(Path(job["start"]))
     network, _ = build_network(task.network(), Path(job["start"]), seed=17, random=True)
     network.train()
     optimizer: Any = torch.optim.AdamW(
@@ -147,39 +138,14 @@ def ours(job: dict[str, Any]) -> float:
     """Launcher, feed through petastorm, trainer, Horovod."""
     from sparkml.distributed.launcher import LaunchOptions, launch
     from sparkml.feed.manifest import Manifest
-    from sparkml.feed.manifest_file import write_manifest
-    from sparkml.tasks.task import task_spec
     from sparkml.training.rank import train_rank
-    from sparkml.training.settings import LoopSettings, Start, TrainingJob
+    from tests.bench.bench_train import training_job
 
     folder = Path(job["folder"])
     manifest = Manifest.from_record(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    pinned = write_manifest(manifest, str(folder))
-    settings = LoopSettings(
-        max_steps=job["steps"] + WARM_UP,
-        max_epochs=None,
-        batch_size=job["batch"] * job["ranks"],
-        learning_rate=RATE,
-        precision="float32",
-        validation_every_steps=sys.maxsize,
-        validation_rows=0,
-    )
-    training = TrainingJob(
-        task=task_spec(task_of(job)),
-        start=Start(folder=job["start"], random=True),
-        loop=settings,
-        seed=17,
-        train_manifest=pinned,
-        validation_manifest=pinned,
-        reader="petastorm",
-        checkpoint_every_steps=sys.maxsize,
-        keep_checkpoints=1,
-        run_folder=str(folder / f"run-{os.getpid()}"),
-        run_name="bench",
-        tensorboard_folder=str(folder / f"tensorboard-{os.getpid()}"),
-        mlflow_uri="",
-        mlflow_store="",
-    )
+    own = folder / f"run-{os.getpid()}"
+    batch = job["batch"] * job["ranks"]
+    training = training_job(manifest, Path(job["start"]), job["steps"], batch, own)
     spark = session(job)
     options = LaunchOptions(ranks=job["ranks"], collective=job["collective"])
     done = launch(spark, train_rank, training.to_payload(), options)

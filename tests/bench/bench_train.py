@@ -70,21 +70,25 @@ def write_start(folder: Path, hidden: int, layers: int) -> None:
     write_config(config, folder, vocab_size=VOCABULARY, **special)
 
 
-def ours(manifest: Manifest, start: Path, steps: int, folder: Path) -> float:
-    """Tokens a second of a training, as it measures itself."""
+def masked_lm(start: Path) -> MaskedLM:
+    """The task."""
+    return MaskedLM(MaskedLMOptions(mask_fraction=MASKED), Targets(), read_text_inputs(start))
+
+
+def training_job(manifest: Manifest, start: Path, steps: int, batch: int, folder: Path) -> TrainingJob:
+    """A training of a new network, without validations and checkpoints."""
     loop = LoopSettings(
         max_steps=steps + WARM_UP,
         max_epochs=None,
-        batch_size=BATCH,
+        batch_size=batch,
         learning_rate=RATE,
         precision="float32",
         validation_every_steps=sys.maxsize,
         validation_rows=0,
     )
     pinned = write_manifest(manifest, str(folder))
-    task = MaskedLM(MaskedLMOptions(mask_fraction=MASKED), Targets(), read_text_inputs(start))
-    job = TrainingJob(
-        task=task_spec(task),
+    return TrainingJob(
+        task=task_spec(masked_lm(start)),
         start=Start(folder=str(start), random=True),
         loop=loop,
         seed=17,
@@ -99,6 +103,11 @@ def ours(manifest: Manifest, start: Path, steps: int, folder: Path) -> float:
         mlflow_uri="",
         mlflow_store="",
     )
+
+
+def ours(manifest: Manifest, start: Path, steps: int, folder: Path) -> float:
+    """Tokens a second of a training, as it measures itself."""
+    job = training_job(manifest, start, steps, BATCH, folder)
     return train(job, SingleProcess(), Reporter(None))["tokens_per_second"]
 
 

@@ -95,19 +95,24 @@ def processor_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def main(way: str, folder: str, batch: str) -> None:
-    """Read everything once, from the first batch on."""
-    if way == "mosaicml-streaming":
-        write_mosaic(Path(folder))
+def timed(counts: Iterable[int]) -> str:
+    """Read everything once; rows and seconds from the first batch on, as a line of JSON."""
     rows = 0
     started, cpu = 0.0, 0.0
-    for count in WAYS[way](Path(folder), int(batch)):
+    for count in counts:
         if not started:
             started, cpu = time.perf_counter(), processor_seconds()
         else:
             rows += count
     seconds = time.perf_counter() - started
-    print(json.dumps({"rows": rows, "seconds": seconds, "cpu_seconds": processor_seconds() - cpu}))
+    return json.dumps({"rows": rows, "seconds": seconds, "cpu_seconds": processor_seconds() - cpu})
+
+
+def main(way: str, folder: str, batch: str) -> None:
+    """Print what one way took."""
+    if way == "mosaicml-streaming":
+        write_mosaic(Path(folder))
+    print(timed(WAYS[way](Path(folder), int(batch))))
 
 
 if __name__ == "__main__":
