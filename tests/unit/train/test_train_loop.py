@@ -15,16 +15,17 @@ import torch
 
 from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.reporter import Reporter
-from sparkml.errors import TrainingError
+from sparkml.errors import InputError, TrainingError
 from sparkml.feed.manifest import ShardFiles
 from sparkml.feed.manifest_file import write_manifest
 from sparkml.models.adapt import AdaptSettings, adapt
 from sparkml.models.heads import build_network, load_trained
 from sparkml.tasks.task import make_task, task_class
 from sparkml.training import trainer
-from sparkml.training.run import read_answers
+from sparkml.training.run import read_answers, train
 from sparkml.training.settings import LoopSettings, TrainingJob
 from sparkml.training.trainer import Trainer, device_of
+from tests.unit.train.conftest import put_samples
 from tests.unit.train.trainings import (
     DyingReporter,
     curve,
@@ -227,6 +228,32 @@ def test_without_held_out_rows_there_is_no_validation_loss(training_job) -> None
     measured = run(job.model_copy(update={"validation_manifest": write_manifest(empty, job.run_folder)}))
     assert "validation_loss" not in measured
     assert measured["train_loss"] > 0
+
+
+class Removing(Reporter):
+    """Takes the shard away when the second step is done."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(None)
+        self._path = path
+
+    def progress(self, step: int, total: int, **values: float) -> None:
+        if step == 2:
+            self._path.unlink()
+
+
+@pytest.mark.parametrize("reader", ["arrow", "petastorm"])
+def test_a_shard_that_vanishes_is_named_and_the_training_goes_on_when_it_is_back(
+    reader, training_job, classify, tmp_path
+) -> None:
+    manifest = put_samples(tmp_path, classify, "train", 100)
+    path = Path(manifest.read().files[0].path)
+    content = path.read_bytes()
+    job = training_job(of={"train_manifest": manifest, "reader": reader}, max_steps=20)
+    with pytest.raises(InputError, match=r"train\.parquet, row group \d+[\s\S]*FileNotFoundError"):
+        train(job, SingleProcess(), Removing(path))
+    path.write_bytes(content)
+    assert run(job)["resumed_from_step"] >= 4
 
 
 def test_a_diverging_training_writes_down_and_names_its_documents(training_job) -> None:
