@@ -1,4 +1,4 @@
-"""Train and validation: decided by a hash of the duplicate cluster, so near-duplicates stay on one side."""
+"""Train and validation: decided by a hash of the duplicate cluster, so near duplicates stay on one side, or of a key."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ def split_of(cluster_id: Column, validation_fraction: float, seed: int) -> Colum
 
 
 def with_split(
-    kept: DataFrame, duplicates: DataFrame | None, validation_fraction: float, seed: int
+    kept: DataFrame, duplicates: DataFrame | None, validation_fraction: float, seed: int, by: str = ""
 ) -> DataFrame:
-    """`kept` with a column `split`; a document without duplicates is its own cluster."""
+    """`kept` with a column `split`; a document without duplicates is its own cluster.
+
+    `by`: the column whose value decides instead (a site, an author), where it has one: whatever else the table comes to
+    hold, documents of one value stay together and where they are.
+    """
+    if by:
+        key = F.coalesce(F.col(by).cast("string"), F.col("doc_id"))
+        return kept.withColumn("split", split_of(key, validation_fraction, seed))
     if duplicates is None:
         return kept.withColumn("split", split_of(F.col("doc_id"), validation_fraction, seed))
     clusters = duplicates.select(

@@ -27,3 +27,16 @@ def test_the_cluster_decides_not_the_document(spark: SparkSession) -> None:
     one_cluster = spark.createDataFrame([(f"x{n}", f"d{n}", "c1") for n in range(200)], DUPLICATES)
     assert with_split(kept, one_cluster, 0.5, 17).select("split").distinct().count() == 1
     assert with_split(kept, one_cluster.limit(0), 0.5, 17).select("split").distinct().count() == 2
+
+
+def test_a_key_keeps_its_documents_together_and_where_they_are(spark: SparkSession) -> None:
+    rows = [(f"d{n:03d}", f"site-{n % 40}") for n in range(200)]
+    kept = spark.createDataFrame([*rows, ("alone", None)], "doc_id string, site string")
+    clusters = spark.createDataFrame([(f"x{n}", f"d{n:03d}", "a") for n in range(50)], DUPLICATES)
+    split = {row["doc_id"]: row["split"] for row in with_split(kept, clusters, 0.3, 17, "site").collect()}
+    assert len({(site, split[doc_id]) for doc_id, site in rows}) == 40
+    assert set(split.values()) == {"train", "validation"}
+    more = kept.unionByName(spark.createDataFrame([("new", "site-3")], "doc_id string, site string"))
+    grown = {row["doc_id"]: row["split"] for row in with_split(more, None, 0.3, 17, "site").collect()}
+    assert {doc_id: grown[doc_id] for doc_id in split} == split
+    assert grown["new"] == split["d003"]

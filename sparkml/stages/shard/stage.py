@@ -14,6 +14,7 @@ from pydantic import Field
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sparkml.errors import ConfigError
 from sparkml.frame import artifacts, storage
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
@@ -84,6 +85,11 @@ class ShardConfig(StageConfig):
         "samples have padding",
     )
     validation_fraction: float = Field(0.1, ge=0.0, lt=1.0, description="Part of the clusters held out")
+    split_by: str = Field(
+        "",
+        description="Column whose value decides the split, so that it stays when the corpus grows (a site, a source); "
+        "empty: the cluster of duplicates",
+    )
     leak_similarity: float = Field(
         0.7,
         ge=0.0,
@@ -140,8 +146,17 @@ def is_empty() -> Column:
 
 def run(job: StageRun, config: ShardConfig) -> RunReport:
     """Write `samples`, then `manifests` that pin them; the tokenizer file comes before both."""
-    kept = job.read(config.source).select("doc_id", "text")
-    documents = with_split(kept, job.read(config.duplicates), config.validation_fraction, job.seed)
+    kept = job.read(config.source)
+    if config.split_by and config.split_by not in kept.columns:
+        raise ConfigError(
+            "there is no such column to split by",
+            where=f"table `{config.source}`",
+            got=f"split_by {config.split_by}",
+            expected=", ".join(kept.columns),
+        )
+    duplicates = job.read(config.duplicates)
+    split = with_split(kept, duplicates, config.validation_fraction, job.seed, config.split_by)
+    documents = split.select("doc_id", "text", "split")
     reasons = job.write_rejects(rejects_of(kept), config.rejects)
     documents = documents.where(~is_empty())
     size = source_size(documents)
