@@ -1,4 +1,4 @@
-"""Train and validation: decided by a hash of the duplicate cluster, so near duplicates stay on one side, or of a key."""
+"""Train and validation: decided by a hash of the duplicate cluster (near duplicates stay on one side), or of a key."""
 
 from __future__ import annotations
 
