@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from sparkml.frame import storage
+from sparkml.frame.config import load_config
 from tests import corpus, identities
 from tests.servers import BIN, ROOT, s3_server, standalone_cluster, wait_for
 from tests.way import TINY
@@ -128,7 +129,8 @@ def test_a_whole_pipeline_on_s3(cluster: Cluster, tmp_path: Path) -> None:
         timeout=600,
     )
     assert again.returncode == 0
-    assert again.stdout.count("up to date (run") == 8
+    steps = load_config("cluster").pipeline.steps
+    assert again.stdout.count("up to date (run") == len(steps) - 1  # all but the report
 
 
 def test_a_lake_that_cannot_be_written_is_refused_by_name(cluster: Cluster, tmp_path: Path) -> None:
