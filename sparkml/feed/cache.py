@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sparkml.errors import InputError
 from sparkml.feed.plan import RowGroup
 from sparkml.log import get_logger
 
@@ -29,9 +30,16 @@ class GroupCache:
     """
 
     def __init__(self, folder: str, limit: int) -> None:
-        self._folder = Path(folder or Path(tempfile.gettempdir()) / "sparkml-row-groups")
+        # Of each user his own: what lies there is read as if it came from the store.
+        self._folder = Path(folder or Path(tempfile.gettempdir()) / f"sparkml-row-groups-{os.getuid()}")
         self._limit = limit
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder and self._folder.stat().st_uid != os.getuid():
+            raise InputError(
+                "the folder for row groups is another user's",
+                where=str(self._folder),
+                next_action="name one of your own: cache_folder",
+            )
         self._bytes = sum(size for _, size, _ in self._listed())
 
     def get(self, group: RowGroup, columns: Sequence[str], load: Callable[[], pa.Table]) -> pa.Table:
