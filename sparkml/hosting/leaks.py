@@ -11,7 +11,7 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
@@ -29,35 +29,35 @@ _SHOWN = 5
 
 def leaks(documents: DataFrame, threshold: float) -> DataFrame:
     """(validation_id, train_id, similarity) of `documents` (doc_id, split, text), at least `threshold` similar."""
-    signed = documents.select("doc_id", "split", "text").mapInArrow(
-        _signed, "doc_id string, split string, band long"
-    )
-    asked = signed.where(F.col("split") == VALIDATION).select("band", F.col("doc_id").alias("validation_id"))
-    there = signed.where(F.col("split") == TRAIN).join(asked.select("band").distinct(), "band", "left_semi")
-    nearest = Window.partitionBy("band").orderBy("doc_id")
-    few = there.withColumn("_nth", F.row_number().over(nearest)).where(f"_nth <= {_MOST_OF_A_BUCKET}")
-    pairs = asked.join(few.select("band", F.col("doc_id").alias("train_id")), "band")
-    links = pairs.select("validation_id", "train_id").distinct()
-    # The held-out text comes first and once; the kernel compares those behind it with it.
+    # Each side is hashed apart: of the many training documents only those go on that share a band.
+    asked = _bands(documents.where(F.col("split") == VALIDATION)).withColumnRenamed("doc_id", "anchor")
+    there = _bands(documents.where(F.col("split") == TRAIN))
+    shared = there.join(asked.select("band").distinct(), "band", "left_semi")
+    nth = F.row_number().over(Window.partitionBy("band").orderBy("doc_id"))
+    few = shared.withColumn("nth", nth).where(F.col("nth") <= _MOST_OF_A_BUCKET)
+    links = asked.join(few, "band").select("anchor", F.col("doc_id").alias("train_id")).distinct()
+    # The held-out text comes first and once; the kernel compares those behind it with it, and names the smaller id
+    # first: by its mark that is the held-out one.
     texts = documents.select("doc_id", "text")
-    anchors = links.select(F.col("validation_id").alias("anchor")).distinct()
-    first = anchors.join(texts, anchors.anchor == texts.doc_id).select(
-        "anchor", F.lit(True).alias("is_anchor"), "doc_id", "text"
-    )
-    others = links.join(texts, links.train_id == texts.doc_id).select(
-        F.col("validation_id").alias("anchor"), F.lit(False).alias("is_anchor"), "doc_id", "text"
-    )
-    grouped = first.unionByName(others).repartition("anchor")
-    ordered = grouped.sortWithinPartitions("anchor", F.desc("is_anchor"), "doc_id")
+    first = links.select("anchor", F.col("anchor").alias("doc_id")).distinct().join(texts, "doc_id")
+    others = links.select("anchor", F.col("train_id").alias("doc_id")).join(texts, "doc_id")
+    rows = _marked(first, is_anchor=True).unionByName(_marked(others, is_anchor=False))
+    ordered = rows.repartition("anchor").sortWithinPartitions("anchor", F.desc("is_anchor"), "doc_id")
     compared = ordered.mapInArrow(
         partial(verified_pairs, ngram=_NGRAM), "doc_a string, doc_b string, similarity double"
     )
-    similar = compared.where(F.col("similarity") >= threshold)
-    # The kernel names the smaller id first.
-    held_out = documents.where(F.col("split") == VALIDATION).select(F.col("doc_id").alias("validation_id"))
-    either = similar.join(held_out, F.expr("validation_id = doc_a or validation_id = doc_b"))
-    train = F.when(F.col("validation_id") == F.col("doc_a"), F.col("doc_b")).otherwise(F.col("doc_a"))
-    return either.select("validation_id", train.alias("train_id"), "similarity")
+    return compared.where(F.col("similarity") >= threshold).select(
+        _unmarked("doc_a").alias("validation_id"), _unmarked("doc_b").alias("train_id"), "similarity"
+    )
+
+
+def _marked(rows: DataFrame, *, is_anchor: bool) -> DataFrame:
+    doc_id = F.concat(F.lit("0" if is_anchor else "1"), "doc_id").alias("doc_id")
+    return rows.select("anchor", F.lit(is_anchor).alias("is_anchor"), doc_id, "text")
+
+
+def _unmarked(name: str) -> Column:
+    return F.expr(f"substring({name}, 2)")
 
 
 def count_leaks(documents: DataFrame, threshold: float) -> int:
@@ -71,9 +71,12 @@ def count_leaks(documents: DataFrame, threshold: float) -> int:
         found.unpersist()
 
 
+def _bands(documents: DataFrame) -> DataFrame:
+    return documents.select("doc_id", "text").mapInArrow(_signed, "doc_id string, band long")
+
+
 def _signed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         bands = band_hashes(batch.column("text"), n_bands=_BANDS, n_rows=_ROWS, ngram=_NGRAM, seed=_SEED)
-        of_row = pc.list_parent_indices(bands)
-        columns = {name: batch.column(name).take(of_row) for name in ("doc_id", "split")}
-        yield pa.RecordBatch.from_pydict({**columns, "band": bands.flatten()})
+        ids = batch.column("doc_id").take(pc.list_parent_indices(bands))
+        yield pa.RecordBatch.from_arrays([ids, bands.flatten()], ["doc_id", "band"])

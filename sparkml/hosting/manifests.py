@@ -11,7 +11,7 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkml.errors import TableError
@@ -53,12 +53,26 @@ def read_facts(spark: SparkSession, files: Sequence[DataFile], columns: Sequence
     """Open every file in a Spark task; returns the facts in the order of the samples. `columns` are their content."""
     if not files:
         return []
-    n_tasks = min(len(files), _MOST_TASKS)
-    paths = [(number % n_tasks, normalise(file.path)) for number, file in enumerate(files)]
-    tasks = spark.createDataFrame(paths, "task int, path string").repartitionById(n_tasks, F.col("task"))
+    tasks = in_tasks(spark, [(normalise(file.path),) for file in files], "path string")
     rows = tasks.mapInArrow(_opening(tuple(columns)), spark_schema(_FACTS_SCHEMA)).collect()
     facts = [FileFacts(**{**row.asDict(), "row_groups": tuple(row["row_groups"])}) for row in rows]
     return sorted(facts, key=lambda file: file.first_id)
+
+
+def in_tasks(spark: SparkSession, files: Sequence[tuple[object, ...]], columns: str) -> DataFrame:
+    """Facts of files as rows of `columns`, a file a task as far as there may be tasks."""
+    n_tasks = min(len(files), _MOST_TASKS)
+    rows = [(number % n_tasks, *file) for number, file in enumerate(files)]
+    return spark.createDataFrame(rows, f"task int, {columns}").repartitionById(n_tasks, F.col("task"))
+
+
+def sum_of(stream: pa.NativeFile) -> tuple[str, int]:
+    """SHA-256 of all that a stream gives, and its bytes."""
+    found, n_bytes = hashlib.sha256(), 0
+    while block := stream.read(_READ_BYTES):
+        found.update(block)
+        n_bytes += len(block)
+    return found.hexdigest(), n_bytes
 
 
 def _opening(columns: tuple[str, ...]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -74,10 +88,7 @@ def file_facts(path: str, columns: Sequence[str]) -> FileFacts:
     """Footer, SHA-256 of the bytes, and SHA-256 of the samples of one Parquet file of one split."""
     filesystem, inner = filesystem_of(path)
     with filesystem.open_input_file(inner) as stream:
-        checksum = hashlib.sha256()
-        while block := stream.read(_READ_BYTES):
-            checksum.update(block)
-        size = stream.tell()
+        checksum, size = sum_of(stream)
         stream.seek(0)
         file = pq.ParquetFile(stream)
         groups = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
@@ -95,9 +106,7 @@ def file_facts(path: str, columns: Sequence[str]) -> FileFacts:
             where=path,
             got=", ".join(sorted(splits)) or "no samples",
         )
-    return FileFacts(
-        path, splits.pop(), ids[0], tuple(groups), size, checksum.hexdigest(), content.hexdigest()
-    )
+    return FileFacts(path, splits.pop(), ids[0], tuple(groups), size, checksum, content.hexdigest())
 
 
 def _update(content: hashlib._Hash, table: pa.Table, columns: Sequence[str]) -> None:

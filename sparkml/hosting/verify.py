@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
 from sparkml.feed.manifest import Manifest
@@ -16,9 +14,8 @@ from sparkml.frame.ledger import Run
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import spark_schema
 from sparkml.frame.storage import filesystem_of
+from sparkml.hosting.manifests import in_tasks, sum_of
 
-_READ_BYTES = 1 << 20
-_MOST_TASKS = 1 << 14
 _SHOWN = 10
 _CHECKED = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("damage", pa.string())])
 
@@ -33,12 +30,9 @@ def verify_manifests(job: StageRun, config: Any, run: Run) -> dict[str, float]:
     files = [(file.path, file.bytes, file.checksum) for manifest in pinned for file in manifest.files]
     if not files:
         return {"files": 0.0, "bytes": 0.0}
-    n_tasks = min(len(files), _MOST_TASKS)
-    rows = [(number % n_tasks, *file) for number, file in enumerate(files)]
-    tasks = job.spark.createDataFrame(rows, "task int, path string, bytes long, checksum string")
-    spread = tasks.repartitionById(n_tasks, F.col("task"))
-    checked = spread.mapInArrow(_checking, spark_schema(_CHECKED))
-    damaged = checked.where("damage is not null").sort("path").collect()
+    tasks = in_tasks(job.spark, files, "path string, bytes long, checksum string")
+    checked = tasks.mapInArrow(_checking, spark_schema(_CHECKED))
+    damaged = checked.where("damage is not null").sort("path").collect()  # a row a damaged file
     if damaged:
         named = "".join(f"\n    {row['path']}: {row['damage']}" for row in damaged[:_SHOWN])
         more = f"\n    and {len(damaged) - _SHOWN} more" if len(damaged) > _SHOWN else ""
@@ -62,17 +56,13 @@ def _checking(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def damage_of(path: str, size: int, checksum: str) -> str | None:
     """What is wrong with a file; None where its bytes are those that were pinned."""
     filesystem, inner = filesystem_of(path)
-    found = hashlib.sha256()
-    n_bytes = 0
     try:
         with filesystem.open_input_stream(inner) as stream:
-            while block := stream.read(_READ_BYTES):
-                found.update(block)
-                n_bytes += len(block)
+            found, n_bytes = sum_of(stream)
     except FileNotFoundError:
         return "it is missing"
     except OSError as error:
         return f"it cannot be read: {error}"
     if n_bytes != size:
         return f"it has {n_bytes} bytes, not {size}"
-    return None if found.hexdigest() == checksum else "its bytes have changed"
+    return None if found == checksum else "its bytes have changed"

@@ -88,7 +88,8 @@ class Trainer:
             last_step = first_step if self._is_patience_out() else self.total_steps
             if first_step >= last_step:
                 values = self._validate()
-            for step, fed, started in self._steps(first_step, last_step):
+            for fed, started in self._steps(first_step, last_step):
+                step = fed.number
                 loss, tokens, rate = self._step(fed)
                 seconds = time.monotonic() - started
                 recent.append(loss)
@@ -125,7 +126,7 @@ class Trainer:
         self.network.eval()
         return best
 
-    def _steps(self, first_step: int, last_step: int) -> Iterator[tuple[int, FedStep, float]]:
+    def _steps(self, first_step: int, last_step: int) -> Iterator[tuple[FedStep, float]]:
         """The steps that are left, each with the time at which it began to wait for its samples."""
         with closing(self._feed.steps(first_step, last_step)) as steps:
             for step in range(first_step, last_step):
@@ -133,7 +134,7 @@ class Trainer:
                 self._clock.begin(step - first_step)
                 with self._clock.part("feed"):
                     fed = next(steps)
-                yield step, fed, started
+                yield fed, started
 
     def _step(self, fed: FedStep) -> tuple[float, float, float]:
         """One optimiser step on all ranks; returns mean loss, tokens of all ranks, learning rate."""
