@@ -107,7 +107,7 @@ def _join(job: RankJob) -> Collective:
         from sparkml.compat.horovod import HorovodCollective
 
         return HorovodCollective()
-    from sparkml.distributed.torch_gloo import TorchCollective
+    from sparkml.distributed.torch_group import TorchCollective
 
     return TorchCollective(job.rank, job.size, job.local_rank, _store_of(job))
 
@@ -116,7 +116,7 @@ def _store_of(job: RankJob) -> Any:
     """The store at which torch's ranks meet; Horovod has its own."""
     if job.collective == "horovod":
         return None
-    from sparkml.distributed.torch_gloo import open_store
+    from sparkml.distributed.torch_group import open_store
 
     return open_store(job.store, job.size, job.listener_fd, job.collective_timeout_seconds)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from sparkml.distributed.collective import Collective, Pending
@@ -37,6 +38,13 @@ class Reporter:
     def enter(self, phase: str) -> None:
         """The rank begins a phase: `START`, `WORK` or `COLLECTIVE`."""
         self._phase, self._since = phase, time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What runs inside waits for the other ranks, again and again."""
+        self.enter(COLLECTIVE)
+        yield
+        self.enter(WORK)
 
     def progress(self, step: int, total: int, **values: float) -> None:
         """Step `step` of `total` is done; `values` such as loss and tokens_per_second."""
@@ -71,9 +79,8 @@ class _WatchedPending:
 
     def wait(self) -> None:
         """See `Pending.wait`."""
-        self._reporter.enter(COLLECTIVE)
-        self._inner.wait()
-        self._reporter.enter(WORK)
+        with self._reporter.waiting():
+            self._inner.wait()
 
 
 class WatchedCollective:
@@ -100,9 +107,8 @@ class WatchedCollective:
 
     def allreduce_(self, tensor: Tensor) -> None:
         """See `Collective.allreduce_`."""
-        self._reporter.enter(COLLECTIVE)
-        self._inner.allreduce_(tensor)
-        self._reporter.enter(WORK)
+        with self._reporter.waiting():
+            self._inner.allreduce_(tensor)
 
     def start_allreduce(self, tensor: Tensor, name: str) -> Pending:
         """See `Collective.start_allreduce`: the rank waits when it waits for the sum."""
@@ -110,18 +116,15 @@ class WatchedCollective:
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
         """See `Collective.broadcast_`."""
-        self._reporter.enter(COLLECTIVE)
-        self._inner.broadcast_(tensor, root)
-        self._reporter.enter(WORK)
+        with self._reporter.waiting():
+            self._inner.broadcast_(tensor, root)
 
     def barrier(self) -> None:
         """See `Collective.barrier`."""
-        self._reporter.enter(COLLECTIVE)
-        self._inner.barrier()
-        self._reporter.enter(WORK)
+        with self._reporter.waiting():
+            self._inner.barrier()
 
     def shutdown(self) -> None:
         """See `Collective.shutdown`."""
-        self._reporter.enter(COLLECTIVE)
-        self._inner.shutdown()
-        self._reporter.enter(WORK)
+        with self._reporter.waiting():
+            self._inner.shutdown()

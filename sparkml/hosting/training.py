@@ -22,7 +22,15 @@ from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.tasks.task import Task
 from sparkml.training.curves import own_store
 from sparkml.training.rank import train_rank
-from sparkml.training.settings import JOB_FILE, RESULT, LoopSettings, RankSettings, Start, TrainingJob
+from sparkml.training.settings import (
+    JOB_FILE,
+    RESULT,
+    LoopSettings,
+    RankSettings,
+    SpreadSettings,
+    Start,
+    TrainingJob,
+)
 from sparkml.training.stragglers import stragglers
 
 _log = get_logger(__name__)
@@ -38,6 +46,20 @@ class TrainingConfig(LoopSettings, RankSettings, StageConfig):
                 f"{self.ranks} ranks have {self.canonical_streams} streams to read: set canonical_streams to a "
                 "multiple of the ranks"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_spread(self) -> TrainingConfig:
+        if self.parallel == "data":
+            if self.tensor_ranks > 1:
+                raise ValueError("tensor_ranks need parallel=fsdp")
+            return self
+        if self.collective != "torch":
+            raise ValueError("parallel=fsdp needs collective=torch: Horovod adds up whole gradients")
+        if max(self.ranks, 1) % self.tensor_ranks:
+            raise ValueError(f"{self.ranks} ranks do not make groups of {self.tensor_ranks} (tensor_ranks)")
+        if self.gradient_type != "float32" or self.compile:
+            raise ValueError("parallel=fsdp has neither gradient_type=float16 nor compile")
         return self
 
     def semantic(self) -> dict[str, Any]:
@@ -82,6 +104,10 @@ def run_training(
         adapt=adapt or AdaptSettings(),
         on_features=on_features,
         loop=LoopSettings(**config.model_dump(include=set(LoopSettings.model_fields))),
+        # The head of a frozen network alone is small.
+        spread=SpreadSettings(
+            **config.model_dump(include=set() if on_features else set(SpreadSettings.model_fields))
+        ),
         seed=job.seed,
         train_manifest=write_manifest(train, manifests),
         validation_manifest=write_manifest(validation, manifests),

@@ -87,7 +87,15 @@ def _changed(job: TrainingJob, out: str, settings: Mapping[str, Any]) -> Trainin
     run_folder = f"{out.rstrip('/')}-run"
     places = {"run_folder": run_folder, "tensorboard_folder": storage.join(run_folder, "tensorboard")}
     # Both readers give the same rows; petastorm itself needs pyspark.
-    whole: dict[str, Any] = {**job.model_dump(), "reader": "arrow", "mlflow_store": "", **own, **places}
+    spread = {"activation_checkpointing": job.spread.activation_checkpointing}
+    whole: dict[str, Any] = {
+        **job.model_dump(),
+        "reader": "arrow",
+        "mlflow_store": "",
+        "spread": spread,
+        **own,
+        **places,
+    }
     try:
         return TrainingJob.model_validate({**whole, "loop": {**whole["loop"], **loop}})
     except ValidationError as error:

@@ -18,12 +18,26 @@ from sparkml.feed.reader import open_reader
 from sparkml.tasks.draws import draws_of
 from sparkml.tasks.task import Batch, Task
 from sparkml.training.columns import SAMPLE_ID, widths_of
-from sparkml.training.settings import TrainingJob
+from sparkml.training.settings import SpreadSettings, TrainingJob
 
 T = TypeVar("T")
 # Steps that wait as tensors for a GPU; on a CPU a thread that collates would take from the network what it saves.
 _AHEAD = 2
 _POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class DataRank:
+    """Which samples a rank is given: it is the `rank`th of `size` readers."""
+
+    rank: int
+    size: int
+
+
+def data_rank(collective: Collective, settings: SpreadSettings) -> DataRank:
+    """The reader that a rank is; ranks that compute a block together read the same."""
+    group = settings.tensor_ranks
+    return DataRank(collective.rank // group, collective.size // group)
 
 
 @dataclass(frozen=True)
@@ -38,10 +52,8 @@ class FedStep:
 class TrainingFeed:
     """The training samples of one rank, step by step."""
 
-    def __init__(
-        self, job: TrainingJob, task: Task[Any], collective: Collective, device: torch.device
-    ) -> None:
-        self._job, self._task, self._collective = job, task, collective
+    def __init__(self, job: TrainingJob, task: Task[Any], reader: DataRank, device: torch.device) -> None:
+        self._job, self._task, self._reader = job, task, reader
         self._for_gpu = device.type == "cuda"
         self.manifest = job.train_manifest.read()
         self.epoch_steps = steps_per_epoch(self.manifest, job.loop.batch_size)
@@ -50,6 +62,19 @@ class TrainingFeed:
         """The steps `first` up to `last`, epoch after epoch."""
         collated = self._collated(first, last)
         return in_thread(collated, _AHEAD) if self._for_gpu else collated
+
+    def one_sample(self) -> Batch:
+        """Some sample, whatever this rank is given."""
+        plan = epoch_plan(
+            self.manifest,
+            epoch=0,
+            seed=self._job.seed,
+            batch_size=1,
+            n_streams=self._job.loop.canonical_streams,
+        )
+        reader = open_reader(self._job.reader, widths_of(self._task, self.manifest), self._job.feed)
+        (batch,) = micro_batches(reader, plan, stop_step=1)
+        return self._task.collate(batch.columns, draws_of(self._job.seed, 0, batch.columns[SAMPLE_ID]))
 
     def _collated(self, first: int, last: int) -> Generator[FedStep, None, None]:
         tokens = self._job.loop.micro_batch_tokens
@@ -76,8 +101,8 @@ class TrainingFeed:
             yield from micro_batches(
                 reader,
                 plan,
-                rank=self._collective.rank,
-                world_size=self._collective.size,
+                rank=self._reader.rank,
+                world_size=self._reader.size,
                 first_step=skipped,
                 pool_steps=1 if self.manifest.is_packed else job.loop.pool_steps,
             )

@@ -28,7 +28,9 @@ from sparkml.tasks.on_features import OnFeatures
 from sparkml.tasks.task import Task, task_of
 from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import CURVE_FILE
+from sparkml.training.feeding import data_rank
 from sparkml.training.settings import ANSWERS, RESULT, TrainingJob
+from sparkml.training.spread import Spread
 from sparkml.training.trainer import Trainer, device_of
 
 TRAINING_FILE = "training.json"
@@ -51,17 +53,16 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     if job.start.random:
         _start(job, task, network)
         new_modules = frozenset()  # all is drawn already, and what counting has told must not be drawn over
-    adapted = adapt(
-        network,
-        job.adapt,
-        new_modules=new_modules,
-        total_steps=job.loop.steps(epoch_steps),
-        epoch_steps=epoch_steps,
-        seed=job.seed,
-    )
+    steps = {"total_steps": job.loop.steps(epoch_steps), "epoch_steps": epoch_steps}
+    adapted = adapt(network, job.adapt, new_modules=new_modules, **steps, seed=job.seed)
     trainer = Trainer(job, task, adapted, collective, reporter)
     measured = trainer.run()
-    _answer(job, task, trainer.forward, collective, reporter)
+    _answer(job, task, trainer.spread, collective, reporter)
+    state = trainer.spread.whole_state()
+    if state is not None:
+        network, new_modules = build_network(task.network(), folder, seed=job.seed, random=job.start.random)
+        adapted = adapt(network, job.adapt, new_modules=new_modules, **steps, seed=job.seed)
+        adapted.network.load_state_dict(state)
     if collective.rank == 0:
         _write(job, task, adapted, measured, collective.size)
     collective.barrier()
@@ -84,7 +85,7 @@ def _start(job: TrainingJob, task: Task[Any], network: torch.nn.Module) -> None:
 def _answer(
     job: TrainingJob,
     task: Task[Any],
-    network: Any,
+    spread: Spread,
     collective: Collective,
     reporter: Reporter,
 ) -> None:
@@ -93,25 +94,31 @@ def _answer(
     if not task.has_answers or not manifest.rows:
         return
     device = device_of(collective.local_rank)
+    own = data_rank(collective, job.spread)
     plan = epoch_plan(
         manifest,
         epoch=0,
         seed=job.seed,
-        batch_size=collective.size * _ANSWERED_ROWS,
+        batch_size=own.size * _ANSWERED_ROWS,
         n_streams=job.loop.canonical_streams,
     )
     reader = open_reader(job.reader, widths_of(task, manifest), job.feed)
     found: dict[str, list[Any]] = {name: [] for name in ANSWER_SCHEMA.names}
-    network.eval()
-    with torch.inference_mode():
-        ranks = {"rank": collective.rank, "world_size": collective.size}
+    with torch.inference_mode() if spread.is_whole else torch.no_grad():
+        ranks = {"rank": own.rank, "world_size": own.size}
         for batch in micro_batches(reader, plan, **ranks, pool_steps=16):
             reporter.enter(WORK)  # each batch is a piece of work of its own to whoever watches
-            for part in parts_of(batch.columns, job.loop.micro_batch_tokens):
-                outputs = task.outputs(network, task.collate(part, None).to(device))
-                found[SAMPLE_ID] += part[SAMPLE_ID].tolist()
+            parts = list(parts_of(batch.columns, job.loop.micro_batch_tokens))
+            collated = [task.collate(part, None) for part in parts]
+            for number, (one, counts) in enumerate(spread.even(collated)):
+                outputs = spread.call(task.outputs, one.to(device))
+                if not counts:
+                    continue
+                found[SAMPLE_ID] += parts[number][SAMPLE_ID].tolist()
                 found["output"] += [np.ascontiguousarray(output).tobytes() for output in outputs]
                 found["dtype"] += [output.dtype.str for output in outputs]
+    if collective.rank % job.spread.tensor_ranks:
+        return  # the first of its group has said the same
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, ANSWER_SCHEMA) as writer:
         writer.write_table(pa.table(found, ANSWER_SCHEMA))

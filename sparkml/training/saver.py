@@ -10,6 +10,7 @@ from torch import Tensor
 from sparkml.errors import SparkmlError
 from sparkml.log import get_logger
 from sparkml.training.checkpoint import Checkpoints, Position, Tensors
+from sparkml.training.pieces import WHOLE, Share
 
 _log = get_logger(__name__)
 
@@ -36,11 +37,11 @@ class Saver:
         self._wait()
         self._pool.shutdown()
 
-    def save(self, weights: Tensors, others: Tensors, position: Position) -> None:
+    def save(self, weights: Tensors, others: Tensors, position: Position, share: Share = WHOLE) -> None:
         """Begin to write a checkpoint; waits for the one before."""
         self._wait()
         copies = _copied(weights), _copied(others)
-        self._writing = self._pool.submit(self._checkpoints.save, *copies, position)
+        self._writing = self._pool.submit(self._checkpoints.save, *copies, position, share)
 
     def _wait(self) -> None:
         if self._writing is None:

@@ -20,6 +20,7 @@ GradientType = Literal["float32", "float16"]
 # Below a run folder: the trained network, what it says of the held-out samples, and what was to be done.
 RESULT, ANSWERS, JOB_FILE = "result", "answers", "job.json"
 Precision = Literal["auto", "float32", "bfloat16"]
+Parallel = Literal["data", "fsdp"]
 _RUNTIME: JsonDict = {"semantic": False}  # where and how closely watched the work runs: not what comes out
 
 
@@ -112,7 +113,30 @@ class HorovodSettings(BaseModel):
         return {name: str(value) for name, value in given.items() if value is not None}
 
 
-class RankSettings(BaseModel):
+class SpreadSettings(BaseModel):
+    """How the ranks share the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parallel: Parallel = Field(
+        "data",
+        description="data: every rank holds the model; fsdp: each its part, for one that fits no device (torch only)",
+        json_schema_extra=_RUNTIME,
+    )
+    tensor_ranks: int = Field(
+        1,
+        ge=1,
+        description="With fsdp: neighbouring ranks that compute every block together on the same samples",
+        json_schema_extra=_RUNTIME,
+    )
+    activation_checkpointing: bool = Field(
+        False,
+        description="Compute each block again in the backward pass and keep little of the forward pass in memory",
+        json_schema_extra=_RUNTIME,
+    )
+
+
+class RankSettings(SpreadSettings):
     """How ranks are started, fed and watched."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -191,6 +215,7 @@ class TrainingJob(BaseModel):
     adapt: AdaptSettings = AdaptSettings()
     on_features: bool = False  # the samples hold what the head of a frozen network is given
     loop: LoopSettings
+    spread: SpreadSettings = SpreadSettings()
     seed: int
     train_manifest: ManifestFile
     validation_manifest: ManifestFile

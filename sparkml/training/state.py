@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from sparkml.distributed.collective import Collective
 from sparkml.models.adapt import Adapted
+from sparkml.training.pieces import Piece
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+# What a checkpoint has of every parameter, in the parameter's shape.
+_SHAPED = ("exp_avg", "exp_avg_sq", "ema", "best")
 
 
 class TrainingState:
@@ -73,6 +78,11 @@ class TrainingState:
         self._adapted_state = self._adapted.state()
         adapted = {f"adapted.{name}": tensor for name, tensor in self._adapted_state.items()}
         return {**moments, **kept, **adapted, "numbers": self.numbers}
+
+    def pieces(self, of_parameters: Mapping[str, Piece]) -> dict[str, Piece]:
+        """By the names of `weights` and `others`, from those of the parameters."""
+        shaped = {f"{kind}.{name}": piece for name, piece in of_parameters.items() for kind in _SHAPED}
+        return {**of_parameters, **shaped}
 
     def restored(self) -> None:
         """The adaptation takes over its part of what was copied into `others`."""

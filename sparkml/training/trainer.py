@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,16 @@ from sparkml.log import get_logger
 from sparkml.models.adapt import Adapted
 from sparkml.models.adapt.head_alone import HeadAlone
 from sparkml.tasks.task import Batch, Task
-from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint
+from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint, step_of
 from sparkml.training.curves import Curves
 from sparkml.training.diverged import diverged
-from sparkml.training.feeding import FedStep, TrainingFeed
-from sparkml.training.gradients import gradients_of
+from sparkml.training.feeding import FedStep, TrainingFeed, data_rank
 from sparkml.training.measured import StepClock
+from sparkml.training.pieces import Share
 from sparkml.training.saver import Saver
 from sparkml.training.schedule import learning_rate
 from sparkml.training.settings import TrainingJob
+from sparkml.training.spread import Spread, Whole, recompute_blocks
 from sparkml.training.state import TrainingState
 from sparkml.training.validation import HeldOut
 
@@ -57,16 +59,15 @@ class Trainer:
         self._collective = collective
         self._reporter = reporter
         self._device = device_of(collective.local_rank)
-        self._feed = TrainingFeed(job, task, collective, self._device)
+        self._feed = TrainingFeed(job, task, data_rank(collective, job.spread), self._device)
         self.total_steps = job.loop.steps(self._feed.epoch_steps)
-        self.network: nn.Module = adapted.network.to(self._device)
-        called = HeadAlone(self.network, adapted.heads[0]) if job.on_features else self.network
-        self.forward: Any = torch.compile(called) if job.loop.compile else called
+        self.network: nn.Module = adapted.network
+        self.spread = self._spread()
         groups = adapted.parameter_groups(job.loop.learning_rate, job.loop.weight_decay)
         self._optimizer = torch.optim.AdamW(
             groups, lr=job.loop.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True
         )
-        self._gradients = gradients_of(self.network, collective, kind=job.loop.gradient_type)
+        self._gradients = self.spread.gradients
         self._clock = StepClock(self._device)
         self.state = TrainingState(
             adapted,
@@ -77,6 +78,27 @@ class Trainer:
         self._checkpoints = Checkpoints(job.run_folder, job.keep_checkpoints)
         self._saver = Saver(self._checkpoints)
         self._held_out = HeldOut(job, task, collective)
+
+    def _spread(self) -> Spread:
+        job, network = self._job, self.network
+        if job.spread.activation_checkpointing:
+            recompute_blocks(network)
+        if job.spread.parallel == "data":
+            network.to(self._device)
+            called = HeadAlone(network, self._adapted.heads[0]) if job.on_features else network
+            forward = torch.compile(called) if job.loop.compile else called
+            return Whole(network, forward, self._collective, job.loop.gradient_type)
+        from sparkml.training.in_parts import InParts  # a second of imports that few trainings need
+
+        return InParts(
+            self._adapted,
+            job.spread,
+            self._collective,
+            self._reporter,
+            self._device,
+            self._feed.one_sample().to(self._device),
+            lower=self._is_lower,
+        )
 
     def run(self) -> dict[str, float]:
         """Train from the last checkpoint to the end; returns what was measured. The network is then in eval mode."""
@@ -145,10 +167,11 @@ class Trainer:
         self._adapted.train()
         self._adapted.before_step(step)
         sums = torch.zeros(3, dtype=torch.float64)
-        for number, part in enumerate(fed.parts, start=1):
-            if number == len(fed.parts):
+        passes = self.spread.even(fed.parts)
+        for number, (part, counts) in enumerate(passes, start=1):
+            if number == len(passes):
                 self._gradients.last_pass()
-            sums += self._backward(part)
+            sums += self._backward(part, counts=counts)
         own_loss = float(sums[0])
         with self._clock.part("allreduce"):
             loss_sum, units, tokens = self._gradients.sum_over_ranks(sums.tolist())
@@ -171,18 +194,24 @@ class Trainer:
             self.state.average(self._settings.ema_decay)
         return loss_sum / max(units, 1.0), tokens, rate
 
-    def _backward(self, part: Batch) -> Tensor:
-        """Gradients of one forward pass; returns loss, units and tokens."""
+    def _backward(self, part: Batch, *, counts: bool) -> Tensor:
+        """Gradients of one forward pass; returns loss, units and tokens: nothing of one that does not count."""
         with self._clock.part("forward"):
             batch = part.to(self._device)
-            with self._autocast():
-                loss = self._task.loss(self.forward, batch)
-                extra = self._adapted.extra_loss()
-            total = loss.total if extra is None else loss.total + extra * loss.units
-        if loss.units:
+            total, units = self.spread.call(self._loss, batch)
+        if not counts:
+            total = total * 0
+        if units or not self.spread.is_whole:
             with self._clock.part("backward"):
-                total.backward()
-        return torch.tensor([float(loss.total.detach()), loss.units, batch.tokens], dtype=torch.float64)
+                self.spread.backward(total)
+        found = torch.tensor([float(total.detach()), units, batch.tokens], dtype=torch.float64)
+        return found if counts else found * 0
+
+    def _loss(self, network: Any, batch: Batch) -> tuple[Tensor, float]:
+        with self._autocast():
+            loss = self._task.loss(network, batch)
+            extra = self._adapted.extra_loss()
+        return loss.total if extra is None else loss.total + extra * loss.units, loss.units
 
     def _set_rates(self, step: int) -> float:
         settings = self._settings
@@ -207,9 +236,12 @@ class Trainer:
                 parameter.grad.zero_()
 
     def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_lower)
+
+    @property
+    def _is_lower(self) -> bool:
         wanted = self._settings.precision
-        lower = wanted == "bfloat16" or (wanted == "auto" and self._device.type == "cuda")
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=lower)
+        return wanted == "bfloat16" or (wanted == "auto" and self._device.type == "cuda")
 
     def _validate(self, *, averaged: bool = True) -> dict[str, float]:
         """Means over the held-out rows of all ranks, of the averaged weights where there are some."""
@@ -217,7 +249,7 @@ class Trainer:
             self.state.swap(self.state.ema)
         self.network.eval()
         with torch.no_grad(), self._autocast():
-            values = self._held_out.values(self.forward, self._device)
+            values = self._held_out.values(self.spread, self._device)
         if averaged:
             self.state.swap(self.state.ema)
         return values
@@ -243,18 +275,36 @@ class Trainer:
         return 0 < self._settings.patience <= self.state.since_best
 
     def _resume(self) -> int:
-        """Rank 0 reads the last checkpoint; the others get its state from it. Returns the steps done."""
+        """Take the last checkpoint, which rank 0 finds; returns the steps done.
+
+        The others get a whole model from rank 0; of one in parts each rank reads its own.
+        """
         step = torch.zeros(1, dtype=torch.int64)
-        if self._collective.rank == 0:
-            latest = self._checkpoints.latest()
-            if latest is not None:
-                found = load_checkpoint(latest, self.state.weights(), self.state.others(), self._position(0))
-                self.state.restored()
-                step[0] = found
-                _log.info("going on from %s", latest)
+        first = self._collective.rank == 0
+        folders = self._checkpoints.latest() if first else []
+        if folders and self.spread.is_whole:
+            step[0] = self._load(folders)
+        elif folders:
+            step[0] = step_of(folders)
         self._collective.broadcast_(step, 0)
-        self.state.receive(self._collective)
+        if self.spread.is_whole:
+            self.state.receive(self._collective)
+        elif step:
+            self._load(folders or self._checkpoints.of_step(int(step)))
         return int(step)
+
+    def _load(self, folders: list[Path]) -> int:
+        _log.info("going on from %s", folders[0])
+        tensors = self.state.weights(), self.state.others()
+        step = load_checkpoint(folders, *tensors, self._position(0), self._share())
+        self.state.restored()
+        return step
+
+    def _share(self) -> Share:
+        if self.spread.is_whole:
+            return Share()
+        pieces = self.state.pieces(self.spread.pieces)
+        return Share(self._collective.rank, self._collective.size, pieces)
 
     def _position(self, step: int) -> Position:
         return Position(
@@ -268,7 +318,9 @@ class Trainer:
     def _checkpoint(self, curves: Curves | None, step: int) -> None:
         if curves is not None:
             curves.flush()
-            self._saver.save(self.state.weights(), self.state.others(), self._position(step))
+        if curves is not None or not self.spread.is_whole:
+            tensors = self.state.weights(), self.state.others()
+            self._saver.save(*tensors, self._position(step), self._share())
 
     def _curves(self, first_step: int) -> AbstractContextManager[Curves | None]:
         if self._collective.rank != 0:

@@ -13,7 +13,9 @@ from sparkml.feed.plan import epoch_plan
 from sparkml.feed.reader import open_reader
 from sparkml.tasks.task import Task
 from sparkml.training.columns import widths_of
+from sparkml.training.feeding import data_rank
 from sparkml.training.settings import TrainingJob
+from sparkml.training.spread import Spread
 
 
 class HeldOut:
@@ -21,6 +23,7 @@ class HeldOut:
 
     def __init__(self, job: TrainingJob, task: Task[Any], collective: Collective) -> None:
         self._job, self._task, self._collective = job, task, collective
+        self._reader = data_rank(collective, job.spread)
         self.batches = self._read()
 
     def _read(self) -> list[MicroBatch]:
@@ -38,16 +41,23 @@ class HeldOut:
         steps = -(-loop.validation_rows // loop.batch_size)
         pool = 1 if manifest.is_packed else min(steps, plan.steps)
         reader = open_reader(self._job.reader, widths_of(self._task, manifest), self._job.feed)
-        ranks = {"rank": self._collective.rank, "world_size": self._collective.size}
+        ranks = {"rank": self._reader.rank, "world_size": self._reader.size}
         return list(micro_batches(reader, plan, **ranks, stop_step=steps, pool_steps=pool))
 
-    def values(self, forward: Any, device: torch.device) -> dict[str, float]:
+    def values(self, spread: Spread, device: torch.device) -> dict[str, float]:
         """The task's metrics over the rows of all ranks, named `validation_*`."""
         if not self.batches:
             return {}
+        tokens = self._job.loop.micro_batch_tokens
+        parts = [
+            self._task.collate(part, None)
+            for batch in self.batches
+            for part in parts_of(batch.columns, tokens)
+        ]
         sums: Tensor = torch.zeros(self._task.n_sums, dtype=torch.float64)
-        for batch in self.batches:
-            for part in parts_of(batch.columns, self._job.loop.micro_batch_tokens):
-                sums += self._task.sums(forward, self._task.collate(part, None).to(device)).cpu()
+        for part, counts in spread.even(parts):
+            found = spread.call(self._task.sums, part.to(device)).cpu()
+            sums += found if counts else 0
         self._collective.allreduce_(sums)
+        sums /= self._job.spread.tensor_ranks
         return {f"validation_{name}": value for name, value in self._task.values(sums.numpy()).items()}

@@ -35,12 +35,13 @@ class Adapted:
     ) -> None:
         self.network = network
         self.settings = settings
-        self._anatomy = anatomy
+        self.anatomy = anatomy
         self._epoch_steps = epoch_steps
         self._budget = budget
         self._trained = {
             name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad
         }
+        self._n_trained = sum(parameter.numel() for parameter in self._trained.values())
         self._groups = self._grouped()
         norms = [] if settings.method == "full" else _frozen_norms(network)
         self._as_they_are = [*norms, *self._below_the_last_layers()]
@@ -48,11 +49,21 @@ class Adapted:
     @property
     def heads(self) -> tuple[str, ...]:
         """Modules that are trained in full beside the adaptation, by their names in the base network."""
-        return self._anatomy.heads
+        return self.anatomy.heads
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Everything that is trained at some time, by name, in model order."""
         return dict(self._trained)
+
+    def blocks(self) -> list[nn.Module]:
+        """The repeated blocks, from the first to the last."""
+        prefix = BASE_PREFIX if self.settings.method in LOW_RANK else ""
+        names = (name for block in self.anatomy.blocks for name in block)
+        return [self.network.get_submodule(f"{prefix}{name}") for name in names]
+
+    def hold(self, parameters: dict[str, nn.Parameter]) -> None:
+        """What is trained is in these from now on: of each parameter the part that this rank has."""
+        self._trained = {name: parameters[name] for name in self._trained}
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for an optimiser; the scheduled rate of a group is to be multiplied with its `scale`.
@@ -61,7 +72,7 @@ class Adapted:
         """
         groups = []
         for (level, decayed), names in self._groups.items():
-            scale = self.settings.layer_decay ** (self._anatomy.top - level)
+            scale = self.settings.layer_decay ** (self.anatomy.top - level)
             groups.append(
                 {
                     "params": [self._trained[name] for name in names],
@@ -130,7 +141,7 @@ class Adapted:
             if _COPY_OF_HEAD not in name
         )
         facts = {
-            "trainable_parameters": float(sum(parameter.numel() for parameter in self._trained.values())),
+            "trainable_parameters": float(self._n_trained),
             "total_parameters": float(sum(every)),
         }
         if ranks := list(self.ranks().values()):
@@ -158,17 +169,17 @@ class Adapted:
         """The lowest level that is trained at a time in epochs."""
         if self.settings.unfreeze_epochs is None:
             return 0
-        return self._anatomy.top - int(epoch / self.settings.unfreeze_epochs)
+        return self.anatomy.top - int(epoch / self.settings.unfreeze_epochs)
 
     def _below_the_last_layers(self) -> list[nn.Module]:
         """The largest modules that lie below the adapted blocks with all that they hold."""
         wanted = self.settings.last_layers
         if wanted is None or self.settings.method not in LOW_RANK:
             return []
-        lowest = len(self._anatomy.blocks) - wanted + 1
+        lowest = len(self.anatomy.blocks) - wanted + 1
         levels: dict[str, int] = {}
         for name, _ in self.network.named_parameters():
-            level = self._anatomy.level(self._base_name(name))
+            level = self.anatomy.level(self._base_name(name))
             while name := name.rpartition(".")[0]:
                 levels[name] = max(levels.get(name, 0), level)
         below = {name for name, level in levels.items() if level < lowest}
@@ -182,7 +193,7 @@ class Adapted:
         by_level = self.settings.layer_decay != 1 or self.settings.unfreeze_epochs is not None
         groups: dict[tuple[int, bool], list[str]] = {}
         for name, parameter in self._trained.items():
-            level = self._anatomy.level(self._base_name(name)) if by_level else self._anatomy.top
+            level = self.anatomy.level(self._base_name(name)) if by_level else self.anatomy.top
             decayed = parameter.dim() > 1 and not name.endswith("bias")
             groups.setdefault((level, decayed), []).append(name)
         return dict(sorted(groups.items(), key=lambda item: (item[0][0], not item[0][1])))

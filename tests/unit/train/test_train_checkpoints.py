@@ -53,9 +53,9 @@ def folder_of(tmp_path: Path, step: int) -> Path:
 
 def test_weights_and_moments_come_back(checkpoints, tmp_path):
     trained, others = tensors()
-    folder = checkpoints.latest()
-    assert folder == folder_of(tmp_path, 8)
-    assert load_checkpoint(folder, trained, others, POSITION) == 8
+    folders = checkpoints.latest()
+    assert folders == [folder_of(tmp_path, 8)]
+    assert load_checkpoint(folders, trained, others, POSITION) == 8
     assert filled_with(8, trained, others)
 
 
@@ -63,12 +63,12 @@ def test_a_tensor_that_is_a_view_of_another_is_filled_in_place(checkpoints, tmp_
     trained, others = tensors()
     buffer = torch.zeros(9)
     trained["embedding.weight"] = buffer[:6].view(3, 2)
-    load_checkpoint(folder_of(tmp_path, 4), trained, others, POSITION)
+    load_checkpoint([folder_of(tmp_path, 4)], trained, others, POSITION)
     assert buffer.tolist() == [4.0] * 6 + [0.0] * 3
 
 
 def test_none_yet(tmp_path):
-    assert Checkpoints(str(tmp_path / "nothing"), keep=2).latest() is None
+    assert Checkpoints(str(tmp_path / "nothing"), keep=2).latest() == []
 
 
 def truncate(folder: Path) -> str:
@@ -128,7 +128,7 @@ DAMAGES = [
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(checkpoints, tmp_path, damage, caplog):
     named = damage(folder_of(tmp_path, 8))
-    assert checkpoints.latest() == folder_of(tmp_path, 4)
+    assert checkpoints.latest() == [folder_of(tmp_path, 4)]
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert f"checkpoint {folder_of(tmp_path, 8)} is damaged, trying the one before" in warning.getMessage()
     assert named in warning.getMessage()
@@ -189,10 +189,10 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded(
 ):
     rewrite(folder_of(tmp_path, 8), file, change)
     trained, others = tensors()
-    folder = checkpoints.latest()
+    (folder,) = checkpoints.latest()
     assert folder == folder_of(tmp_path, 8)  # whole, as far as checksums can tell
     with pytest.raises(TrainingError, match="does not fit the network") as caught:
-        load_checkpoint(folder, trained, others, POSITION)
+        load_checkpoint([folder], trained, others, POSITION)
     assert (caught.value.where, caught.value.got) == (str(folder / file), got)
     assert filled_with(0, trained, others)
 
@@ -219,7 +219,7 @@ def test_on_an_object_store_an_unfinished_upload_is_as_if_it_had_not_begun(tmp_p
     assert load_checkpoint(checkpoints.latest(), *tensors(), POSITION) == 8
     assert caplog.records == []
     store.rm(f"{below}/step-00000008/checksums.json")
-    assert checkpoints.latest() is None
+    assert checkpoints.latest() == []
     store.rm("/bucket", recursive=True)
 
 

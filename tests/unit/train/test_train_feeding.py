@@ -8,9 +8,8 @@ import time
 import pytest
 import torch
 
-from sparkml.distributed.collective import SingleProcess
 from sparkml.tasks.task import Batch, make_task, task_class
-from sparkml.training.feeding import TrainingFeed, in_thread
+from sparkml.training.feeding import DataRank, TrainingFeed, in_thread
 
 
 def numbers(until: int, made: list[int]):
@@ -63,7 +62,7 @@ def test_for_a_gpu_the_steps_are_the_same_in_pinned_memory(training_job, monkeyp
     task = make_task(job.task, task_class(job.task["name"]).read_inputs(job.start.folder))
     steps = {}
     for kind in ("cpu", "cuda"):
-        feed = TrainingFeed(job, task, SingleProcess(), torch.device(kind))
+        feed = TrainingFeed(job, task, DataRank(0, 1), torch.device(kind))
         steps[kind] = list(feed.steps(2, 9))
     assert [step.number for step in steps["cuda"]] == list(range(2, 9))
     for one, other in zip(*steps.values(), strict=True):

@@ -42,10 +42,10 @@ def test_a_full_disk_at_a_checkpoint_is_a_warning_and_the_next_one_is_written(tm
     checkpoints = Checkpoints(str(tmp_path), keep=3)
     save = Checkpoints.save
 
-    def full(self, weights, others, position):
+    def full(self, weights, others, position, share):
         if position.step == 2:
             raise OSError(28, "No space left on device")
-        save(self, weights, others, position)
+        save(self, weights, others, position, share)
 
     monkeypatch.setattr(Checkpoints, "save", full)
     with Saver(checkpoints) as saver:

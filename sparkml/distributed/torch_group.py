@@ -1,4 +1,4 @@
-"""torch.distributed over Gloo behind the same protocol as Horovod.
+"""torch.distributed over Gloo, and NCCL for what lies on a GPU, behind the same protocol as Horovod.
 
 For a trusted network only: neither the store nor Gloo authenticates or encrypts.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -28,12 +29,15 @@ def open_store(address: tuple[str, int], size: int, listener_fd: int | None, tim
 
 
 class TorchCollective:
-    """A process group over Gloo, whose ranks meet at a store."""
+    """A process group whose ranks meet at a store; each uses the GPU of its local rank, where there are some."""
 
     def __init__(self, rank: int, size: int, local_rank: int, store: Any) -> None:
         self.rank, self.size, self.local_rank = rank, size, local_rank
         self._store = store
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=store.timeout)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=store.timeout)
 
     def allreduce_(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over the ranks."""
