@@ -22,8 +22,8 @@ s3: ## The set-up with the jars for s3a:// lakes
 demo: setup ## A whole pipeline on the documentation of the installed Python: ingest to report
 	@$(BIN)/sparkml run-all --env local $(if $(LAKE),lake=$(LAKE))
 
-test: setup ## All the tests but the slow ones
-	@$(BIN)/python -m pytest
+test: setup ## All the tests but the slow ones, in two processes
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-slow: ## The slow tests, with servers (S3, HDFS) and a cluster of processes: by hand and before a release
 	@$(PYTHON) -B tools/setup --s3 --slow

@@ -1,4 +1,4 @@
-"""One Spark session for the whole run, a fresh lake for each test."""
+"""One Spark session for a process of the run, a fresh lake for each test."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ from sparkml.frame.tables import Tables
 from tests.runs import new_run
 
 SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file share its fixtures, and all that look at one lake share that: each such group in a process."""
+    for item in items:
+        shared = "way" if "way" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,10 @@ class Reporter:
 
     def enter(self, phase: str) -> None:
         """The rank begins a phase: `START`, `WORK` or `COLLECTIVE`."""
+        started = self._phase == START and phase != START
         self._phase, self._since = phase, time.monotonic()
+        if started:
+            self.beat()  # a rank that starts may be silent for long, one that works may not
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

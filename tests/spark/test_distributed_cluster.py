@@ -51,7 +51,7 @@ logging.basicConfig(stream=sys.stderr, format="%(name)s %(message)s")
 found = {"met": met, "refused": refused}
 for how in ("kill", "freeze"):
     payload = {"folder": sys.argv[4], "how": how}
-    options = LaunchOptions(2, "torch", heartbeat_seconds=5)
+    options = LaunchOptions(2, "torch", heartbeat_seconds=10)
     begun = time.monotonic()
     found[how] = launch(spark, rank_functions.lose_an_executor_once, payload, options)
     print(how, time.monotonic() - begun, file=sys.stderr)
