@@ -21,7 +21,7 @@ SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffl
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file share its fixtures, and all that look at one lake share that: each such group in a process."""
+    """Tests of a file share its fixtures, and all that look at one lake share that: each such group in a process."""
     for item in items:
         shared = "way" if "way" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(shared))
