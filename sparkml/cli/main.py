@@ -1,4 +1,4 @@
-"""The commands `run`, `run-all`, `train`, `convert`, `plan`, `steps`, `runs`, `trace`, `report`, `bundle`."""
+"""`run`, `run-all`, `train`, `convert`, `plan`, `estimate`, `steps`, `runs`, `trace`, `report`, `bundle`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from sparkml.errors import SparkmlError, UsageError
 from sparkml.frame.checks import check_storage, everything_is_there
 from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig
 from sparkml.frame.config_layers import parse_settings
+from sparkml.frame.estimate import estimate as estimated
 from sparkml.frame.lineage import trace as trace_document
 from sparkml.frame.locks import lake_lock
 from sparkml.frame.pipeline import Step
 from sparkml.frame.progress import Progress
 from sparkml.frame.runner import Runner
 from sparkml.frame.session import Session
+from sparkml.frame.stage import Cluster
 from sparkml.frame.tables import first_line
 from sparkml.log import configure_logging, get_logger
 
@@ -164,6 +166,40 @@ def plan(overrides: Overrides = None, *, choice: Choice) -> None:
         screens.show_config(opened.console, opened.config)
         states = [opened.runner.state(step) for step in opened.config.pipeline.steps]
         screens.show_plan(opened.console, states, opened.config)
+
+
+@app.command(epilog=EPILOG)
+@chosen
+def estimate(
+    words: Annotated[
+        list[str], typer.Argument(help="Steps, then key=value overrides.", metavar="STEP... [KEY=VALUE]...")
+    ],
+    *,
+    choice: Choice,
+    times: Annotated[
+        float, typer.Option("--times", min=0, help="Rows, as a multiple of the last run's.")
+    ] = 1.0,
+    slots: Annotated[
+        int, typer.Option("--slots", min=0, help="Task slots of the cluster; 0: as the run had.")
+    ] = 0,
+    gigabits: Annotated[
+        float, typer.Option("--gigabits", min=0.001, help="Network of a host, per second.")
+    ] = 10.0,
+) -> None:
+    """What steps would take for a larger corpus on another cluster: time, memory, shuffles, storage.
+
+    From what runs on samples in this lake have used, best of two sizes. Ranks and batch of a training are its settings:
+    `sparkml estimate train train.ranks=100 train.batch_size=3200 --times 1000`.
+    """
+    names = [word for word in words if "=" not in word]
+    config = choice.load([word for word in words if "=" in word])
+    cluster = Cluster(times, slots, gigabits)
+    with _opened(config, "WARNING") as opened:
+        runner = opened.runner
+        found = [
+            estimated(runner.ledger, runner.tables, step, cluster) for step in config.pipeline.chosen(names)
+        ]
+        screens.show_estimates(opened.console, found)
 
 
 @app.command(epilog=EPILOG)

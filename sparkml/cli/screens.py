@@ -16,6 +16,7 @@ from sparkml.frame.ledger import Run
 from sparkml.frame.lineage import Station
 from sparkml.frame.pipeline import MODEL_MARK, Step
 from sparkml.frame.runner import StepOutcome, StepState, in_words
+from sparkml.frame.stage import Estimate
 from sparkml.tasks.task import TaskChoice
 
 # Where there is no terminal (a log file, a CI page), tables are not folded to 80 columns.
@@ -184,6 +185,37 @@ def show_runs(console: Console, runs: Sequence[Run], lake: str) -> None:
             escape(note),
         )
     console.print(table)
+
+
+def show_estimates(console: Console, estimates: Sequence[Estimate]) -> None:
+    """What steps would take, and all of them."""
+    table = Table(box=None)
+    table.add_column("step")
+    for column in ("rows", "slots", "time", "memory, MB", "shuffled, GB", "written, GB"):
+        table.add_column(column, justify="right")
+    table.add_column("from")
+    for one in estimates:
+        sizes = "two sizes or more" if one.runs > 1 else "one size: nothing is known of what is fixed"
+        table.add_row(
+            one.step,
+            f"{one.rows:,.0f}",
+            f"{one.slots:,}",
+            _duration(one.seconds),
+            f"{one.memory_mb:,.0f}",
+            *(f"{size / 1e9:,.3g}" for size in (one.shuffle_bytes, one.written_bytes)),
+            f"{one.note}; {sizes}" if one.note else sizes,
+        )
+    if len(estimates) > 1:
+        sums = [sum(getattr(one, name) for one in estimates) for name in ("shuffle_bytes", "written_bytes")]
+        total = _duration(sum(one.seconds for one in estimates))
+        table.add_row("all", "", "", total, "", *(f"{size / 1e9:,.3g}" for size in sums), "")
+    console.print(table)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:,.1f} s"
+    return f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def show_trained(console: Console, out: str, measured: Mapping[str, float]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from sparkml.errors import SparkmlError
 from sparkml.frame import storage
 from sparkml.frame.schemas import RUNS
-from sparkml.frame.stage import RunReport
+from sparkml.frame.stage import USED, RunReport
 from sparkml.frame.tables import Tables, arrow_rows
 from sparkml.log import get_logger
 
@@ -52,10 +52,10 @@ class Run:
 
     @property
     def report(self) -> RunReport:
-        """What the run reported when it ended."""
-        return RunReport(
-            self.rows_in, self.rows_kept, self.rows_rejected, self.reasons, self.bytes_in or 0, self.metrics
-        )
+        """What the run reported when it ended: without what the runner has noted of its tasks."""
+        metrics = {name: value for name, value in self.metrics.items() if not name.startswith(USED)}
+        rows = self.rows_in, self.rows_kept, self.rows_rejected
+        return RunReport(*rows, self.reasons, self.bytes_in or 0, metrics)
 
     def record(self) -> dict[str, Any]:
         """The columns of `_runs`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sparkml import __version__
@@ -83,7 +83,7 @@ class Runner:
 
     def run(self, step: Step, *, force: bool = False) -> StepOutcome:
         """Run a step, or skip it where it is up to date; the ledger's `succeeded` row comes last."""
-        from sparkml.frame.session import PARTITIONS, shuffles_for, watched
+        from sparkml.frame.session import PARTITIONS, shuffles_for, task_slots, usage, watched
 
         state = self.state(step)
         if state.up_to_date and not force and state.last is not None:
@@ -98,7 +98,10 @@ class Runner:
                     if PARTITIONS not in self._config.spark:  # else the user has chosen a number
                         stack.enter_context(shuffles_for(self.tables.spark, self._input_bytes(step, state)))
                     stack.enter_context(watched(self.tables.spark, self._progress, step.name))
+                    before = usage(self.tables.spark)
                     report = step.stage.run(job, step.config)
+                    after = usage(self.tables.spark)
+                    used = after.since(before, task_slots(self.tables.spark)) if after is not None else {}
                 report.check(step.name)  # before the row that makes what was written count
             except BaseException as error:
                 self._record_failure(row, job, error)
@@ -106,7 +109,7 @@ class Runner:
             done = ended(
                 row,
                 SUCCEEDED,
-                report=report,
+                report=replace(report, metrics={**report.metrics, **used}),
                 inputs=job.inputs,
                 outputs=job.outputs,
                 parents=self._parents(job),

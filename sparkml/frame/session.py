@@ -13,12 +13,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from sparkml.errors import MissingToolError
 from sparkml.frame import storage
 from sparkml.frame.progress import Progress, ProgressTask
+from sparkml.frame.stage import USED
 
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaGateway
@@ -152,6 +154,49 @@ def _watch(spark: SparkSession, progress: Progress, task: ProgressTask, stopped:
         # A stage that shows its own progress says more than its tasks do.
         if seen and progress.open_tasks == 1:
             task.update(finished + done, total=finished + sum(seen.values()))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the executors of a session have done so far, those that are gone included."""
+
+    task_seconds: float
+    shuffle_bytes: float
+    memory_mb: float
+
+    def since(self, before: Usage | None, slots: int) -> dict[str, float]:
+        """As metrics of a run; memory is the highest so far of one executor."""
+        first = before or Usage(0.0, 0.0, 0.0)
+        return {
+            f"{USED}task_seconds": self.task_seconds - first.task_seconds,
+            f"{USED}shuffle_bytes": self.shuffle_bytes - first.shuffle_bytes,
+            f"{USED}memory_mb": self.memory_mb,
+            f"{USED}slots": float(slots),
+        }
+
+
+def usage(spark: SparkSession) -> Usage | None:
+    """None where the session does not show its JVM (Spark Connect, a shared cluster of Databricks)."""
+    try:
+        context: Any = spark.sparkContext
+        executors = context._jsc.sc().statusStore().executorList(False)
+    except Exception:  # py4j's, Spark Connect's and Databricks' own kinds: nothing that a step depends on
+        return None
+    found = [executors.apply(number) for number in range(executors.size())]
+    return Usage(
+        task_seconds=sum(one.totalDuration() for one in found) / 1000,
+        shuffle_bytes=float(sum(one.totalShuffleWrite() for one in found)),
+        memory_mb=max((_peak_memory(one) for one in found), default=0.0),
+    )
+
+
+def _peak_memory(executor: Any) -> float:
+    """Heap, and what the kernel counts for Python workers where Spark is told to look (processTreeMetrics)."""
+    peak = executor.peakMemoryMetrics()
+    if peak.isEmpty():
+        return 0.0
+    names = ("JVMHeapMemory", "JVMOffHeapMemory", "ProcessTreePythonRSSMemory")
+    return float(sum(peak.get().getMetricValue(name) for name in names)) / (1 << 20)
 
 
 def _is_submitted() -> bool:

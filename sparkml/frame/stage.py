@@ -106,6 +106,41 @@ class RunReport:
             )
 
 
+# Begins the names of metrics that say what a run has used.
+USED = "used_"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """For what an estimate is: so many times the rows of the last run, so many task slots (0: as it had them).
+
+    `gigabits`: what a rank's host sends in a second.
+    """
+
+    times: float = 1.0
+    slots: int = 0
+    gigabits: float = 10.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step would take. `runs`: sizes of sample that it follows from; `memory_mb`: of an executor or rank."""
+
+    step: str
+    runs: int
+    rows: float
+    slots: int
+    seconds: float
+    memory_mb: float
+    shuffle_bytes: float = 0.0
+    written_bytes: float = 0.0
+    note: str = ""
+
+    def with_storage(self, written_bytes: float) -> Estimate:
+        """The same with the bytes that its tables get."""
+        return replace(self, written_bytes=written_bytes)
+
+
 @dataclass(frozen=True)
 class Stage:
     """What a stage declares.
@@ -114,7 +149,8 @@ class Stage:
     should be repeated, such as rows to try again (else empty). `last`: it runs after all other steps, whenever asked
     (the report). `trace`: what it says about a document (`frame.lineage`), else every row of the document in its
     tables. `verify`: reads again what a run has written, raises where it is damaged, and counts. `sections`: the parts
-    of the report about one of its steps, loaded for a report.
+    of the report about one of its steps, loaded for a report. `estimate`: what a step would take, from earlier runs
+    with their sizes, where that does not grow with its rows in a straight line.
     """
 
     config: type[StageConfig]
@@ -125,6 +161,7 @@ class Stage:
     last: bool = False
     trace: Callable[[Any], Sequence[Any]] | None = None
     verify: Callable[[StageRun, Any, Any], Mapping[str, float]] | None = None
+    estimate: Callable[[Sequence[Any], Sequence[float], Any, Cluster], Estimate] | None = None
     sections: Callable[[], Sequence[Any]] = tuple
     name: str = ""
     module: str = ""

@@ -142,6 +142,7 @@ def run_training(
             slow["usual_rank_ms"],
         )
     metrics = {**done.results[0], **slow, "ranks": float(config.ranks), "attempts": float(done.attempts)}
+    metrics["train_rows"] = float(train.rows)
     return Trained(storage.join(training.run_folder, RESULT), training.run_folder, metrics)
 
 

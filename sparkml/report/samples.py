@@ -14,7 +14,7 @@ def gather(view: StepView) -> Facts | None:
         return None
     lead = f"{formats.count(run.rows_kept)} documents in {formats.count(run.metrics.get('samples'))} samples"
     length = view.config.get("sequence_length")
-    return Facts(f"{lead} of {length} tokens." if length else f"{lead}.", dict(run.metrics))
+    return Facts(f"{lead} of {length} tokens." if length else f"{lead}.", dict(run.report.metrics))
 
 
 def figures(found: Facts) -> list[KeyFigure]:

@@ -125,7 +125,7 @@ def _facts(view: StepView, newest: Mapping[str, int], slowest: float) -> StepFac
         bytes_in=run.bytes_in,
         inputs=_versions(run.inputs),
         outputs=_versions(run.outputs),
-        metrics=tuple(run.metrics.items())[:_METRICS_SHOWN],
+        metrics=tuple(run.report.metrics.items())[:_METRICS_SHOWN],
         stale=tuple(
             f"{_named(ref)} is now at version {newest[ref]}"
             for ref, version in view.takes.items()

@@ -15,6 +15,7 @@ from sparkml.frame.registry import TrainedOn
 from sparkml.frame.run import StageRun
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.frame.stage import LooksUp, Makes, Reads, RunReport, Stage, Uses
+from sparkml.hosting.estimates import training_estimate
 from sparkml.hosting.training import TrainingConfig, new_start, run_training
 from sparkml.tasks.task import TaskChoice, task_spec
 from sparkml.training.settings import Start
@@ -158,5 +159,6 @@ STAGE = Stage(
     TrainConfig,
     run,
     "pretrain on packed samples: Horovod ranks in a barrier stage -> a model",
+    estimate=training_estimate,
     sections=sections,
 )

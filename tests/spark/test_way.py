@@ -71,6 +71,16 @@ def test_plan_tells_origins_and_what_would_run(way: Way) -> None:
     assert "ingest skip up to date" in text
 
 
+def test_what_the_steps_would_take_is_estimated_from_what_they_used(way: Way) -> None:
+    code, shown = ask(
+        way, "estimate", "clean", "dedupe", "shard", "train", "finetune", "--times", "100", "--slots", "8"
+    )
+    assert code == 0, shown
+    for step in ("clean", "dedupe", "shard", "train", "finetune", "all"):
+        assert re.search(rf"^ *{step} .* (s|min|h) ", shown, re.MULTILINE), shown
+    assert "24 steps of" in shown  # max_steps says so, however many rows there are
+
+
 def test_runs_shows_the_ledger(way: Way) -> None:
     code, text = ask(way, "runs")
     assert code == 0

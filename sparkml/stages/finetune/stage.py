@@ -18,6 +18,7 @@ from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, Uses, WritesOwn
 from sparkml.hosting.encode import encode_examples
+from sparkml.hosting.estimates import training_estimate
 from sparkml.hosting.examples import (
     Columns,
     affordable_answers,
@@ -277,5 +278,6 @@ STAGE = Stage(
     run,
     "learn a task from a labelled table, starting from a model -> a model",
     verify=verify_manifests,
+    estimate=training_estimate,
     sections=sections,
 )
