@@ -23,6 +23,8 @@ _log = get_logger(__name__)
 _WATCH_SECONDS = 0.2
 # After the first rank has failed its peers fail too; a moment later it is known who was first.
 _VERDICT_SECONDS = 1.0
+# A look that comes so much later than it should: this process was stopped, or had no processor.
+_LATE_SECONDS = 1.0
 _TAIL_LINES = 20
 
 
@@ -159,9 +161,13 @@ class Hub:
 
     def _watch(self) -> None:
         first_failure = None
+        looked = time.monotonic()
         while not self._closed.wait(_WATCH_SECONDS):
             with self._lock:
                 now = time.monotonic()
+                if now - looked > _WATCH_SECONDS + _LATE_SECONDS:
+                    self._excuse(now - looked, now)
+                looked = now
                 if all(state.exit_code == 0 for state in self._ranks):
                     break
                 if any(state.has_failed for state in self._ranks):
@@ -172,6 +178,15 @@ class Hub:
                 break
         self._stop_all()
         self.finished.set()
+
+    def _excuse(self, seconds: float, now: float) -> None:
+        """While this process stood still nobody was silent: what they have sent is still to be read."""
+        _log.warning("the driver stood still for %.0f s", seconds)
+        self._opened += seconds
+        if self._first_hello is not None:
+            self._first_hello += seconds
+        for state in self._ranks:
+            state.last_message = min(state.last_message + seconds, now)
 
     def _failure_of_ended(self) -> SparkmlError:
         ended = [state for state in self._ranks if state.has_failed]

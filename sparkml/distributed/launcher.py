@@ -17,11 +17,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkml.distributed.collective import CollectiveName
 from sparkml.distributed.hub import AttemptError, Hub, StepDone, Timeouts
-from sparkml.distributed.rank import RankFunction, entry_name
+from sparkml.distributed.rank import RankFunction, entry_name, missing_package
 from sparkml.distributed.retries import Failures, HighestStep, retry_for_slots
 from sparkml.distributed.slots import check_slots, slots_error
 from sparkml.distributed.supervisor import RESULT_COLUMNS, Assignment, supervise
-from sparkml.errors import TrainingError
+from sparkml.errors import SparkmlError, TrainingError
 from sparkml.log import get_logger
 
 _log = get_logger(__name__)
@@ -170,12 +170,15 @@ def _bind_address(spark: SparkSession, advertised: str) -> str:
     return spark.conf.get("spark.driver.bindAddress", None) or advertised
 
 
-def _spark_failed(error: Exception) -> AttemptError:
+def _spark_failed(error: Exception) -> SparkmlError:
     # What a Python worker raised is the last line that does not belong to a Java stack.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith(("at ", "...", "Driver stacktrace", "SQLSTATE"))]
     raised = [line for line in said if "Error: " in line or "Exception: " in line]
-    return AttemptError("the barrier stage failed", got=(raised or said or [type(error).__name__])[-1])
+    got = (raised or said or [type(error).__name__])[-1]
+    if got.startswith("ModuleNotFoundError"):
+        return missing_package(got, where="the Python of an executor")
+    return AttemptError("the barrier stage failed", got=got)
 
 
 def _given_up(error: AttemptError, attempts: int, failures: Failures) -> TrainingError:

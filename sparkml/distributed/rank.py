@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -23,7 +24,7 @@ from typing import Any
 from sparkml.distributed.collective import Collective, CollectiveName
 from sparkml.distributed.reporter import COLLECTIVE, Reporter, WatchedCollective
 from sparkml.distributed.unjoined import Unjoined
-from sparkml.errors import SparkmlError, UsageError
+from sparkml.errors import MissingToolError, SparkmlError, UsageError
 
 EXIT_FAILED, EXIT_PEER_FAILED = 1, 3
 _PR_SET_PDEATHSIG = 1
@@ -121,7 +122,20 @@ def _store_of(job: RankJob) -> Any:
     return open_store(job.store, job.size, job.listener_fd, job.collective_timeout_seconds)
 
 
+def missing_package(said: str, where: str) -> MissingToolError:
+    """The error of a host on which ranks cannot run: to try again would not help."""
+    return MissingToolError(
+        "a host lacks a package that its rank needs",
+        where=where,
+        got=said,
+        next_action="send sparkml itself by --py-files dist/sparkml-0.1.0.zip (make zip), and its packages as an "
+        "environment (make env) or an image that every host has",
+    )
+
+
 def _describe(error: Exception) -> dict[str, str]:
+    if isinstance(error, ModuleNotFoundError):
+        error = missing_package(str(error), where=f"host {socket.gethostname()}")
     fields = {"what": str(error)}
     if isinstance(error, SparkmlError):
         fields = {

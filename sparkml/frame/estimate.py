@@ -72,7 +72,7 @@ def usable_runs(ledger: Ledger, step: Step) -> list[Run]:
     if not runs:
         raise UsageError(
             f"no run of step `{step.name}` has noted what it used",
-            next_action="run it on two samples of different sizes: ingest.source.sample_fraction takes part of the files",
+            next_action="run it on samples of two sizes: ingest.source.sample_fraction takes part of the files",
         )
     return runs
 

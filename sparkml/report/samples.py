@@ -10,7 +10,7 @@ from sparkml.report.view import StepView
 def gather(view: StepView) -> Facts | None:
     """The figures of one packing; None where it measured nothing."""
     run = view.run
-    if not run.metrics:
+    if not run.report.metrics:
         return None
     lead = f"{formats.count(run.rows_kept)} documents in {formats.count(run.metrics.get('samples'))} samples"
     length = view.config.get("sequence_length")

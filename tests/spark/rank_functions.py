@@ -26,6 +26,11 @@ def meet(payload, collective, reporter):
     return {"rank": collective.rank, "size": collective.size, "sum": tensor.tolist(), "heard": heard.item()}
 
 
+def import_what_is_not_there(payload, collective, reporter):
+    """As on a host without what the others have."""
+    import there_is_no_such_package  # noqa: F401
+
+
 def lose_a_rank_once(payload, collective, reporter):
     """Rank 1 is killed, stopped or failing at its third step, the first time only."""
     memory = Path(payload["memory"])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sparkml import distributed
-from sparkml.distributed.launcher import LaunchOptions, launch
-from sparkml.errors import InputError, SlotsError, TrainingError
+from sparkml.distributed.launcher import LaunchOptions, _spark_failed, launch
+from sparkml.errors import InputError, MissingToolError, SlotsError, TrainingError
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
@@ -74,6 +74,18 @@ def test_an_error_of_ours_is_raised_as_it_is_and_not_tried_again(shipped, tmp_pa
     with pytest.raises(InputError) as caught:
         launch(shipped, ranks.lose_a_rank_once, payload, LaunchOptions(2, **QUICK))
     assert (caught.value.what, caught.value.where) == ("a shard is broken", "part-7")
+
+
+def test_a_host_that_lacks_a_package_is_not_tried_again(shipped, caplog):
+    with pytest.raises(MissingToolError, match="lacks a package that its rank needs") as caught:
+        launch(shipped, ranks.import_what_is_not_there, {}, LaunchOptions(2, **QUICK))
+    assert caught.value.got == "No module named 'there_is_no_such_package'"
+    assert "attempt 1 failed" not in caplog.text
+    said = _spark_failed(
+        RuntimeError("Job aborted\nModuleNotFoundError: No module named 'sparkml'\nat org.apache.spark")
+    )
+    assert isinstance(said, MissingToolError)
+    assert "make zip" in said.next_action
 
 
 def test_fewer_slots_than_ranks_is_said_at_once(shipped):

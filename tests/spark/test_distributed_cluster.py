@@ -40,6 +40,11 @@ properties |= {
     "spark.executor.heartbeatInterval": "3s",
     "spark.network.timeoutInterval": "5s",
     "spark.storage.blockManagerHeartbeatTimeoutMs": "25s",
+    # A second copy of a slow task would be a second rank: Spark must start none in a barrier stage.
+    "spark.speculation": "true",
+    "spark.speculation.interval": "50ms",
+    "spark.speculation.multiplier": "1.0",
+    "spark.speculation.quantile": "0.1",
 }
 spark = build_session(properties, name="sparkml-cluster-test")
 met = launch(spark, rank_functions.meet, {}, LaunchOptions(2, "horovod"))

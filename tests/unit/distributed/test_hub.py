@@ -106,6 +106,24 @@ def test_silence():
     ranks.hub.close()
 
 
+def test_a_driver_that_stood_still_blames_nobody(caplog):
+    ranks = Ranks(Timeouts(heartbeat_seconds=1.5, step_seconds=30, start_seconds=1.5))
+    for connection in ranks.connections:
+        connection.send({"progress": {"step": 0, "total": 9, "values": {}}})
+    time.sleep(0.5)
+    with ranks.hub._lock:  # as when the process is stopped: nothing is read, nobody looks
+        time.sleep(2.5)
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        for connection in ranks.connections:
+            connection.send({"beat": {"step": 1, "phase": "work", "seconds": 0.1}})
+        time.sleep(0.05)
+    assert ranks.hub.failure is None
+    assert "the driver stood still" in caplog.text
+    assert ranks.verdict().what == "rank 0 hangs: no heartbeat for 2 s"  # it looks again
+    ranks.hub.close()
+
+
 def test_a_rank_that_works_on_one_step_for_ever_while_the_others_wait(ranks):
     ranks.connections[0].send({"beat": {"step": 1, "phase": "collective", "seconds": 31.0}})
     ranks.connections[1].send({"beat": {"step": 1, "phase": "work", "seconds": 31.0}})
