@@ -43,7 +43,7 @@ class LaunchOptions:
     collective: CollectiveName = "horovod"
     max_attempts: int = 3
     threads_per_rank: int = 1
-    heartbeat_seconds: float = 30.0
+    heartbeat_seconds: float = 12.0
     step_seconds: float = 300.0
     start_seconds: float = 180.0
     slots_seconds: float = 300.0

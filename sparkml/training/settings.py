@@ -182,7 +182,7 @@ class RankSettings(SpreadSettings):
         json_schema_extra=_RUNTIME,
     )
     heartbeat_seconds: float = Field(
-        30.0, gt=0, description="Longest silence of a rank", json_schema_extra=_RUNTIME
+        12.0, gt=0, description="Longest silence of a rank", json_schema_extra=_RUNTIME
     )
     step_seconds: float = Field(
         300.0, gt=0, description="Longest work on one step or validation", json_schema_extra=_RUNTIME

@@ -1,17 +1,21 @@
-"""Tokens a second of masked-LM pretraining on one thread: our loop beside transformers' own parts.
+"""Tokens a second of masked-LM pretraining on one thread: our loop beside transformers' `Trainer` and its own parts.
 
-python -m tests.bench.bench_train [--steps 100] [--hidden 128] [--layers 2]
+python -m tests.bench.bench_train [--steps 100] [--hidden 128] [--layers 2] [--rounds 5] [--peer-python PATH]
 
 Both read the same rows and train the same network with the same batch and share of masked tokens; checkpoints,
-validation and curves are left out of ours. The peer is what training scripts write: `DataLoader`,
-`DataCollatorForLanguageModeling`, `BertForMaskedLM(labels=...)`, AdamW, clipping. They run in turn, three times.
+validation and curves are left out of ours. The parts are what training scripts write: `DataLoader`,
+`DataCollatorForLanguageModeling`, `BertForMaskedLM(labels=...)`, AdamW, clipping. Trainer runs in `--peer-python`, an
+environment with transformers, accelerate and torch. They run in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,7 +46,7 @@ from sparkml.training.run import train
 from sparkml.training.settings import LoopSettings, Start, TrainingJob
 from tests.bench.bench_feed import VOCABULARY, write
 
-LENGTH, BATCH, MASKED, ROUNDS, WARM_UP = 128, 8, 0.15, 3, 5
+LENGTH, BATCH, MASKED, WARM_UP = 128, 8, 0.15, 5
 RATE = 1e-3
 
 
@@ -111,7 +115,7 @@ def ours(manifest: Manifest, start: Path, steps: int, folder: Path) -> float:
     return train(job, SingleProcess(), Reporter(None))["tokens_per_second"]
 
 
-def peer(manifest: Manifest, start: Path, steps: int) -> float:
+def parts(manifest: Manifest, start: Path, steps: int) -> float:
     """Tokens a second of transformers' parts."""
     torch.use_deterministic_algorithms(False)  # ours asks for them, training scripts do not
     tokenizer = AutoTokenizer.from_pretrained(start)
@@ -132,25 +136,60 @@ def peer(manifest: Manifest, start: Path, steps: int) -> float:
     return steps * BATCH * LENGTH / (time.monotonic() - begun)
 
 
+def trainer(manifest: Manifest, start: Path, steps: int, folder: Path, python: str) -> float:
+    """Tokens a second of transformers' Trainer, in a process of its environment."""
+    job = {
+        "start": str(start),
+        "files": [file.path for file in manifest.files],
+        "folder": str(folder),
+        "steps": steps,
+        "warm_up": WARM_UP,
+        "batch": BATCH,
+        "length": LENGTH,
+        "rate": RATE,
+        "masked": MASKED,
+    }
+    file = folder.with_suffix(".json")
+    file.write_text(json.dumps(job), encoding="utf-8")
+    peer_file = Path(__file__).with_name("train_peer.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(
+        [python, str(peer_file), str(file)], capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"Trainer failed:\n{done.stderr[-3000:]}")
+    return float(done.stdout.splitlines()[-1])
+
+
 def main() -> None:
-    """Print medians and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for option, default in (("--steps", 100), ("--hidden", 128), ("--layers", 2)):
+    """Print medians and their ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for option, default in (("--steps", 100), ("--hidden", 128), ("--layers", 2), ("--rounds", 5)):
         parser.add_argument(option, type=int, default=default)
+    parser.add_argument("--peer-python", default=sys.executable)
     options = parser.parse_args()
     steps, hidden, layers = options.steps, options.hidden, options.layers
     torch.set_num_threads(1)
+    found: dict[str, list[float]] = {"ours": [], "Trainer": [], "transformers' parts": []}
     with tempfile.TemporaryDirectory() as name:
         start = Path(name) / "start"
         write_start(start, hidden, layers)
         manifest = write(Path(name), rows=BATCH * (steps + WARM_UP), length=LENGTH)
-        rates = [
-            (ours(manifest, start, steps, Path(name) / str(turn)), peer(manifest, start, steps))
-            for turn in range(ROUNDS)
-        ]
-    mine, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
-    print(f"hidden {hidden}, {layers} layers, batch {BATCH} x {LENGTH}, one thread, median of {ROUNDS}")
-    print(f"ours {mine:.0f} tokens/s, transformers' parts {theirs:.0f} tokens/s, ratio {mine / theirs:.2f}")
+        for turn in range(options.rounds):
+            found["ours"].append(ours(manifest, start, steps, Path(name) / str(turn)))
+            peer_folder = Path(name) / f"trainer-{turn}"
+            found["Trainer"].append(trainer(manifest, start, steps, peer_folder, options.peer_python))
+            found["transformers' parts"].append(parts(manifest, start, steps))
+    print(
+        f"hidden {hidden}, {layers} layers, batch {BATCH} x {LENGTH}, one thread, median of {options.rounds}"
+    )
+    mine = statistics.median(found["ours"])
+    for way, rates in found.items():
+        median = statistics.median(rates)
+        spread = f"{min(rates):,.0f} to {max(rates):,.0f}"
+        print(f"{way:24}{median:10,.0f} tokens/s ({spread}){mine / median:8.2f}")
 
 
 if __name__ == "__main__":
