@@ -37,7 +37,7 @@ def run(
     collective: CollectiveName = "horovod",
     threads_per_rank: int = 1,
     max_attempts: int = 1,
-    heartbeat_seconds: float = 30.0,
+    heartbeat_seconds: float = 12.0,
     spark: SparkSession | None = None,
     **kwargs: Any,
 ) -> list[Any]:

@@ -2,8 +2,8 @@
 
     python -m tests.bench.bench_faults [--rounds 5] [--ways "killed rank;stopped rank;killed executor"]
 
-Two ranks train a masked language model on a local cluster of two executors, processes of their own, with the settings of
-a training by default but for checkpoints every 20 steps. At step 50 one rank is killed (SIGKILL), stopped (SIGSTOP) or
+Two ranks train a masked language model on a local cluster of two executors, processes of their own, with a training's
+default settings but for checkpoints every 20 steps. At step 50 one rank is killed (SIGKILL), stopped (SIGSTOP) or
 loses its executor. Found: until the launcher says that the attempt failed. Back: until the step is done again. At the
 end the weights are compared, bit for bit, with those of a run that nothing disturbed.
 """

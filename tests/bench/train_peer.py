@@ -1,4 +1,4 @@
-"""One masked-LM pretraining by transformers' `Trainer` in an environment of its own: reads a job, prints tokens a second.
+"""A masked-LM pretraining by transformers' `Trainer` in an environment of its own: reads a job, prints tokens a second.
 
 Alone in its file, and free of sparkml: `python train_peer.py JOB.json`. The trainer is as its users have it, but for
 checkpoints and logs, which ours leaves out too, and AdamW's second beta.
