@@ -1,4 +1,4 @@
-"""datatrove's tokenizer step over the same texts, for `bench_shard`; without sparkml: `python shard_peer.py JOB.json`."""
+"""datatrove's tokenizer step over the same texts, for `bench_shard`: `python shard_peer.py JOB.json`."""
 
 from __future__ import annotations
 
