@@ -20,6 +20,7 @@ from tests.runs import new_run
 SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a file share its fixtures, and all that look at one lake share that: each such group in a process."""
     for item in items:
