@@ -23,7 +23,7 @@ demo: setup ## A whole pipeline on the documentation of the installed Python: in
 	@$(BIN)/sparkml run-all --env local $(if $(LAKE),lake=$(LAKE))
 
 test: setup ## All the tests but the slow ones, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: ## The slow tests, with servers (S3, HDFS) and a cluster of processes: by hand and before a release
 	@$(PYTHON) -B tools/setup --s3 --slow

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from xdist.scheduler import LoadFileScheduling
 
 from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig, load_config
 from sparkml.frame.ledger import Ledger
@@ -17,15 +19,29 @@ from sparkml.frame.session import build_session
 from sparkml.frame.tables import Tables
 from tests.runs import new_run
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file share its fixtures, and all that look at one lake share that: each such group in a process."""
-    for item in items:
-        shared = "way" if "way" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(shared))
+class ByFixtures(LoadFileScheduling):
+    """The tests of a file share its fixtures, and all that look at one lake share that: each group in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "way" if file in self._on_the_way else file
+
+    @cached_property
+    def _on_the_way(self) -> set[str]:
+        files = (ROOT / "tests" / "spark").glob("test_*.py")
+        return {
+            str(file.relative_to(ROOT)) for file in files if "way: Way" in file.read_text(encoding="utf-8")
+        }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFixtures:
+    """How tests go to the processes of `pytest -n`."""
+    return ByFixtures(config, log)
 
 
 @pytest.fixture(scope="session")
