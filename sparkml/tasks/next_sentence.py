@@ -109,12 +109,9 @@ class NextSentence(MaskedLM):
 
     def loss(self, network: nn.Module, batch: Batch) -> Loss:
         """Sum of the mean losses of both tasks, times the hidden tokens."""
-        import torch
         from torch.nn import functional as F
 
         units = float(len(batch.targets["target"]))
-        if not units:
-            return Loss(torch.zeros(()), 0.0)
         tokens, follows = self._logits(network, batch)
         hidden = F.cross_entropy(tokens, batch.targets["target"], reduction="sum")
         return Loss(hidden + units * F.cross_entropy(follows, batch.targets["follows"]), units)
@@ -141,8 +138,6 @@ class NextSentence(MaskedLM):
         import torch
         from torch.nn import functional as F
 
-        if not len(batch.targets["target"]):
-            return torch.zeros(self.n_sums, dtype=torch.float64)
         tokens, follows = self._logits(network, batch)
         told = batch.targets["follows"]
         hidden = F.cross_entropy(tokens, batch.targets["target"], reduction="sum")

@@ -218,7 +218,9 @@ class Task(ABC, Generic[OptionsT]):
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> Loss:
-        """The loss to descend."""
+        """The loss to descend. Where nothing is to be learnt it is 0 and the network is called all the same: ranks that
+        share a model call it together.
+        """
 
     def start(self, network: nn.Module, rows: Rows, seed: int) -> None:
         """Better weights than random ones, from `rows` of the training samples, for a network that begins anew."""
