@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,13 +93,16 @@ class InParts:
         with self._reporter.waiting():
             loss.backward()  # type: ignore[no-untyped-call]
 
-    def even(self, parts: Sequence[Batch]) -> list[tuple[Batch, bool]]:
+    def even(self, count: int, parts: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
         """As many as the rank that has most."""
         counts = torch.zeros(self._collective.size, dtype=torch.float64)
-        counts[self._collective.rank] = len(parts)
+        counts[self._collective.rank] = count
         self._collective.allreduce_(counts)
-        spare = parts[-1] if parts else self._spare
-        return [(part, True) for part in parts] + [(spare, False)] * (int(counts.max()) - len(parts))
+        last = self._spare
+        for last in parts:
+            yield last, True
+        for _ in range(count, int(counts.max())):
+            yield last, False
 
     def whole_state(self) -> dict[str, Tensor] | None:
         """See `Spread.whole_state`."""

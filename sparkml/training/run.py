@@ -109,8 +109,8 @@ def _answer(
         for batch in micro_batches(reader, plan, **ranks, pool_steps=16):
             reporter.enter(WORK)  # each batch is a piece of work of its own to whoever watches
             parts = list(parts_of(batch.columns, job.loop.micro_batch_tokens))
-            collated = [task.collate(part, None) for part in parts]
-            for number, (one, counts) in enumerate(spread.even(collated)):
+            collated = (task.collate(part, None) for part in parts)
+            for number, (one, counts) in enumerate(spread.even(len(parts), collated)):
                 outputs = spread.call(task.outputs, one.to(device))
                 if not counts:
                     continue

@@ -11,7 +11,7 @@ Where ranks hold parts, all must make the same passes: one with fewer parts of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -52,8 +52,8 @@ class Spread(Protocol):
         """The gradients of what `call` gave."""
         ...
 
-    def even(self, parts: Sequence[Batch]) -> list[tuple[Batch, bool]]:
-        """The passes that this rank has to make, each with whether it counts."""
+    def even(self, count: int, parts: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
+        """The passes that this rank has to make, each with whether it counts; `count` are its own `parts`."""
         ...
 
     def whole_state(self) -> dict[str, Tensor] | None:
@@ -80,9 +80,9 @@ class Whole:
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
 
-    def even(self, parts: Sequence[Batch]) -> list[tuple[Batch, bool]]:
+    def even(self, count: int, parts: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
         """All of its own, and no others."""
-        return [(part, True) for part in parts]
+        return ((part, True) for part in parts)
 
     def whole_state(self) -> None:
         """The network itself has them."""

@@ -167,7 +167,7 @@ class Trainer:
         self._adapted.train()
         self._adapted.before_step(step)
         sums = torch.zeros(3, dtype=torch.float64)
-        passes = self.spread.even(fed.parts)
+        passes = list(self.spread.even(len(fed.parts), fed.parts))
         for number, (part, counts) in enumerate(passes, start=1):
             if number == len(passes):
                 self._gradients.last_pass()

@@ -49,13 +49,9 @@ class HeldOut:
         if not self.batches:
             return {}
         tokens = self._job.loop.micro_batch_tokens
-        parts = [
-            self._task.collate(part, None)
-            for batch in self.batches
-            for part in parts_of(batch.columns, tokens)
-        ]
+        parts = [part for batch in self.batches for part in parts_of(batch.columns, tokens)]
         sums: Tensor = torch.zeros(self._task.n_sums, dtype=torch.float64)
-        for part, counts in spread.even(parts):
+        for part, counts in spread.even(len(parts), (self._task.collate(part, None) for part in parts)):
             found = spread.call(self._task.sums, part.to(device)).cpu()
             sums += found if counts else 0
         self._collective.allreduce_(sums)
