@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from sparkml.kernels.best_fit import BestFitPacker
-from sparkml.kernels.packing import Int32, Int64, Packed, Packer
-from sparkml.models.inputs import TextInputs, filled, parse
+from sparkml.kernels.packing import Packed, Packer
+from sparkml.models.inputs import TextInputs, filled
+from sparkml.stages.shard.encoder import Encoder
 from sparkml.stages.shard.vocabulary import one_thread
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    pass
 
 # An encoding takes some 100 bytes a token: this bounds the memory of a task, not the size of its batches.
 _BLOCK_CHARACTERS = 1 << 20
-# A single space between two words never lies inside a pre-token, so a cut in front of it changes no token.
-_CUT = re.compile(r"(?<=\S) (?=\S)")
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -57,14 +54,14 @@ def packing(
 
     def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         one_thread()
-        tokenizer = parse(inputs.tokenizer_json)
+        encoder = Encoder(inputs.tokenizer_json)
         current: GroupPacker | None = None
         for batch in batches:
             for group, part in groups_of(batch):
                 if current is None or current.group != group:
                     if current is not None:
                         yield from current.finish()
-                    current = GroupPacker(group, tokenizer, inputs, sequence_length, best_fit=best_fit)
+                    current = GroupPacker(group, encoder, inputs, sequence_length, best_fit=best_fit)
                 yield from current.add(part)
         if current is not None:
             yield from current.finish()
@@ -88,14 +85,14 @@ class GroupPacker:
     def __init__(
         self,
         group: Group,
-        tokenizer: Tokenizer,
+        encoder: Encoder,
         inputs: TextInputs,
         sequence_length: int,
         *,
         best_fit: bool,
     ) -> None:
         self.group = group
-        self._tokenizer = tokenizer
+        self._encoder = encoder
         self._inputs = inputs
         self._packer = (BestFitPacker if best_fit else Packer)(
             sequence_length, cls_id=inputs.cls_id, sep_id=inputs.sep_id, pad_id=inputs.pad_id
@@ -107,7 +104,7 @@ class GroupPacker:
         doc_ids = documents.column("doc_id").to_pylist()
         texts = documents.column("text").to_pylist()
         for start, end in blocks(texts):
-            tokens, lengths = tokenise(self._tokenizer, texts[start:end])
+            tokens, lengths = self._encoder.tokens(texts[start:end])
             yield from self._samples(*self._packer.add(tokens, lengths, doc_ids[start:end]))
 
     def finish(self) -> Iterator[pa.RecordBatch]:
@@ -150,30 +147,3 @@ def blocks(texts: list[str]) -> Iterator[tuple[int, int]]:
             start, size = index + 1, 0
     if start < len(texts):
         yield start, len(texts)
-
-
-def tokenise(tokenizer: Tokenizer, texts: list[str]) -> tuple[Int32, Int64]:
-    """Tokens of all texts in one row (int32 [tokens]) and how many each text has (int64 [texts]).
-
-    The text "[SEP]" gives the tokens of these five characters: special ids come from packing alone.
-    """
-    pieces = [list(cut(text)) for text in texts]
-    encodings = tokenizer.encode_batch_fast(list(chain.from_iterable(pieces)), add_special_tokens=False)
-    ids = [encoding.ids for encoding in encodings]
-    per_piece = np.fromiter((len(tokens) for tokens in ids), dtype=np.int64, count=len(ids))
-    tokens = np.fromiter(chain.from_iterable(ids), dtype=np.int32, count=int(per_piece.sum()))
-    last = np.cumsum([len(cuts) for cuts in pieces], dtype=np.int64)
-    until = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(per_piece)])[last]
-    return tokens, np.diff(until, prepend=0)
-
-
-def cut(text: str, limit: int = _BLOCK_CHARACTERS) -> Iterator[str]:
-    """A very long text in pieces of at least `limit` characters, cut where no token is cut through."""
-    start = 0
-    while len(text) - start > limit:
-        place = _CUT.search(text, start + limit)
-        if place is None:
-            break
-        yield text[start : place.start()]
-        start = place.start()
-    yield text[start:]

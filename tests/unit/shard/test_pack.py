@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from sparkml.models.inputs import TextInputs, parse, read_text_inputs
-from sparkml.stages.shard.pack import blocks, cut, packing, tokenise
+from sparkml.stages.shard.encoder import cut, tokenise
+from sparkml.stages.shard.pack import blocks, packing
 from sparkml.stages.shard.vocabulary import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "a cat and a dog", "the mat and the cat"] * 3
