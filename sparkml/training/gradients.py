@@ -1,7 +1,7 @@
 """The gradients of a step, summed over the ranks while the backward pass still runs.
 
 A process alone takes the tensors that autograd makes: to zero and add to a buffer costs 2 to 7 % of a step of MiniLM.
-With other ranks, parameters share buffers of some megabytes, from the head down, as the backward pass comes to them;
+With other ranks, parameters share buffers of a few megabytes, from the head down, as the backward pass comes to them;
 each buffer travels as soon as the last pass of the step has filled it, and no pass before that sends anything. Of tall
 matrices, which token embeddings are, only those rows travel that some rank has touched.
 """
@@ -18,7 +18,7 @@ from torch.nn.utils import get_total_norm
 from sparkml.distributed.collective import Collective, Pending
 from sparkml.training.settings import GradientType
 
-BUCKET_BYTES = 25 << 20
+BUCKET_BYTES = 4 << 20
 # A matrix is tall from so many rows and numbers on; below, the sum of all of it takes no longer than to look.
 _TALL_ROWS, _TALL_NUMBERS = 4096, 1 << 20
 # Where more than half of the rows travel (embeddings that are the output layer, too), all do, for so many steps.
