@@ -83,7 +83,7 @@ class Runner:
 
     def run(self, step: Step, *, force: bool = False) -> StepOutcome:
         """Run a step, or skip it where it is up to date; the ledger's `succeeded` row comes last."""
-        from sparkml.frame.session import PARTITIONS, shuffles_for, task_slots, usage, watched
+        from sparkml.frame.session import PARTITIONS, shuffles_for, usage, watched
 
         state = self.state(step)
         if state.up_to_date and not force and state.last is not None:
@@ -98,10 +98,8 @@ class Runner:
                     if PARTITIONS not in self._config.spark:  # else the user has chosen a number
                         stack.enter_context(shuffles_for(self.tables.spark, self._input_bytes(step, state)))
                     stack.enter_context(watched(self.tables.spark, self._progress, step.name))
-                    before = usage(self.tables.spark)
+                    used = stack.enter_context(usage(self.tables.spark))
                     report = step.stage.run(job, step.config)
-                    after = usage(self.tables.spark)
-                    used = after.since(before, task_slots(self.tables.spark)) if after is not None else {}
                 report.check(step.name)  # before the row that makes what was written count
             except BaseException as error:
                 self._record_failure(row, job, error)

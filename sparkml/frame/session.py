@@ -13,7 +13,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -156,38 +155,43 @@ def _watch(spark: SparkSession, progress: Progress, task: ProgressTask, stopped:
             task.update(finished + done, total=finished + sum(seen.values()))
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What the executors of a session have done so far, those that are gone included."""
+@contextmanager
+def usage(spark: SparkSession) -> Iterator[dict[str, float]]:
+    """What Spark's stages use while the block runs, filled in at its end: metrics of a run.
 
-    task_seconds: float
-    shuffle_bytes: float
-    memory_mb: float
-
-    def since(self, before: Usage | None, slots: int) -> dict[str, float]:
-        """As metrics of a run; memory is the highest so far of one executor."""
-        first = before or Usage(0.0, 0.0, 0.0)
-        return {
-            f"{USED}task_seconds": self.task_seconds - first.task_seconds,
-            f"{USED}shuffle_bytes": self.shuffle_bytes - first.shuffle_bytes,
-            f"{USED}memory_mb": self.memory_mb,
-            f"{USED}slots": float(slots),
+    Nothing where the session does not show its JVM (Spark Connect, a shared cluster of Databricks). Memory is the
+    highest of one executor so far. Spark forgets stages beyond `spark.ui.retainedStages`.
+    """
+    found: dict[str, float] = {}
+    first = 1 + max((stage.stageId() for stage in _stages(spark, 0)), default=-1)
+    yield found
+    stages = list(_stages(spark, first))
+    if stages:
+        store = spark.sparkContext._jsc.sc().statusStore()
+        executors = store.executorList(False)
+        memory = (_peak_memory(executors.apply(number)) for number in range(executors.size()))
+        found |= {
+            f"{USED}task_seconds": sum(stage.executorRunTime() for stage in stages) / 1000,
+            f"{USED}shuffle_bytes": float(sum(stage.shuffleWriteBytes() for stage in stages)),
+            f"{USED}memory_mb": max(memory, default=0.0),
+            f"{USED}slots": float(task_slots(spark)),
         }
 
 
-def usage(spark: SparkSession) -> Usage | None:
-    """None where the session does not show its JVM (Spark Connect, a shared cluster of Databricks)."""
+def _stages(spark: SparkSession, first: int) -> Iterator[Any]:
+    """The stages that Spark remembers, newest first, down to number `first`."""
     try:
         context: Any = spark.sparkContext
-        executors = context._jsc.sc().statusStore().executorList(False)
+        gateway = context._gateway
+        none, quantiles = gateway.jvm.java.util.ArrayList(), gateway.new_array(gateway.jvm.double, 0)
+        stages = context._jsc.sc().statusStore().stageList(none, False, False, quantiles, none)
     except Exception:  # py4j's, Spark Connect's and Databricks' own kinds: nothing that a step depends on
-        return None
-    found = [executors.apply(number) for number in range(executors.size())]
-    return Usage(
-        task_seconds=sum(one.totalDuration() for one in found) / 1000,
-        shuffle_bytes=float(sum(one.totalShuffleWrite() for one in found)),
-        memory_mb=max((_peak_memory(one) for one in found), default=0.0),
-    )
+        return
+    for number in range(stages.size()):
+        stage = stages.apply(number)
+        if stage.stageId() < first:
+            return
+        yield stage
 
 
 def _peak_memory(executor: Any) -> float:
