@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,11 @@ from sparkml.log import get_logger
 from sparkml.models.adapt import Adapted
 from sparkml.models.adapt.head_alone import HeadAlone
 from sparkml.tasks.task import Batch, Task
-from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint, step_of
 from sparkml.training.curves import Curves
 from sparkml.training.diverged import diverged
 from sparkml.training.feeding import FedStep, TrainingFeed, data_rank
 from sparkml.training.measured import StepClock
-from sparkml.training.pieces import Share
-from sparkml.training.saver import Saver
+from sparkml.training.resumption import Resumption
 from sparkml.training.schedule import learning_rate
 from sparkml.training.settings import TrainingJob
 from sparkml.training.spread import Spread, Whole, recompute_blocks
@@ -75,8 +72,9 @@ class Trainer:
             with_ema=job.loop.ema_decay > 0,
             with_best=bool(job.loop.best_metric),
         )
-        self._checkpoints = Checkpoints(job.run_folder, job.keep_checkpoints)
-        self._saver = Saver(self._checkpoints)
+        self._resumption = Resumption(
+            job, self.state, self.spread, collective, self._feed.manifest.manifest_id
+        )
         self._held_out = HeldOut(job, task, collective)
 
     def _spread(self) -> Spread:
@@ -102,11 +100,11 @@ class Trainer:
 
     def run(self) -> dict[str, float]:
         """Train from the last checkpoint to the end; returns what was measured. The network is then in eval mode."""
-        first_step = self._resume()
+        first_step = self._resumption.resume()
         recent = deque[float](maxlen=_SMOOTHED_STEPS)
         done = first_step
         values: dict[str, float] = {}
-        with self._saver, self._curves(first_step) as curves:
+        with self._resumption, self._curves(first_step) as curves:
             last_step = first_step if self._is_patience_out() else self.total_steps
             if first_step >= last_step:
                 values = self._validate()
@@ -124,7 +122,9 @@ class Trainer:
                     ends = self._judged(values)
                 self._tell(curves, done, values)
                 if ends or self._is_due(step, self._job.checkpoint_every_steps):
-                    self._checkpoint(curves, done)
+                    if curves is not None:
+                        curves.flush()
+                    self._resumption.save(done)
                 if ends:
                     _log.info("step %d: no better %s since long; ends", done, self._settings.best_metric)
                     break
@@ -134,8 +134,8 @@ class Trainer:
         train_loss = {"train_loss": sum(recent) / len(recent)} if recent else {}
         speed = self._clock.summary(self.network, self._collective.size)
         summary = {"steps": float(done), "resumed_from_step": float(first_step)}
-        if self._saver.failures:
-            summary["failed_checkpoints"] = float(self._saver.failures)
+        if self._resumption.failures:
+            summary["failed_checkpoints"] = float(self._resumption.failures)
         return {**summary, **train_loss, **held_out, **speed, **self._adapted.facts()}
 
     def _finish(self) -> bool:
@@ -273,54 +273,6 @@ class Trainer:
     def _is_patience_out(self) -> bool:
         """True also of a training that goes on from the checkpoint with which it ended."""
         return 0 < self._settings.patience <= self.state.since_best
-
-    def _resume(self) -> int:
-        """Take the last checkpoint, which rank 0 finds; returns the steps done.
-
-        The others get a whole model from rank 0; of one in parts each rank reads its own.
-        """
-        step = torch.zeros(1, dtype=torch.int64)
-        first = self._collective.rank == 0
-        folders = self._checkpoints.latest() if first else []
-        if folders and self.spread.is_whole:
-            step[0] = self._load(folders)
-        elif folders:
-            step[0] = step_of(folders)
-        self._collective.broadcast_(step, 0)
-        if self.spread.is_whole:
-            self.state.receive(self._collective)
-        elif step:
-            self._load(folders or self._checkpoints.of_step(int(step)))
-        return int(step)
-
-    def _load(self, folders: list[Path]) -> int:
-        _log.info("going on from %s", folders[0])
-        tensors = self.state.weights(), self.state.others()
-        step = load_checkpoint(folders, *tensors, self._position(0), self._share())
-        self.state.restored()
-        return step
-
-    def _share(self) -> Share:
-        if self.spread.is_whole:
-            return Share()
-        pieces = self.state.pieces(self.spread.pieces)
-        return Share(self._collective.rank, self._collective.size, pieces)
-
-    def _position(self, step: int) -> Position:
-        return Position(
-            step=step,
-            batch_size=self._settings.batch_size,
-            n_streams=self._settings.canonical_streams,
-            seed=self._job.seed,
-            manifest_id=self._feed.manifest.manifest_id,
-        )
-
-    def _checkpoint(self, curves: Curves | None, step: int) -> None:
-        if curves is not None:
-            curves.flush()
-        if curves is not None or not self.spread.is_whole:
-            tensors = self.state.weights(), self.state.others()
-            self._saver.save(*tensors, self._position(step), self._share())
 
     def _curves(self, first_step: int) -> AbstractContextManager[Curves | None]:
         if self._collective.rank != 0:
