@@ -80,16 +80,13 @@ def run(
     log_level: LogLevel = "INFO",
 ) -> None:
     """Run some steps of a pipeline, in its order. What is up to date is skipped."""
-    names = [word for word in words if "=" not in word]
-    config = choice.load([word for word in words if "=" in word])
-    if not names:
-        raise UsageError("no step is named", expected=", ".join(config.pipeline.by_name))
+    config, steps = _named(words, choice)
     if verify:
         with _opened(config, log_level) as opened:
-            for step in config.pipeline.chosen(names):
+            for step in steps:
                 screens.show_verified(opened.console, step, opened.runner.verify(step))
         return
-    _execute(config, config.pipeline.chosen(names), force, log_level)
+    _execute(config, steps, force, log_level)
 
 
 @app.command("run-all", epilog=EPILOG)
@@ -191,14 +188,11 @@ def estimate(
     From what runs on samples in this lake have used, best of two sizes. Ranks and batch of a training are its settings:
     `sparkml estimate train train.ranks=100 train.batch_size=3200 --times 1000`.
     """
-    names = [word for word in words if "=" not in word]
-    config = choice.load([word for word in words if "=" in word])
+    config, steps = _named(words, choice)
     cluster = Cluster(times, slots, gigabits)
     with _opened(config, "WARNING") as opened:
         runner = opened.runner
-        found = [
-            estimated(runner.ledger, runner.tables, step, cluster) for step in config.pipeline.chosen(names)
-        ]
+        found = [estimated(runner.ledger, runner.tables, step, cluster) for step in steps]
         screens.show_estimates(opened.console, found)
 
 
@@ -270,6 +264,15 @@ def _root(
     if version:
         print(__version__)
         raise typer.Exit
+
+
+def _named(words: Sequence[str], choice: Choice) -> tuple[ProjectConfig, list[Step]]:
+    """The configuration with the overrides among some words, and the steps that the others name."""
+    names = [word for word in words if "=" not in word]
+    config = choice.load([word for word in words if "=" in word])
+    if not names:
+        raise UsageError("no step is named", expected=", ".join(config.pipeline.by_name))
+    return config, list(config.pipeline.chosen(names))
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,8 @@ def missing_package(said: str, where: str) -> MissingToolError:
         "a host lacks a package that its rank needs",
         where=where,
         got=said,
-        next_action="send sparkml itself by --py-files dist/sparkml-0.1.0.zip (make zip), and its packages as an "
-        "environment (make env) or an image that every host has",
+        next_action="send sparkml itself by --py-files (make zip), and its packages as an environment (make env) "
+        "or an image that every host has",
     )
 
 

@@ -163,7 +163,7 @@ def usage(spark: SparkSession) -> Iterator[dict[str, float]]:
     highest of one executor so far. Spark forgets stages beyond `spark.ui.retainedStages`.
     """
     found: dict[str, float] = {}
-    first = 1 + max((stage.stageId() for stage in _stages(spark, 0)), default=-1)
+    first = 1 + next((stage.stageId() for stage in _stages(spark, 0)), -1)
     yield found
     stages = list(_stages(spark, first))
     if stages:

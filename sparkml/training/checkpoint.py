@@ -35,18 +35,6 @@ _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "st
 _NAME = re.compile(r"step-(\d{8,})(?:-(\d{5})-of-(\d{5}))?")
 _PIECES = "pieces.json"
 _NAMED_WEIGHTS = 3
-# safetensors' names of the types that a training has.
-_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 # Tensors by name: the trained weights, and everything else that a training goes on with.
 Tensors = Mapping[str, Tensor]
 
@@ -76,9 +64,14 @@ class Checkpoints:
         without a word would throw the work away.
         """
         damaged: list[str] = []
-        for _, names in sorted(_whole(self._names()).items(), reverse=True):
+        found = self._names()
+        whole = _whole(found)
+        for name, (step, _, of) in found.items():
+            if step not in whole:
+                _log.warning("of checkpoint %s there are not all %d parts; it is passed over", name, of)
+        for _, names in sorted(whole.items(), reverse=True):
             try:
-                return self.folders(names)
+                return self._folders(names)
             except _UnfinishedError:
                 continue
             except (SparkmlError, OSError) as error:
@@ -91,10 +84,18 @@ class Checkpoints:
         return []
 
     def of_step(self, step: int) -> list[Path]:
-        """The checkpoint that another rank has found, as folders of this machine."""
-        return self.folders(_whole(self._names())[step])
+        """The checkpoint that rank 0 has found, as folders of this machine; TrainingError where it is not seen here."""
+        names = _whole(self._names()).get(step)
+        if names is None:
+            raise TrainingError(
+                "a rank does not see the checkpoint that rank 0 has found",
+                where=self._location,
+                got=f"no whole checkpoint of step {step}",
+                next_action="put `artifacts` on storage that every host sees: each rank keeps its part there",
+            )
+        return self._folders(names)
 
-    def folders(self, names: Sequence[str]) -> list[Path]:
+    def _folders(self, names: Sequence[str]) -> list[Path]:
         """Its artifacts, verified."""
         return [_verified(storage.join(self._location, name)) for name in names]
 
@@ -203,7 +204,8 @@ class _Saved:
                 shape = tuple(part.get_shape())
                 entry = said.get(name, {"offset": (0,) * len(shape), "whole": shape})
                 piece = Piece(tuple(entry["offset"]), shape, tuple(entry["whole"]))
-                self._pieces.setdefault(name, []).append((opened, piece, _TYPES[part.get_dtype()]))
+                kind = (part[0:0] if shape else opened.get_tensor(name)).dtype
+                self._pieces.setdefault(name, []).append((opened, piece, kind))
 
     def check_fit(self, wanted: Tensors, share: Share) -> None:
         """TrainingError unless both have the same names, shapes and types: no weight keeps its random start unseen."""

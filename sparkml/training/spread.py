@@ -77,8 +77,7 @@ class Whole:
 
     def backward(self, loss: Tensor) -> None:
         """See `Spread.backward`."""
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def even(self, count: int, parts: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
         """All of its own, and no others."""

@@ -198,20 +198,22 @@ class Trainer:
         """Gradients of one forward pass; returns loss, units and tokens: nothing of one that does not count."""
         with self._clock.part("forward"):
             batch = part.to(self._device)
-            total, units = self.spread.call(self._loss, batch)
+            total, loss, units = self.spread.call(self._loss, batch)
         if not counts:
             total = total * 0
         if units or not self.spread.is_whole:
             with self._clock.part("backward"):
                 self.spread.backward(total)
-        found = torch.tensor([float(total.detach()), units, batch.tokens], dtype=torch.float64)
+        found = torch.tensor([float(loss), units, batch.tokens], dtype=torch.float64)
         return found if counts else found * 0
 
-    def _loss(self, network: Any, batch: Batch) -> tuple[Tensor, float]:
+    def _loss(self, network: Any, batch: Batch) -> tuple[Tensor, Tensor, float]:
+        """What is descended, the task's part of it, and its units."""
         with self._autocast():
             loss = self._task.loss(network, batch)
             extra = self._adapted.extra_loss()
-        return loss.total if extra is None else loss.total + extra * loss.units, loss.units
+        total = loss.total if extra is None else loss.total + extra * loss.units
+        return total, loss.total.detach(), loss.units
 
     def _set_rates(self, step: int) -> float:
         settings = self._settings

@@ -19,8 +19,8 @@ from sparkml.models.inputs import parse
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Of one piece that a tokenizer is given: its encoding takes some 100 bytes a token.
-_PIECE_CHARACTERS = 1 << 20
+# An encoding takes some 100 bytes a token: this bounds the memory of a task, not the size of its batches.
+PIECE_CHARACTERS = 1 << 20
 # A single space between two words never lies inside a pre-token, so a cut in front of it changes no token.
 _CUT = re.compile(r"(?<=\S) (?=\S)")
 # Distinct words and their bytes that are kept; beyond that all are forgotten, and the table begins anew.
@@ -66,7 +66,7 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Int32, Int64]:
     return tokens, np.diff(until, prepend=0)
 
 
-def cut(text: str, limit: int = _PIECE_CHARACTERS) -> Iterator[str]:
+def cut(text: str, limit: int = PIECE_CHARACTERS) -> Iterator[str]:
     """A very long text in pieces of at least `limit` characters, cut where no token is cut through."""
     start = 0
     while len(text) - start > limit:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,14 +11,8 @@ import pyarrow as pa
 from sparkml.kernels.best_fit import BestFitPacker
 from sparkml.kernels.packing import Packed, Packer
 from sparkml.models.inputs import TextInputs, filled
-from sparkml.stages.shard.encoder import Encoder
+from sparkml.stages.shard.encoder import PIECE_CHARACTERS, Encoder
 from sparkml.stages.shard.vocabulary import one_thread
-
-if TYPE_CHECKING:
-    pass
-
-# An encoding takes some 100 bytes a token: this bounds the memory of a task, not the size of its batches.
-_BLOCK_CHARACTERS = 1 << 20
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -142,7 +135,7 @@ def blocks(texts: list[str]) -> Iterator[tuple[int, int]]:
     start, size = 0, 0
     for index, text in enumerate(texts):
         size += len(text)
-        if size >= _BLOCK_CHARACTERS:
+        if size >= PIECE_CHARACTERS:
             yield start, index + 1
             start, size = index + 1, 0
     if start < len(texts):

@@ -25,6 +25,7 @@ def logging_restored() -> Iterator[None]:
     [
         (["run", "wash"], "pipeline `default` has no step `wash`"),
         (["run"], "Missing argument"),
+        (["estimate", "clean.min_words=3"], "no step is named"),
         (["run", "clean", "--env", "prod"], "there is no environment `prod`"),
         (["run", "clean", "clean.min_word=3"], "did you mean `clean.min_words`"),
         (["run-all", "--until", "clan"], "did you mean `clean`"),

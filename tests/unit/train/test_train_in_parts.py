@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from sparkml.errors import TrainingError
+from sparkml.errors import ConfigError, TrainingError
 from sparkml.hosting.training import TrainingConfig
 from sparkml.models.folder import CONFIG_FILE, read_json, write_json
 from sparkml.training.checkpoint import Checkpoints, Position, load_checkpoint
 from sparkml.training.pieces import Piece, Share
 from sparkml.training.run import read_answers
 from sparkml.training.settings import SpreadSettings, Start, TrainingJob
+from sparkml.training.spread import recompute_blocks
 from tests.unit.train.groups import compare_architectures, train_on_ranks
 from tests.unit.train.trainings import run, weights
 
@@ -139,6 +140,13 @@ def test_every_architecture_in_parts_computes_what_it_does_whole() -> None:
     assert max(difference for _, difference in found) < 1e-5, found
 
 
+def test_a_network_that_cannot_compute_its_blocks_again_is_refused() -> None:
+    network = torch.nn.Module()
+    network.base_model = torch.nn.Linear(1, 1)
+    with pytest.raises(ConfigError, match="cannot compute its blocks again"):
+        recompute_blocks(network)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -188,12 +196,15 @@ class Written:
         self.checkpoints.save({"w": own}, others, position, share)
 
 
-def test_parts_are_put_together_once_the_last_one_is_there(tmp_path) -> None:
+def test_parts_are_put_together_once_the_last_one_is_there(tmp_path, caplog) -> None:
     made = Written(tmp_path)
     made.write(4, 1)
     made.write(4, 0)
     made.write(8, 0)  # the other rank was killed before it
     folders = made.checkpoints.latest()
+    assert "of checkpoint step-00000008-00000-of-00002 there are not all 2 parts" in caplog.text
+    with pytest.raises(TrainingError, match="does not see the checkpoint that rank 0 has found"):
+        made.checkpoints.of_step(8)
     assert [folder.name for folder in folders] == [
         "step-00000004-00000-of-00002",
         "step-00000004-00001-of-00002",

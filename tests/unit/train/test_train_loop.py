@@ -141,6 +141,16 @@ def test_a_new_network_starts_from_counts_learns_and_resumes(pretraining_job) ->
     assert same(weights(undisturbed), weights(disturbed))
 
 
+def test_the_loss_that_is_told_is_the_tasks_own(training_job) -> None:
+    found = []
+    for weight in (0.0, 1000.0):
+        job = training_job(f"w{weight}", of=of(**ADALORA, orthogonal_weight=weight), max_steps=10)
+        run(job)
+        found.append([point["train_loss"] for point in curve(job)])
+    assert found[0][0] == found[1][0]  # of equal weights, whatever else is descended
+    assert found[0] != found[1]
+
+
 def test_old_checkpoints_are_removed_and_half_written_ones_ignored(training_job) -> None:
     job = training_job()
     checkpoints = Path(job.run_folder) / "checkpoints"
