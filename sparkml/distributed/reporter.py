@@ -115,7 +115,9 @@ class WatchedCollective:
 
     def start_allreduce(self, tensor: Tensor, name: str) -> Pending:
         """See `Collective.start_allreduce`: the rank waits when it waits for the sum."""
-        return _WatchedPending(self._inner.start_allreduce(tensor, name), self._reporter)
+        with self._reporter.waiting():  # where the group is gone already, it says so here
+            pending = self._inner.start_allreduce(tensor, name)
+        return _WatchedPending(pending, self._reporter)
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
         """See `Collective.broadcast_`."""

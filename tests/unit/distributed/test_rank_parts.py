@@ -18,7 +18,7 @@ from sparkml.distributed.channel import MAX_MESSAGE_BYTES
 from sparkml.distributed.collective import SingleProcess
 from sparkml.distributed.rank import RankJob, _describe, entry_name
 from sparkml.distributed.rendezvous import TorchRendezvous
-from sparkml.distributed.reporter import Reporter, WatchedCollective
+from sparkml.distributed.reporter import COLLECTIVE, Reporter, WatchedCollective
 from sparkml.distributed.slots import known_slots
 from sparkml.distributed.supervisor import Place
 from sparkml.errors import InputError, MissingToolError, UsageError
@@ -115,6 +115,17 @@ def test_a_reporter_says_where_the_rank_is():
     )  # at once: only while it starts may a rank be silent for long
     assert said[1] == {"progress": {"step": 2, "total": 5, "values": {"loss": 0.5}}}
     assert said[2]["beat"]["step"] == 2
+
+
+def test_a_rank_whose_group_is_gone_is_a_victim_when_it_only_begins_to_send():
+    class Gone(SingleProcess):
+        def start_allreduce(self, tensor, name):
+            raise RuntimeError("Horovod has been shut down")
+
+    reporter = Reporter(None)
+    with pytest.raises(RuntimeError):
+        WatchedCollective(Gone(), reporter).start_allreduce(torch.ones(1), "gradients.0")
+    assert reporter.phase == COLLECTIVE
 
 
 def test_a_rank_ends_with_its_supervisor(tmp_path):
