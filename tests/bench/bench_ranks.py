@@ -3,7 +3,8 @@
     python -m tests.bench.bench_ranks [--hidden 384] [--layers 6] [--batch 16] [--rounds 5] [--ways "..."]
 
 Every rank trains the same network with `--batch` rows a step, so two ranks have done twice the work. The bare loop has
-its batches as tensors in memory, and one process; its network, masks, loss, optimiser and clipping are ours, as those
+its batches as tensors in memory, and one process; two of them side by side, which exchange nothing, say what two cores
+of this machine can do at most. Its network, masks, loss, optimiser and clipping are ours, as those
 of TorchDistributor (with DDP) and `horovod.spark.run` (with DistributedOptimizer) are. Tokens a second are those behind
 the fifth step; what a launch takes is printed beside them. Each way runs in a process of its own, in turn.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -77,6 +79,12 @@ def loop(job: dict[str, Any], rank: int, ranks: int, wrap: Callable[[Any, Any], 
 def bare(job: dict[str, Any]) -> float:
     """One process."""
     return loop(job, 0, 1, lambda network, optimizer: (network, optimizer))
+
+
+def bare_twice(job: dict[str, Any]) -> float:
+    """Two processes that know nothing of each other."""
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        return sum(pool.map(bare, [job, job], chunksize=1))
 
 
 def with_ddp(job: dict[str, Any]) -> float:
@@ -156,6 +164,7 @@ def ours(job: dict[str, Any]) -> float:
 
 WAYS: dict[str, tuple[Callable[[dict[str, Any]], float], dict[str, Any]]] = {
     "bare loop": (bare, {"ranks": 1}),
+    "two bare loops": (bare_twice, {"ranks": 2}),
     "ours, 1 rank": (ours, {"ranks": 1, "collective": "horovod"}),
     "ours, 2 ranks": (ours, {"ranks": 2, "collective": "horovod"}),
     "ours, 2 ranks, torch": (ours, {"ranks": 2, "collective": "torch"}),
@@ -191,7 +200,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print medians, what they are of the bare loop's, and how much of two of it two ranks reach."""
+    """Print medians, and what they are of the bare loops'."""
     options = parse()
     if options.way:
         function, given = WAYS[options.way]
@@ -215,12 +224,16 @@ def main() -> None:
         f"hidden {options.hidden}, {options.layers} layers, {options.batch} rows of {LENGTH} a rank, "
         f"one thread, median of {options.rounds}"
     )
-    alone = 0.0
+    rates = {way: statistics.median(run["rate"] for run in runs) for way, runs in found.items()}
     for way, runs in found.items():
-        rate, seconds = (statistics.median(run[kind] for run in runs) for kind in ("rate", "seconds"))
-        alone = alone or rate
-        share = rate / alone / WAYS[way][1]["ranks"]
-        print(f"{way:28}{rate:10,.0f} tokens/s{share:8.2f} of the bare loop a rank{seconds:8.1f} s in all")
+        seconds = statistics.median(run["seconds"] for run in runs)
+        ranks = WAYS[way][1]["ranks"]
+        shares = [
+            f"{rates[way] / rates[bare]:.2f} of {bare}"
+            for bare, count in (("bare loop", 1), ("two bare loops", 2))
+            if bare in rates and count <= ranks
+        ]
+        print(f"{way:28}{rates[way]:10,.0f} tokens/s, {', '.join(shares)}; {seconds:.1f} s in all")
 
 
 if __name__ == "__main__":
