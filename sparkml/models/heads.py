@@ -16,6 +16,7 @@ from sparkml.frame.artifacts import identity, localise
 from sparkml.models.adapt import Adapted, load_adapter, read_base, save_adapter
 from sparkml.models.folder import CONFIG_FILE, check_folder, read_json, write_json
 from sparkml.models.int8 import load_int8
+from sparkml.models.linear import use_onednn
 from sparkml.models.networks import NetworkSpec, check_model, kept_config, load_network, quiet
 
 HEAD_FILE = "head.safetensors"
@@ -71,7 +72,7 @@ def build_network(
         folder, spec.head, labels=spec.labels, settings=spec.settings, seed=seed, random=random
     )
     if spec.pooling != "mean":
-        return loaded.network, loaded.new_modules
+        return use_onednn(loaded.network), loaded.new_modules
     backbone = _without_pooler(loaded.network)
     network = MeanPooled(backbone, max(len(spec.labels), 1), seed)
     head = Path(folder) / HEAD_FILE
@@ -80,7 +81,7 @@ def build_network(
         network.classifier.load_state_dict(state)
         ours = set()
     there = dict(backbone.named_parameters())
-    return network.train(), frozenset(
+    return use_onednn(network).train(), frozenset(
         f"backbone.{name}" for name in loaded.new_modules if name in there
     ) | ours
 

@@ -15,6 +15,8 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from sparkml.models.linear import PLAIN_LAYERS, product
+
 _ADAPTER = "default"
 
 
@@ -28,7 +30,7 @@ class LowRankProduct(torch.autograd.Function):
         """Only x, down, up and bias get gradients."""
         rows = x.reshape(-1, x.shape[-1])
         inner = rows @ down.T
-        out = rows @ weight.T if bias is None else torch.addmm(bias, rows, weight.T)
+        out = product(rows, weight, bias)
         out.addmm_(inner, up.T, alpha=scale)
         ctx.save_for_backward(rows, weight, down, up, inner)
         ctx.scale, ctx.shape = scale, x.shape
@@ -43,7 +45,7 @@ class LowRankProduct(torch.autograd.Function):
         outer = (grad @ up).mul_(ctx.scale)
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = torch.mm(grad, weight).addmm_(outer, down).view(ctx.shape)
+            of_x = product(grad, weight.T).addmm_(outer, down).view(ctx.shape)
         if ctx.needs_input_grad[2]:
             of_bias = grad.sum(0)
         return of_x, None, of_bias, outer.T @ rows, (grad.T @ inner).mul_(ctx.scale), None
@@ -91,7 +93,7 @@ def _is_plain(layer: Any, x: Tensor) -> bool:
         torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled(x.device.type)
-        and type(base) in (nn.Linear, Conv1D)
+        and type(base) in PLAIN_LAYERS
         and not base.weight.requires_grad
         and not (layer.disable_adapters or layer.merged)
         and layer.active_adapters == [_ADAPTER]
@@ -103,5 +105,5 @@ def _is_plain(layer: Any, x: Tensor) -> bool:
 def _product(layer: Any, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
     base = layer.get_base_layer()
     weight = base.weight.T if isinstance(base, Conv1D) else base.weight
-    product: Tensor = LowRankProduct.apply(x, weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
-    return product
+    found: Tensor = LowRankProduct.apply(x, weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
+    return found

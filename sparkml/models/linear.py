@@ -1,0 +1,100 @@
+"""Products of float32 matrices by oneDNN where torch would take MKL: on a processor that is not Intel's twice as fast.
+
+`use_onednn` gives the linear layers of a network, whatever its architecture, this product: forward, and for the
+gradients of inputs and weights. Names, shapes and what is saved stay as they were. On a GPU, under autocast, in another
+type or for weights that are spread over ranks the layers compute as torch does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [rows, in], weight [out, in] and bias [out] or None -> [rows, out]; any strides, no gradients."""
+    if x.numel() and weight.numel() and _has_onednn() and _is_plain(x, weight):
+        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""))
+    return F.linear(x, weight, bias)
+
+
+class Product(torch.autograd.Function):
+    """x [..., in], weight [out, in], bias [out] or None -> [..., out]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """All of them get gradients."""
+        rows = x.reshape(-1, x.shape[-1])
+        ctx.save_for_backward(rows, weight)
+        ctx.shape = x.shape
+        return product(rows, weight, bias).view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, weight and bias."""
+        rows, weight = ctx.saved_tensors
+        grad = grad.reshape(-1, grad.shape[-1])
+        of_x = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = product(grad, weight.t()).view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            of_weight = product(grad.t(), rows.t())
+        if ctx.needs_input_grad[2]:
+            of_bias = grad.sum(0)
+        return of_x, of_weight, of_bias
+
+
+class OneDnnLinear(nn.Linear):
+    """A linear layer that was a `nn.Linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As torch's."""
+        if _is_ours(input, self.weight):
+            return _apply(input, self.weight, self.bias)
+        return super().forward(input)
+
+
+class OneDnnConv1D(Conv1D):
+    """GPT-2's linear layer, whose weight is [in, out]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As transformers'."""
+        if _is_ours(x, self.weight):
+            return _apply(x, self.weight.t(), self.bias)
+        found: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return found
+
+
+_OURS: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: OneDnnLinear, Conv1D: OneDnnConv1D}
+# Layers that are a product with a weight and nothing else.
+PLAIN_LAYERS = (*_OURS, *_OURS.values())
+
+
+def use_onednn(network: nn.Module) -> nn.Module:
+    """The network, whose linear layers compute by `product` from now on."""
+    for module in network.modules():
+        module.__class__ = _OURS.get(type(module), type(module))
+    return network
+
+
+def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    found: Tensor = Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _is_ours(x: Tensor, weight: Tensor) -> bool:
+    """Weights in one piece: those that lie over several ranks are of another class."""
+    return type(weight) is nn.Parameter and _is_plain(x, weight) and not torch.is_autocast_enabled("cpu")
+
+
+def _is_plain(x: Tensor, weight: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
