@@ -147,6 +147,7 @@ def ours(job: dict[str, Any]) -> float:
     from sparkml.distributed.launcher import LaunchOptions, launch
     from sparkml.feed.manifest import Manifest
     from sparkml.training.rank import train_rank
+    from sparkml.training.settings import HorovodSettings
     from tests.bench.bench_train import training_job
 
     folder = Path(job["folder"])
@@ -155,7 +156,7 @@ def ours(job: dict[str, Any]) -> float:
     batch = job["batch"] * job["ranks"]
     training = training_job(manifest, Path(job["start"]), job["steps"], batch, own)
     spark = session(job)
-    options = LaunchOptions(ranks=job["ranks"], collective=job["collective"])
+    options = LaunchOptions(job["ranks"], job["collective"], environment=HorovodSettings().environment())
     done = launch(spark, train_rank, training.to_payload(), options)
     spark.stop()
     print(json.dumps({name: round(value, 2) for name, value in done.results[0].items()}), file=sys.stderr)

@@ -14,7 +14,8 @@ def train(*words: str):
 
 
 def test_horovod_is_told_what_is_set_and_nothing_else() -> None:
-    assert train().horovod.environment() == {}
+    assert train().horovod.environment() == {"HOROVOD_CYCLE_TIME": "3.5"}
+    assert train("horovod.cycle_ms=null").horovod.environment() == {}
     told = train(
         "horovod.cycle_ms=2", "horovod.fusion_bytes=0", "horovod.autotune=true", "horovod.timeline=/t.json"
     )
