@@ -25,7 +25,9 @@ _WATCH_SECONDS = 0.2
 _VERDICT_SECONDS = 1.0
 # A look that comes so much later than it should: this process was stopped, or had no processor.
 _LATE_SECONDS = 1.0
-_TAIL_LINES = 20
+_TAIL_LINES = 40
+# A rank that hangs is asked where it stands; so long its answer may take.
+_EXPLAIN_SECONDS = 1.0
 
 
 class AttemptError(TrainingError):
@@ -68,6 +70,7 @@ class RankState:
     exit_code: int | None = None
     lost: bool = False
     disconnected: bool = False
+    suspected: tuple[float, str] | None = None  # since when, and how, it hangs
     error: dict[str, str] | None = None
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
 
@@ -195,23 +198,33 @@ class Hub:
         return own if own is not None else _attempt_error(first, _how_it_ended(first))
 
     def _failure_of_silent(self, now: float) -> SparkmlError | None:
-        timeouts = self._timeouts
-        for state in self._ranks:
-            if state.exit_code is not None or state.lost:
-                continue
+        for state in self._running():
             if state.connection is None:
                 if error := self._failure_to_start(state, now):
                     return error
-            elif now - state.last_message > self._longest_silence(state):
-                return _attempt_error(state, f"hangs: no heartbeat for {now - state.last_message:.0f} s")
-            elif state.phase != COLLECTIVE and state.phase_seconds > self._limit(state):
-                return _attempt_error(state, f"hangs: no step done for {state.phase_seconds:.0f} s")
-        waiting = [state for state in self._ranks if state.phase == COLLECTIVE and state.exit_code is None]
-        if len(waiting) == len(self._ranks):
-            longest = min(waiting, key=lambda state: state.phase_seconds)
-            if longest.phase_seconds > timeouts.step_seconds:
-                return _attempt_error(longest, "waits for the other ranks, as they all do: the network hangs")
+            elif error := _failure_to_go_on(state, self._how_it_hangs(state, now), now):
+                return error
         return None
+
+    def _running(self) -> list[RankState]:
+        return [state for state in self._ranks if state.exit_code is None and not state.lost]
+
+    def _how_it_hangs(self, state: RankState, now: float) -> str:
+        """Empty where it does not."""
+        silent, busy = now - state.last_message, state.phase_seconds
+        if silent > self._longest_silence(state):
+            return f"hangs: no heartbeat for {silent:.0f} s"
+        if busy <= self._limit(state):
+            return ""
+        if state.phase == START:
+            return f"hangs: it starts since {busy:.0f} s"
+        if state.phase != COLLECTIVE:
+            return f"hangs: no step done for {busy:.0f} s"
+        # It waits for the others: one that works may hang, and is looked at by itself.
+        limit = self._timeouts.step_seconds
+        if all(one.phase == COLLECTIVE and one.phase_seconds > limit for one in self._running()):
+            return "waits for the other ranks, as they all do: the network hangs"
+        return ""
 
     def _failure_to_start(self, state: RankState, now: float) -> SparkmlError | None:
         seconds = self._timeouts.start_seconds
@@ -232,6 +245,18 @@ class Hub:
     def _longest_silence(self, state: RankState) -> float:
         # Loading a large library keeps the heartbeat's thread from running.
         return self._timeouts.start_seconds if state.phase == START else self._timeouts.heartbeat_seconds
+
+
+def _failure_to_go_on(state: RankState, how: str, now: float) -> SparkmlError | None:
+    """The error of a rank that hangs, once it had a moment to say where it stands."""
+    if not how or state.connection is None:
+        state.suspected = None
+    elif state.suspected is None:
+        state.suspected = now, how
+        state.connection.send({"explain": True})
+    elif now - state.suspected[0] >= _EXPLAIN_SECONDS:
+        return _attempt_error(state, state.suspected[1])
+    return None
 
 
 def _note(state: RankState, message: dict[str, Any]) -> StepDone | None:

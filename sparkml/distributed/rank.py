@@ -7,6 +7,7 @@ kernel cannot. Exit codes: 0 done, 1 this rank failed, 3 another rank failed and
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import importlib
 import json
 import os
@@ -27,6 +28,8 @@ from sparkml.distributed.unjoined import Unjoined
 from sparkml.errors import MissingToolError, SparkmlError, UsageError
 
 EXIT_FAILED, EXIT_PEER_FAILED = 1, 3
+# At this signal a rank writes where each of its threads stands into its log.
+EXPLAIN_SIGNAL = signal.SIGUSR1
 _PR_SET_PDEATHSIG = 1
 # Of each part of an error: a message to the driver has a limit, and the log has the whole.
 _ERROR_CHARACTERS = 8192
@@ -78,6 +81,7 @@ def main(job_file: str) -> int:
     """Run the job and report its result or error; returns the exit code."""
     job = RankJob.from_json(Path(job_file).read_text(encoding="utf-8"))
     _end_with_supervisor(job.supervisor_pid)
+    faulthandler.register(EXPLAIN_SIGNAL, all_threads=True)
     # Horovod ends by SIGABRT when a peer is missing: nobody wants a core file of that.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     reporter = Reporter(os.fdopen(job.report_fd, "w", encoding="utf-8"))

@@ -24,7 +24,7 @@ import pyarrow as pa
 from sparkml.compat.horovod import local_rank
 from sparkml.distributed.channel import Connection, connect, own_address
 from sparkml.distributed.collective import CollectiveName
-from sparkml.distributed.rank import RankJob
+from sparkml.distributed.rank import EXPLAIN_SIGNAL, RankJob
 from sparkml.distributed.rendezvous import (
     Rendezvous,
     environment_of,
@@ -80,34 +80,35 @@ def supervise(assignment: Assignment) -> Iterator[pa.RecordBatch]:
     with ExitStack() as stack:
         driver = connect(*assignment.driver)
         stack.callback(driver.close)
-        stopped = _listen(driver)
+        orders = _Orders(driver)
         driver.send({"hello": {"token": assignment.token, "rank": rank, "host": address}})
         rendezvous = open_rendezvous(assignment.collective, address) if rank == 0 else None
         if rendezvous is not None:
             stack.callback(rendezvous.close)
         place = _meet(task, rank, address, rendezvous)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sparkml-rank-")))
-        exit_code, result = _RankProcess(assignment, place, _gpu_environment(task), folder, driver).run(
-            stopped
-        )
+        process = _RankProcess(assignment, place, _gpu_environment(task), folder, driver)
+        exit_code, result = process.run(orders)
         driver.send({"exit": {"code": exit_code}})
         # The rendezvous serves until the last rank has left; the driver says when.
-        stopped.wait(_RELEASE_SECONDS)
+        orders.stopped.wait(_RELEASE_SECONDS)
     yield pa.RecordBatch.from_pydict({"rank": pa.array([rank], pa.int32()), "result": [result]})
 
 
-def _listen(driver: Connection) -> threading.Event:
-    """An event that is set when the driver says stop, or is gone."""
-    stopped = threading.Event()
+class _Orders:
+    """What the driver wants: `stopped` when it says stop, or is gone; `explain` when the rank shall say where it is."""
 
-    def wait_for_stop() -> None:
+    def __init__(self, driver: Connection) -> None:
+        self.stopped, self.explain = threading.Event(), threading.Event()
+        threading.Thread(target=self._listen, args=(driver,), daemon=True, name="driver-connection").start()
+
+    def _listen(self, driver: Connection) -> None:
         for message in driver.messages():
             if "stop" in message:
                 break
-        stopped.set()
-
-    threading.Thread(target=wait_for_stop, daemon=True, name="driver-connection").start()
-    return stopped
+            if "explain" in message:
+                self.explain.set()
+        self.stopped.set()
 
 
 def _meet(task: Any, rank: int, address: str, rendezvous: Rendezvous | None) -> Place:
@@ -175,14 +176,17 @@ class _RankProcess:
         pumps = [(self._pump_reports, os.fdopen(report_read, encoding="utf-8")), (self._pump_log, output)]
         self._pumps = [threading.Thread(target=run, args=(file,), daemon=True) for run, file in pumps]
 
-    def run(self, stopped: threading.Event) -> tuple[int, str]:
-        """Wait for its end, or end it when `stopped` is set; returns exit code and result as JSON."""
+    def run(self, orders: _Orders) -> tuple[int, str]:
+        """Wait for its end, or end it when the driver says so; returns exit code and result as JSON."""
         for pump in self._pumps:
             pump.start()
         try:
             while self._process.poll() is None:
-                if stopped.wait(_POLL_SECONDS):
+                if orders.stopped.wait(_POLL_SECONDS):
                     break
+                if orders.explain.is_set():
+                    orders.explain.clear()
+                    self._process.send_signal(EXPLAIN_SIGNAL)
         finally:
             self._kill()
         for pump in self._pumps:

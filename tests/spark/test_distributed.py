@@ -66,6 +66,7 @@ def test_a_rank_that_never_comes_back_is_named_and_leaves_nobody_behind(shipped,
     with pytest.raises(TrainingError, match="rank 1 hangs: no step done") as caught:
         launch(shipped, ranks.lose_a_rank_once, payload, LaunchOptions(2, max_attempts=1, **QUICK))
     assert "given up after 1 attempts" in str(caught.value)
+    assert "in end_badly" in str(caught.value)  # it was asked where it stands
     assert not Path(f"/proc/{Path(payload['memory']).read_text()}").exists()
 
 
