@@ -26,7 +26,7 @@ class HorovodCollective:
     """Sums and broadcasts through Horovod; made after `rank_environment` is in the environment."""
 
     def __init__(self) -> None:
-        self._hvd = _load()
+        self._hvd = load_horovod()
         self._hvd.init()
         self.rank: int = self._hvd.rank()
         self.size: int = self._hvd.size()
@@ -156,7 +156,8 @@ def _slots(hosts: Sequence[str]) -> list[Any]:
     ]
 
 
-def _load() -> ModuleType:
+def load_horovod() -> ModuleType:
+    """Import it, which takes seconds; MissingToolError where it is not there."""
     try:
         import horovod.torch as hvd
     except ImportError as error:

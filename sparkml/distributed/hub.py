@@ -15,7 +15,7 @@ from sparkml import errors
 from sparkml.distributed.channel import Connection, ProtocolError
 from sparkml.distributed.listener import Hello, Listener
 from sparkml.distributed.rank import EXIT_PEER_FAILED
-from sparkml.distributed.reporter import COLLECTIVE, START, WORK
+from sparkml.distributed.reporter import COLLECTIVE, JOIN, START, WORK
 from sparkml.errors import SparkmlError, TrainingError
 from sparkml.log import get_logger
 
@@ -38,6 +38,7 @@ class AttemptError(TrainingError):
 class Timeouts:
     """How long a rank may be silent, may work on one step, and may take to start, in seconds.
 
+    `join_seconds` is how long ranks that are all there may take to find each other: now and then Gloo never gets there.
     `slots_seconds` is how long Spark may take besides to find a slot for every rank: a barrier stage starts as a whole.
     """
 
@@ -45,6 +46,7 @@ class Timeouts:
     step_seconds: float
     start_seconds: float
     slots_seconds: float = 0.0
+    join_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class RankState:
     last_message: float = 0.0
     phase: str = START
     phase_seconds: float = 0.0
+    joined: bool = False
     step: int = -1
     exit_code: int | None = None
     lost: bool = False
@@ -214,9 +217,13 @@ class Hub:
         silent, busy = now - state.last_message, state.phase_seconds
         if silent > self._longest_silence(state):
             return f"hangs: no heartbeat for {silent:.0f} s"
+        if state.phase == JOIN:
+            there = all(one.phase == JOIN or one.joined for one in self._running())
+            if there and busy > self._timeouts.join_seconds:
+                return f"hangs: it looks for the other ranks, which are there, since {busy:.0f} s"
         if busy <= self._limit(state):
             return ""
-        if state.phase == START:
+        if state.phase in (START, JOIN):
             return f"hangs: it starts since {busy:.0f} s"
         if state.phase != COLLECTIVE:
             return f"hangs: no step done for {busy:.0f} s"
@@ -240,11 +247,13 @@ class Hub:
         )
 
     def _limit(self, state: RankState) -> float:
-        return self._timeouts.start_seconds if state.phase == START else self._timeouts.step_seconds
+        return self._timeouts.start_seconds if state.phase in (START, JOIN) else self._timeouts.step_seconds
 
     def _longest_silence(self, state: RankState) -> float:
         # Loading a large library keeps the heartbeat's thread from running.
-        return self._timeouts.start_seconds if state.phase == START else self._timeouts.heartbeat_seconds
+        return (
+            self._timeouts.start_seconds if state.phase in (START, JOIN) else self._timeouts.heartbeat_seconds
+        )
 
 
 def _failure_to_go_on(state: RankState, how: str, now: float) -> SparkmlError | None:
@@ -268,6 +277,7 @@ def _note(state: RankState, message: dict[str, Any]) -> StepDone | None:
     elif "beat" in message:
         beat = message["beat"]
         state.phase, state.phase_seconds = str(beat["phase"]), float(beat["seconds"])
+        state.joined = bool(beat.get("joined"))
     elif "progress" in message:
         progress = message["progress"]
         done = StepDone(int(progress["step"]), int(progress["total"]), dict(progress["values"]))

@@ -47,13 +47,20 @@ class LaunchOptions:
     step_seconds: float = 300.0
     start_seconds: float = 180.0
     slots_seconds: float = 300.0
+    join_seconds: float = 60.0
     joins: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def timeouts(self) -> Timeouts:
         """The hub's part of the options."""
-        return Timeouts(self.heartbeat_seconds, self.step_seconds, self.start_seconds, self.slots_seconds)
+        return Timeouts(
+            self.heartbeat_seconds,
+            self.step_seconds,
+            self.start_seconds,
+            self.slots_seconds,
+            self.join_seconds,
+        )
 
 
 @dataclass(frozen=True)

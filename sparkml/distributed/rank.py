@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkml.distributed.collective import Collective, CollectiveName
-from sparkml.distributed.reporter import COLLECTIVE, Reporter, WatchedCollective
+from sparkml.distributed.reporter import COLLECTIVE, JOIN, Reporter, WatchedCollective
 from sparkml.distributed.unjoined import Unjoined
 from sparkml.errors import MissingToolError, SparkmlError, UsageError
 
@@ -88,13 +88,17 @@ def main(job_file: str) -> int:
     try:
         function = _resolve(job.entry)
         # It counts as starting until its first collective call: imports alone can take a minute on a busy host.
-        group = _join(job) if job.joins else Unjoined(job.rank, job.size, job.local_rank, _store_of(job))
+        group = (
+            _join(job, reporter)
+            if job.joins
+            else Unjoined(job.rank, job.size, job.local_rank, _store_of(job))
+        )
         watched = WatchedCollective(group, reporter)
         result = dict(function(job.payload, watched, reporter))
         watched.shutdown()
     except Exception as error:  # the border of the process: everything is reported, nothing is hidden
         traceback.print_exc()
-        in_collective = reporter.phase == COLLECTIVE
+        in_collective = reporter.phase in (JOIN, COLLECTIVE)
         reporter.send({"error": _describe(error)})
         return EXIT_PEER_FAILED if in_collective else EXIT_FAILED
     reporter.send({"result": result})
@@ -107,14 +111,17 @@ def _resolve(entry: str) -> RankFunction:
     return function
 
 
-def _join(job: RankJob) -> Collective:
+def _join(job: RankJob, reporter: Reporter) -> Collective:
     if job.collective == "horovod":
-        from sparkml.compat.horovod import HorovodCollective
+        from sparkml.compat.horovod import HorovodCollective, load_horovod
 
-        return HorovodCollective()
+        load_horovod()
+        with reporter.joining():
+            return HorovodCollective()
     from sparkml.distributed.torch_group import TorchCollective
 
-    return TorchCollective(job.rank, job.size, job.local_rank, _store_of(job))
+    with reporter.joining():
+        return TorchCollective(job.rank, job.size, job.local_rank, _store_of(job))
 
 
 def _store_of(job: RankJob) -> Any:

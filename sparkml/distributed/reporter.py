@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BEAT_SECONDS = 1.0
-START, WORK, COLLECTIVE = "start", "work", "collective"
+START, JOIN, WORK, COLLECTIVE = "start", "join", "work", "collective"
 
 
 class Reporter:
@@ -27,20 +27,29 @@ class Reporter:
         self._phase = START
         self._since = time.monotonic()
         self._step = -1
+        self._has_joined = False
         if channel is not None:
             threading.Thread(target=self._beat_forever, daemon=True, name="heartbeat").start()
 
     @property
     def phase(self) -> str:
-        """What the rank does now: starting, working, or waiting for the other ranks."""
+        """What the rank does now: starting, looking for the others, working, or waiting for them."""
         return self._phase
 
     def enter(self, phase: str) -> None:
-        """The rank begins a phase: `START`, `WORK` or `COLLECTIVE`."""
-        started = self._phase == START and phase != START
+        """The rank begins a phase: `START`, `JOIN`, `WORK` or `COLLECTIVE`."""
+        is_told = START in (self._phase, phase) and phase != self._phase
         self._phase, self._since = phase, time.monotonic()
-        if started:
+        if is_told:
             self.beat()  # a rank that starts may be silent for long, one that works may not
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """What runs inside finds the other ranks; the start goes on behind it."""
+        self.enter(JOIN)
+        yield
+        self._has_joined = True
+        self.enter(START)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -66,7 +75,8 @@ class Reporter:
     def beat(self) -> None:
         """Report what this rank does, and for how long it has done it."""
         seconds = time.monotonic() - self._since
-        self.send({"beat": {"step": self._step, "phase": self._phase, "seconds": round(seconds, 1)}})
+        said = {"step": self._step, "phase": self._phase, "seconds": round(seconds, 1)}
+        self.send({"beat": {**said, "joined": self._has_joined}})
 
     def _beat_forever(self) -> None:
         while True:
