@@ -28,6 +28,7 @@ ANSWER_FIELDS = [
     ("output", pa.string()),
     ("error", pa.string()),
     ("n_tokens", pa.int32()),
+    ("engine", pa.string()),
 ]
 # What names an example: these columns go through as they are.
 KEY_FIELDS = [("doc_id", pa.string()), ("text_hash", pa.string())]
@@ -42,6 +43,11 @@ _ERROR_CHARACTERS = 500
 class Answers(Protocol):
     """What this module needs of `sparkml.inference.scorer.Scorer`."""
 
+    @property
+    def engine(self) -> str:
+        """What runs the network."""
+        ...
+
     def answer_batch(self, examples: pa.RecordBatch) -> list[Answer]:
         """An answer to each example of a batch, in order."""
         ...
@@ -49,11 +55,17 @@ class Answers(Protocol):
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The model that a worker loads. `identity` tells two models apart that were written to one place."""
+    """The model that a worker loads. `identity` tells two models apart that were written to one place.
+
+    `engine`: what runs it, `auto` for the fastest. `inputs`: what its task says of its tokenizer or processor: read
+    once, by the driver, because that takes a worker seconds of imports.
+    """
 
     location: str
     identity: str
     threads: int
+    engine: str = "auto"
+    inputs: Any = None
 
 
 @functools.lru_cache(maxsize=1)
@@ -65,7 +77,8 @@ def worker_scorer(model: ModelSource) -> Answers:
     if model.threads == 1:
         # The tokenizers library would start a thread for every core of the machine.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    return load_scorer(artifacts.localise(model.location, verify=False), model.threads)
+    folder = artifacts.localise(model.location, verify=False)
+    return load_scorer(folder, model.threads, engine_name=model.engine, inputs=model.inputs)
 
 
 def scoring(
@@ -75,8 +88,8 @@ def scoring(
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for chunk in chunks(batches, chunk_rows):
-            answers = answer_chunk(worker_scorer(model), chunk)
-            yield answer_rows(chunk, answers, top_labels)
+            scorer = worker_scorer(model)
+            yield answer_rows(chunk, answer_chunk(scorer, chunk), top_labels, scorer.engine)
 
     return score
 
@@ -145,7 +158,9 @@ def _answer_alone(scorer: Answers, example: pa.RecordBatch) -> Answer:
         return Answer(error=f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS])
 
 
-def answer_rows(chunk: pa.RecordBatch, answers: list[Answer], top_labels: int | None) -> pa.RecordBatch:
+def answer_rows(
+    chunk: pa.RecordBatch, answers: list[Answer], top_labels: int | None, engine: str
+) -> pa.RecordBatch:
     """The rows of `SCORED_SCHEMA`."""
     values: dict[str, list[Any]] = {
         "prediction": [answer.prediction for answer in answers],
@@ -156,6 +171,7 @@ def answer_rows(chunk: pa.RecordBatch, answers: list[Answer], top_labels: int | 
         "output": [answer.output for answer in answers],
         "error": [answer.error for answer in answers],
         "n_tokens": [answer.n_tokens for answer in answers],
+        "engine": [engine] * len(answers),
     }
     keys = [chunk.column(name).cast(kind) for name, kind in KEY_FIELDS]
     arrays = [pa.array(values[name], kind) for name, kind in ANSWER_FIELDS]

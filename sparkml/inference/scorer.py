@@ -23,8 +23,8 @@ from torch import nn
 from sparkml.errors import UsageError
 from sparkml.feed.batches import parts_of
 from sparkml.models.directory import read_task
-from sparkml.models.heads import load_trained
-from sparkml.tasks.task import Answer, Purpose, Reject, Rows, Task, task_of
+from sparkml.models.engines import choose, engine
+from sparkml.tasks.task import Answer, Purpose, Reject, Rows, Task, make_task, task_of
 
 # Tokens of one forward pass, padding included: the widest activations of a small network then stay in the
 # second-level cache, and a large batch of long documents cannot exhaust the memory.
@@ -33,13 +33,19 @@ _TYPES = {"tokens": pa.list_(pa.string()), "media": pa.binary()}
 
 
 class Scorer:
-    """A task with its trained network."""
+    """A task with its trained network: a module, or what an engine calls as one."""
 
     def __init__(
-        self, task: Task[Any], network: nn.Module, token_budget: int = TOKEN_BUDGET, device: str = "cpu"
+        self,
+        task: Task[Any],
+        network: Any,
+        token_budget: int = TOKEN_BUDGET,
+        device: str = "cpu",
+        engine: str = "torch",
     ) -> None:
         self.task = task
-        self.network = network.to(device).eval()
+        self.network = network.to(device).eval() if isinstance(network, nn.Module) else network
+        self.engine = engine
         self._token_budget = token_budget
         self._device = torch.device(device)
 
@@ -126,12 +132,23 @@ def _by_example(examples: npt.NDArray[Any]) -> list[tuple[int, list[int]]]:
     return list(found.items())
 
 
-def load_scorer(folder: str | Path, threads: int = 1, *, token_budget: int = TOKEN_BUDGET) -> Scorer:
+def load_scorer(
+    folder: str | Path,
+    threads: int = 1,
+    *,
+    token_budget: int = TOKEN_BUDGET,
+    engine_name: str = "auto",
+    inputs: Any = None,
+) -> Scorer:
     """Load a model directory; `threads` torch threads of this process do the work (a process-wide setting).
 
-    Raises `InputError` when the directory is missing, incomplete, answers nothing, or holds pickle weights.
+    `engine_name`: `auto` takes the fastest that can run it. `inputs`: what `Task.read_inputs` says of the directory,
+    where that is known already. Raises `InputError` when the directory is missing, incomplete, holds pickle weights, or
+    answers nothing.
     """
     torch.set_num_threads(threads)
     path = Path(folder)
-    task = task_of(read_task(path), path)
-    return Scorer(task, load_trained(task.network(), path), token_budget)
+    spec = read_task(path)
+    task = task_of(spec, path) if inputs is None else make_task(spec, inputs)
+    chosen = choose(engine_name, task.network(), path)
+    return Scorer(task, engine(chosen).load(task.network(), path), token_budget, engine=chosen)

@@ -32,22 +32,24 @@ as_int = cast("Callable[[Any], int]", np.int64)
 _OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
 
 
-def kernel(function: Function) -> Function:
+def kernel(function: Function, *, reorders_sums: bool = False) -> Function:
     """Compile on the first call, without the interpreter's lock; cached on disk where a folder can be written.
 
-    The function must not create arrays.
+    The function must not create arrays. `reorders_sums`: floats may be summed in any order and are never NaN, so that
+    loops over them become vector instructions.
     """
+    options = {**_OPTIONS, "fastmath": True, "error_model": "numpy"} if reorders_sums else _OPTIONS
     settings = vars(numba_config)
     outside = settings["CACHE_DIR"]
     settings["CACHE_DIR"] = str(cache_folder())
     try:
-        cached = numba.njit(cache=True, **_OPTIONS)(function)
+        cached = numba.njit(cache=True, **options)(function)
     except (RuntimeError, OSError):
         cached = None  # no place for a cache
     finally:
         settings["CACHE_DIR"] = outside
     if cached is None or not _can_write(cached.stats.cache_path):
-        return cast(Function, numba.njit(**_OPTIONS)(function))
+        return cast(Function, numba.njit(**options)(function))
     return cast(Function, cached)
 
 

@@ -4,6 +4,7 @@ config.json  model.safetensors  tokenizer or processor files
 task.json      task, its options and labels
 lineage.json   parent, data, step and settings of the training
 evaluation.json, curve.jsonl, training.json     what was measured, and how it was trained
+inputs.json    what the tokenizer's files say
 README.md      the card
 """
 
@@ -16,7 +17,9 @@ from typing import Any
 
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import CHECKSUMS_FILE
-from sparkml.models.folder import CONFIG_FILE, check_folder, read_json, write_json
+from sparkml.models.folder import CONFIG_FILE, TOKENIZER_FILE, check_folder, read_json, write_json
+from sparkml.models.inputs import read_text_inputs
+from sparkml.models.kept_inputs import keep_inputs
 
 TASK_FILE, LINEAGE_FILE, CARD_FILE, EVALUATION_FILE = (
     "task.json",
@@ -79,6 +82,12 @@ def _task_of_architecture(folder: Path) -> dict[str, Any]:
     return {"name": task, "options": options, "targets": {"labels": labels}}
 
 
+def keep_text_inputs(folder: Path) -> None:
+    """Keep beside a tokenizer what its files say, for whoever loads the model without transformers."""
+    if (folder / TOKENIZER_FILE).is_file():
+        keep_inputs(folder, read_text_inputs(folder).to_payload())
+
+
 def publish(
     folder: Path,
     *,
@@ -91,6 +100,7 @@ def publish(
     """Fill a model directory: the trained network of `result`, the tokenizer of `inputs`, task, lineage and card."""
     shutil.copytree(result, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CHECKSUMS_FILE))
     copy_inputs(inputs, folder)
+    keep_text_inputs(folder)
     write_json(folder / TASK_FILE, dict(task))
     write_json(folder / LINEAGE_FILE, dict(lineage))
     (folder / CARD_FILE).write_text(card(task, lineage, metrics), encoding="utf-8")

@@ -12,6 +12,9 @@ from sparkml.errors import InputError
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+HEAD_FILE = "head.safetensors"  # our layer on the mean of the tokens
+ADAPTER_FILE = "adapter_config.json"
+INT8_FOLDER = "int8"
 GGUF = ".gguf"
 
 # Formats whose loaders unpickle, that is: run whatever the file says.

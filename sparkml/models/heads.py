@@ -14,14 +14,18 @@ from torch import Tensor, nn
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import identity, localise
 from sparkml.models.adapt import Adapted, load_adapter, read_base, save_adapter
-from sparkml.models.folder import CONFIG_FILE, check_folder, read_json, write_json
+from sparkml.models.folder import (
+    ADAPTER_FILE,
+    CONFIG_FILE,
+    HEAD_FILE,
+    INT8_FOLDER,
+    check_folder,
+    read_json,
+    write_json,
+)
 from sparkml.models.int8 import load_int8
 from sparkml.models.linear import use_onednn
 from sparkml.models.networks import NetworkSpec, check_model, kept_config, load_network, quiet
-
-HEAD_FILE = "head.safetensors"
-INT8_FOLDER = "int8"
-ADAPTER_FILE = "adapter_config.json"
 
 
 class MeanPooled(nn.Module):

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from sparkml.errors import ConfigError, InputError
 from sparkml.models.folder import TOKENIZER_FILE, check_folder, read_json
+from sparkml.models.kept_inputs import kept_inputs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -220,6 +221,9 @@ def _pre_tokenizers(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
 def read_text_inputs(folder: str | Path) -> TextInputs:
     """What a model directory says about its tokens; InputError where it has no tokenizer that transformers knows."""
     path = check_folder(folder)
+    known = kept_inputs(path)
+    if known is not None:
+        return TextInputs.from_payload(known)
     from transformers import AutoTokenizer
 
     try:

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [rows, in], weight [out, in] and bias [out] or None -> [rows, out]; any strides, no gradients."""
-    if x.numel() and weight.numel() and _has_onednn() and _is_plain(x, weight):
+    if x.numel() and weight.numel() and has_onednn() and _is_plain(x, weight):
         return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""))
     return F.linear(x, weight, bias)
 
@@ -87,7 +87,8 @@ def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return found
 
 
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether this build of torch has oneDNN, and may use it."""
     return bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 

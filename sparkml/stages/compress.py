@@ -14,7 +14,7 @@ from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import Makes, RunReport, Stage, StageConfig, Uses
 from sparkml.log import get_logger
-from sparkml.models.folder import CONFIG_FILE, folder_bytes, write_json
+from sparkml.models.folder import CONFIG_FILE, INT8_FOLDER, folder_bytes, write_json
 
 if TYPE_CHECKING:
     from sparkml.compression.measure import SideBySide
@@ -72,8 +72,8 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
 
 def write_int8(source_folder: Path, staging: Path) -> None:
     """Write the int8 form of a model directory into a staging folder."""
-    from sparkml.models.directory import TASK_FILE, copy_inputs, read_task
-    from sparkml.models.heads import INT8_FOLDER, load_trained
+    from sparkml.models.directory import TASK_FILE, copy_inputs, keep_text_inputs, read_task
+    from sparkml.models.heads import load_trained
     from sparkml.models.int8 import save_int8, to_int8
     from sparkml.tasks.task import task_of
 
@@ -84,13 +84,13 @@ def write_int8(source_folder: Path, staging: Path) -> None:
     save_int8(to_int8(load_trained(task.network(), source_folder)), staging / INT8_FOLDER)
     copy_inputs(source_folder, staging)
     shutil.copyfile(source_folder / CONFIG_FILE, staging / CONFIG_FILE)
+    keep_text_inputs(staging)
     write_json(staging / TASK_FILE, spec)
 
 
 def _measure(source: Path, staging: Path, config: CompressConfig, seed: int) -> SideBySide:
     from sparkml.compression.measure import TimingPlan, side_by_side
     from sparkml.inference.scorer import load_scorer
-    from sparkml.models.heads import INT8_FOLDER
     from sparkml.models.held_out import read_held_out
 
     plan = TimingPlan(config.latency_documents, config.throughput_documents, config.batch_size, config.rounds)

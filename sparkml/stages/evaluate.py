@@ -24,7 +24,7 @@ from sparkml.hosting.samples import kept_on_disk
 from sparkml.inference.batches import ModelSource, chunks, worker_scorer
 from sparkml.log import get_logger
 from sparkml.models.directory import read_task
-from sparkml.tasks.task import task_of
+from sparkml.tasks.task import make_task, task_class
 
 _log = get_logger(__name__)
 _CHUNK_ROWS = 256
@@ -62,7 +62,9 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     """Answer every row of the split, compare with what the table says."""
     record = job.model(config.model)
     folder = artifacts.localise(record.path)
-    task = task_of(read_task(folder), folder)
+    spec = read_task(folder)
+    inputs = task_class(spec["name"]).read_inputs(str(folder))
+    task = make_task(spec, inputs)
     kind = type(task)
     where = f"table `{config.source}`"
     examples = split_as_given(
@@ -75,7 +77,7 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     most = affordable_answers(len(task.targets.labels), config.max_rows)
     if job.input_rows(config.source) > most:
         chosen = chosen.orderBy(F.xxhash64("doc_id"), "doc_id").limit(most)
-    model = ModelSource(record.path, model_identity(record), config.threads)
+    model = ModelSource(record.path, model_identity(record), config.threads, inputs=inputs)
     n_buckets = bucket_count(
         job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES
     )

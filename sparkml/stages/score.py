@@ -54,6 +54,9 @@ class ScoreConfig(StageConfig):
         256, ge=1, description="Documents of similar length given to the model at once"
     )
     threads: int = Field(1, ge=1, description="Threads of a task; at most spark.task.cpus")
+    engine: str = Field(
+        "auto", description="What runs the network: auto takes the fastest that can, else encoder or torch"
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     _check_threads(job, config)
     record = job.model(config.model)
     # Verified once, here: workers trust a local folder, and verify what they download.
-    task = task_class(read_task(artifacts.localise(record.path))["name"])
+    folder = artifacts.localise(record.path)
+    task = task_class(read_task(folder)["name"])
     wanted = [name for name in task.reads if name not in task.target_columns]
     where = f"table `{config.source}`"
     examples = examples_of(job.read(config.source), task, config.columns, where=where, labelled=False)
@@ -128,7 +132,10 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     if pending.is_done and job.exists(config.target):
         job.record_output(config.target, job.input_version(config.target))
     else:
-        metrics |= _write(job, config, record, kept, scored, pending)
+        model = ModelSource(
+            record.path, model_identity(record), config.threads, config.engine, task.read_inputs(str(folder))
+        )
+        metrics |= _write(job, config, (record, model), kept, scored, pending)
     written = job.tables.read(config.target, job.outputs[config.target]).where(_slice(job, record))
     # Counted from what the table holds now, not from what was asked of the model.
     account = written.agg(
@@ -258,13 +265,13 @@ def suitable_buckets(pending: Pending) -> int:
 def _write(
     job: StageRun,
     config: ScoreConfig,
-    record: ModelRecord,
+    scorer: tuple[ModelRecord, ModelSource],
     kept: DataFrame,
     scored: DataFrame,
     pending: Pending,
 ) -> dict[str, float]:
     started = time.monotonic()
-    model = ModelSource(record.path, model_identity(record), config.threads)
+    record, model = scorer
     seen = Observation()
     n_buckets = config.n_buckets or suitable_buckets(pending)
     answers = transform(unscored(kept, scored), model, config, n_buckets).observe(
@@ -327,7 +334,7 @@ def with_provenance(scored: DataFrame, record: ModelRecord, job: StageRun, confi
         "spans",
         "embedding",
         "output",
-        F.lit("torch").alias("engine"),
+        "engine",
         F.lit(config.source).alias("input_table"),
         F.lit(job.input_version(config.source)).cast("long").alias("input_version"),
         "error",

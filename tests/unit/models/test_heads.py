@@ -12,7 +12,8 @@ from torch import nn
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import new_artifact
 from sparkml.models.adapt import AdaptSettings, adapt
-from sparkml.models.heads import HEAD_FILE, MeanPooled, build_network, load_trained, save_network
+from sparkml.models.folder import HEAD_FILE
+from sparkml.models.heads import MeanPooled, build_network, load_trained, save_network
 from sparkml.models.networks import NetworkSpec, load_network
 from sparkml.tasks.language import logits_at
 from tests.tiny import SHAPE, copy_of, tiny_model

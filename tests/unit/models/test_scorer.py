@@ -120,7 +120,14 @@ def test_int8_agrees_with_float(classifier_folder: Path, int8_folder: Path) -> N
 
 def test_int8_folder_is_small_and_holds_no_pickle(classifier_folder: Path, int8_folder: Path) -> None:
     names = sorted(entry.name for entry in int8_folder.iterdir())
-    assert names == ["config.json", "int8", "task.json", "tokenizer.json", "tokenizer_config.json"]
+    assert names == [
+        "config.json",
+        "inputs.json",
+        "int8",
+        "task.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert [entry.name for entry in (int8_folder / "int8").iterdir()] == ["model.safetensors"]
     small = (int8_folder / "int8" / "model.safetensors").stat().st_size
     assert small < 0.5 * (classifier_folder / "model.safetensors").stat().st_size

@@ -24,6 +24,7 @@ class VowelScorer:
     """Probability of a label: the share of its vowel among the text's vowels. Fails where there is none."""
 
     labels = ("a", "e", "o")
+    engine = "vowels"
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -51,7 +52,7 @@ def examples_of(*texts: str | None) -> pa.RecordBatch:
 
 def rows_of(scorer: VowelScorer, *texts: str, top_labels: int | None = None) -> list[dict[str, object]]:
     chunk = examples_of(*texts)
-    batch = answer_rows(chunk, answer_chunk(scorer, chunk), top_labels)
+    batch = answer_rows(chunk, answer_chunk(scorer, chunk), top_labels, scorer.engine)
     assert batch.schema == SCORED_SCHEMA
     return batch.to_pylist()
 
@@ -69,6 +70,7 @@ def test_a_row_names_the_best_label_and_all_scores_in_their_order() -> None:
         "output": None,
         "error": None,
         "n_tokens": 3,
+        "engine": "vowels",
     }
 
 
@@ -85,7 +87,9 @@ def test_the_example_that_fails_is_found_and_the_others_are_answered() -> None:
         ("1", None, "ValueError: no vowel in 'xyz'", 0),
         ("2", "e", None, 1),
     ]
-    assert all(rows[1][name] is None for name, _ in ANSWER_FIELDS if name not in ("error", "n_tokens"))
+    assert all(
+        rows[1][name] is None for name, _ in ANSWER_FIELDS if name not in ("error", "n_tokens", "engine")
+    )
     assert scorer.calls == [["a", "xyz", "e"], ["a"], ["xyz"], ["e"]]
 
 
@@ -97,7 +101,7 @@ def test_a_very_long_error_is_cut() -> None:
 def test_spans_embeddings_and_outputs_have_columns_of_their_own() -> None:
     span = {"start": 0, "end": 3, "label": "PER", "score": 0.12345678}
     answers = [Answer(spans=[span]), Answer(embedding=[0.5, -1.0]), Answer(output="a summary"), Answer()]
-    rows = answer_rows(examples_of("a", "b", "c", "d"), answers, None).to_pylist()
+    rows = answer_rows(examples_of("a", "b", "c", "d"), answers, None, "none").to_pylist()
     assert [row["spans"] for row in rows] == [[{**span, "score": 0.123457}], None, None, None]
     assert [row["embedding"] for row in rows] == [None, [0.5, -1.0], None, None]
     assert [row["output"] for row in rows] == [None, None, "a summary", None]

@@ -1,0 +1,57 @@
+"""What runs the network of a model directory to answer with it, one module an engine: its `ENGINE`.
+
+An engine gives an object that is called as the network of transformers is. All engines of a directory answer alike, up
+to rounding: what changes answers (int8, bfloat16, fewer layers) is in the directory, which is then another model.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparkml.errors import ConfigError, InputError
+from sparkml.models.networks import NetworkSpec
+
+LOADED_BY_NAME = (f"{__name__}.*",)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to run a network. Of those that can, the one of the highest `rank` is taken."""
+
+    summary: str
+    rank: int
+    why_not: Callable[[NetworkSpec, Path], str]  # empty: it can
+    load: Callable[[NetworkSpec, Path], Any]
+
+
+def engine_names() -> list[str]:
+    """Every engine."""
+    modules = (name for _, name, _ in pkgutil.iter_modules(__path__))
+    return sorted(
+        name for name in modules if hasattr(importlib.import_module(f"{__name__}.{name}"), "ENGINE")
+    )
+
+
+def engine(name: str) -> Engine:
+    """The engine of that name; ConfigError lists those there are."""
+    names = engine_names()
+    if name not in names:
+        raise ConfigError("there is no such engine", got=name, expected=", ".join(["auto", *names]))
+    found: Engine = importlib.import_module(f"{__name__}.{name}").ENGINE
+    return found
+
+
+def choose(name: str, spec: NetworkSpec, folder: Path) -> str:
+    """The engine of that name, or of `auto` the fastest that can; InputError where it cannot."""
+    if name != "auto":
+        reason = engine(name).why_not(spec, folder)
+        if reason:
+            raise InputError(f"the engine {name} cannot run this model", where=str(folder), got=reason)
+        return name
+    able = [one for one in engine_names() if not engine(one).why_not(spec, folder)]
+    return max(able, key=lambda one: engine(one).rank)

@@ -1,0 +1,107 @@
+"""BERT and its relatives in float32 or bfloat16 on a CPU: few calls, no modules, products by oneDNN with their GELU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparkml.models.engines.layout import EncoderWeights, Linear, Norm
+from sparkml.models.linear import has_onednn
+
+_BEHIND: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "gelu": F.gelu,
+    "": lambda hidden: hidden,
+}
+
+
+class Encoder:
+    """Answers as the network of transformers that the weights are of, called as that is, in the weights' own type."""
+
+    def __init__(self, weights: EncoderWeights) -> None:
+        self.weights = weights
+
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> SimpleNamespace:
+        """`logits` float32 [rows, outputs], or [rows, time, outputs] of a head on each token."""
+        rows, time = input_ids.shape
+        mask = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
+        hidden = self.embedded(input_ids, token_type_ids).reshape(rows * time, -1)
+        seen = None if mask is None else mask[:, None, None, :]
+        vectors = self.encoded(hidden, rows, time, seen).view(rows, time, -1)
+        return SimpleNamespace(logits=self._head(vectors, mask))
+
+    def embedded(self, ids: Tensor, kinds: Tensor | None) -> Tensor:
+        """float32 [rows, time, width]."""
+        w = self.weights
+        if w.padding is None:
+            places = w.positions(torch.arange(ids.shape[1]))
+        else:
+            real = (ids != w.padding).long()
+            places = w.positions(real.cumsum(dim=1) * real + w.padding)
+        hidden = w.words(ids).add_(places)
+        if w.kinds is not None:
+            hidden += w.kinds(torch.zeros(1, dtype=torch.long) if kinds is None else kinds)
+        hidden = F.layer_norm(hidden, hidden.shape[-1:], *w.norm, w.epsilon)
+        return hidden if w.project is None else F.linear(hidden, w.project.weight, w.project.bias)
+
+    def encoded(self, hidden: Tensor, rows: int, time: int, seen: Tensor | None) -> Tensor:
+        """float32 [rows * time, width], from the embedded tokens of that shape; `seen`: what attention may look at."""
+        hidden = hidden.to(self.weights.blocks[0].qkv.weight.dtype)
+        epsilon = self.weights.epsilon
+        for block in self.weights.blocks:
+            attended = attention(product(hidden, block.qkv), rows, time, self.weights.n_heads, seen)
+            out = product(attended, block.out).add_(hidden)
+            hidden = norm(out, block.norm1, epsilon)
+            out = product(product(hidden, block.up, "gelu"), block.down).add_(hidden)
+            hidden = norm(out, block.norm2, epsilon)
+        return hidden.float()
+
+    def _head(self, vectors: Tensor, mask: Tensor | None) -> Tensor:
+        """What the task reads of float32 [rows, time, width]."""
+        if self.weights.pooling == "first":
+            vectors = vectors[:, 0]
+        elif self.weights.pooling == "mean":
+            vectors = mean_of(vectors, mask)
+        for layer, then in self.weights.head:
+            vectors = _BEHIND[then](F.linear(vectors, layer.weight, layer.bias))
+        return vectors
+
+
+def mean_of(vectors: Tensor, mask: Tensor | None) -> Tensor:
+    """[rows, width]: the mean of [rows, time, width] over the tokens of each row."""
+    if mask is None:
+        return vectors.mean(dim=1)
+    weights = mask.unsqueeze(-1).to(vectors.dtype)
+    return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def attention(qkv: Tensor, rows: int, time: int, n_heads: int, seen: Tensor | None) -> Tensor:
+    """[rows * time, width] of queries, keys and values [rows * time, 3 width]."""
+    width = qkv.shape[1] // 3
+    query, key, value = qkv.view(rows, time, 3, n_heads, width // n_heads).permute(2, 0, 3, 1, 4)
+    found = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    return found.transpose(1, 2).reshape(rows * time, width)
+
+
+def norm(hidden: Tensor, by: Norm, epsilon: float) -> Tensor:
+    """A layer norm over the last axis."""
+    gain, shift = (part.to(hidden.dtype) for part in by)
+    return F.layer_norm(hidden, hidden.shape[-1:], gain, shift, epsilon)
+
+
+def product(x: Tensor, layer: Linear, then: str = "none") -> Tensor:
+    """x [rows, in] -> [rows, out], and GELU of it where `then` says so."""
+    if has_onednn():
+        which = "none" if then == "gelu" else ""
+        found: Any = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, then, [], which)
+        return cast(Tensor, found)
+    out = F.linear(x, layer.weight, layer.bias)
+    return F.gelu(out) if then == "gelu" else out

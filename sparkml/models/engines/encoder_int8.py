@@ -1,0 +1,142 @@
+"""The encoder with int8 weights and int8 tokens: products in int8, all between two of them in one pass over memory.
+
+Weights have one scale an output channel, tokens one scale each, which does not depend on the other rows of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparkml.kernels import int8_rows
+from sparkml.models.engines.encoder_float import Encoder, attention, norm, product
+from sparkml.models.engines.layout import Block, EncoderWeights, Linear
+
+# Arguments of a kernel that go together, in its order.
+Parts = Any
+
+
+class Int8Rows:
+    """Room for rows in int8, [rows, width], and their scales [rows]."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        self.values = torch.empty(rows, width, dtype=torch.int8)
+        self.scale = np.empty(rows, np.float32)
+        self.into: Parts = (self.values.numpy(), self.scale, self.scale.view(np.int32))
+
+    def take(self, x: Tensor) -> Int8Rows:
+        """Round rows of float32."""
+        int8_rows.quantise(*_with_bits(x), *self.into)
+        return self
+
+
+class Int8Product:
+    """A layer whose weights are int8."""
+
+    def __init__(self, layer: Linear, scale: Tensor) -> None:
+        self._weight, self._scale, self._bias = layer.weight, scale.numpy(), layer.bias.numpy()
+        self.width = len(self._scale)
+
+    def __call__(self, rows: Int8Rows) -> Parts:
+        """The product int32 [rows, out], and what makes floats of it: scales of rows, of channels, bias."""
+        return torch._int_mm(rows.values, self._weight.t()).numpy(), rows.scale, self._scale, self._bias
+
+    def floats(self, rows: Int8Rows) -> Tensor:
+        """float32 [rows, out]."""
+        out = torch.empty(len(rows.scale), self.width)
+        acc, scale, of_channel, bias = self(rows)
+        int8_rows.dequantise(acc, scale, of_channel, bias, out.numpy())
+        return out
+
+
+@dataclass
+class Hidden:
+    """The tokens between two blocks, [rows, width] each: float32, and in int8 where `rounded` is not None."""
+
+    floats: Tensor
+    rounded: Int8Rows | None = None
+
+    def in_int8(self) -> Int8Rows:
+        """As int8."""
+        return self.rounded or Int8Rows(*self.floats.shape).take(self.floats)
+
+
+Attend = Callable[[Tensor], Tensor]
+
+
+class Int8Block:
+    """A block all of whose products are int8."""
+
+    def __init__(self, block: Block, products: list[Int8Product], epsilon: float) -> None:
+        self._qkv, self._out, self._up, self._down = products
+        norms: Parts = (
+            (*(part.numpy() for part in one), np.float32(epsilon)) for one in (block.norm1, block.norm2)
+        )
+        self._norm1, self._norm2 = norms
+
+    def __call__(self, hidden: Hidden, attend: Attend) -> Hidden:
+        """The block's output, in the place of its input."""
+        tokens, floats = hidden.in_int8(), _with_bits(hidden.floats)
+        tokens.take(attend(self._qkv.floats(tokens)))
+        int8_rows.add_norm_quantise(*self._out(tokens), *floats, *self._norm1, *tokens.into)
+        wide = Int8Rows(len(tokens.scale), self._up.width)
+        row = _with_bits(torch.empty(self._up.width))
+        int8_rows.gelu_quantise(*self._up(tokens), *row, *wide.into)
+        int8_rows.add_norm_quantise(*self._down(wide), *floats, *self._norm2, *tokens.into)
+        return Hidden(hidden.floats, tokens)
+
+
+class MixedBlock:
+    """A block some of whose products are not int8: a function of float32 each."""
+
+    def __init__(self, block: Block, epsilon: float) -> None:
+        self._norm1, self._norm2, self._epsilon = block.norm1, block.norm2, epsilon
+        self._qkv, self._out, self._up, self._down = (_in_floats(layer) for layer in block.layers)
+
+    def __call__(self, hidden: Hidden, attend: Attend) -> Hidden:
+        """The block's output."""
+        attended = attend(self._qkv(hidden.floats))
+        middle = norm(self._out(attended).add_(hidden.floats), self._norm1, self._epsilon)
+        wide = F.gelu(self._up(middle))
+        return Hidden(norm(self._down(wide).add_(middle), self._norm2, self._epsilon))
+
+
+def _in_floats(layer: Linear) -> Callable[[Tensor], Tensor]:
+    if layer.scale is None:
+        return lambda x: product(x, layer)
+    rounded = Int8Product(layer, layer.scale)
+    return lambda x: rounded.floats(Int8Rows(*x.shape).take(x.contiguous()))
+
+
+def _prepared(block: Block, epsilon: float) -> Int8Block | MixedBlock:
+    products = [Int8Product(layer, layer.scale) for layer in block.layers if layer.scale is not None]
+    if len(products) == len(block.layers):
+        return Int8Block(block, products, epsilon)
+    return MixedBlock(block, epsilon)
+
+
+def _with_bits(x: Tensor) -> Parts:
+    """float32 as numpy sees it, and the same memory as int32."""
+    floats = x.numpy()
+    return floats, floats.view(np.int32)
+
+
+class Int8Encoder(Encoder):
+    """As `Encoder`; embeddings, norms, attention and the head compute in float32, and so do layers without scales."""
+
+    def __init__(self, weights: EncoderWeights) -> None:
+        super().__init__(weights)
+        self._blocks = [_prepared(block, weights.epsilon) for block in weights.blocks]
+
+    def encoded(self, hidden: Tensor, rows: int, time: int, seen: Tensor | None) -> Tensor:
+        """See `Encoder`; `hidden` is written to."""
+        found = Hidden(hidden.contiguous())
+        for block in self._blocks:
+            found = block(found, lambda qkv: attention(qkv, rows, time, self.weights.n_heads, seen))
+        return found.floats

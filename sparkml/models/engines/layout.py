@@ -1,0 +1,268 @@
+"""The weights of BERT's relatives under one set of names, read without transformers, whose import takes seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparkml.errors import InputError
+from sparkml.models.folder import (
+    CONFIG_FILE,
+    HEAD_FILE,
+    INT8_FOLDER,
+    WEIGHTS_FILE,
+    check_folder,
+    read_json,
+)
+from sparkml.models.networks import NetworkSpec, check_model
+
+Norm = tuple[Tensor, Tensor]  # gain and shift
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer: weight [out, in], bias [out]; where the weight is int8, one scale [out] a row."""
+
+    weight: Tensor
+    bias: Tensor
+    scale: Tensor | None = None
+
+    def in_float32(self) -> Linear:
+        """The same without a scale."""
+        weight = self.weight.float()
+        return Linear(weight if self.scale is None else weight * self.scale.unsqueeze(1), self.bias.float())
+
+
+@dataclass(frozen=True)
+class Table:
+    """Embeddings [rows, width]; where they are int8, one scale [rows] a row."""
+
+    weight: Tensor
+    scale: Tensor | None = None
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """float32 [..., width] of row numbers."""
+        found = F.embedding(index, self.weight).float()
+        return found if self.scale is None else found.mul_(self.scale[index].unsqueeze(-1))
+
+
+@dataclass(frozen=True)
+class Family:
+    """How an architecture calls its layers. `head`: the layers behind the first token, and what follows each."""
+
+    prefix: str
+    head: tuple[tuple[str, str], ...]
+    block: str = "encoder.layer.{}."
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    out: str = "attention.output.dense"
+    norm1: str = "attention.output.LayerNorm"
+    up: str = "intermediate.dense"
+    down: str = "output.dense"
+    norm2: str = "output.LayerNorm"
+    n_heads: str = "num_attention_heads"
+    n_blocks: str = "num_hidden_layers"
+    activation: str = "hidden_act"
+    positions_from_padding: bool = False
+
+
+_roberta = partial(
+    Family, head=(("classifier.dense", "tanh"), ("classifier.out_proj", "")), positions_from_padding=True
+)
+FAMILIES = {
+    "bert": Family("bert.", (("bert.pooler.dense", "tanh"), ("classifier", ""))),
+    "roberta": _roberta("roberta."),
+    "xlm-roberta": _roberta("roberta."),
+    "camembert": _roberta("roberta."),
+    "electra": Family("electra.", (("classifier.dense", "gelu"), ("classifier.out_proj", ""))),
+    "distilbert": Family(
+        "distilbert.",
+        (("pre_classifier", "relu"), ("classifier", "")),
+        "transformer.layer.{}.",
+        "attention.q_lin",
+        "attention.k_lin",
+        "attention.v_lin",
+        "attention.out_lin",
+        "sa_layer_norm",
+        "ffn.lin1",
+        "ffn.lin2",
+        "output_layer_norm",
+        "n_heads",
+        "n_layers",
+        "activation",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block: attention (query, key and value in one matrix [3 width, width]), feed-forward, and two norms."""
+
+    qkv: Linear
+    out: Linear
+    norm1: Norm
+    up: Linear
+    down: Linear
+    norm2: Norm
+
+    @property
+    def layers(self) -> tuple[Linear, Linear, Linear, Linear]:
+        """Those that multiply."""
+        return self.qkv, self.out, self.up, self.down
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """An encoder with the head of a task."""
+
+    words: Table
+    positions: Table
+    kinds: Table | None
+    norm: Norm
+    project: Linear | None
+    blocks: tuple[Block, ...]
+    # `mean` over the tokens, the `first` one, or `each` of them; then layers, each with what follows it.
+    pooling: str
+    head: tuple[tuple[Linear, str], ...]
+    n_heads: int
+    epsilon: float
+    # The id of padding where positions are counted from it on, as RoBERTa does.
+    padding: int | None
+
+
+def why_not(spec: NetworkSpec, config: dict[str, Any]) -> str:
+    """Why a network is none that `read_encoder` reads; empty where it is one."""
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is None:
+        return f"model_type {config.get('model_type')!r} is none of {', '.join(FAMILIES)}"
+    if config.get(family.activation, "gelu") != "gelu":
+        return f"{family.activation} {config[family.activation]!r} is not gelu"
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        return f"position_embedding_type {config['position_embedding_type']!r} is not absolute"
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        return "it is a decoder"
+    if _pooling(spec) is None:
+        return f"{spec.head} is no head of it"
+    return ""
+
+
+def _pooling(spec: NetworkSpec) -> str | None:
+    if spec.head == "AutoModel" and spec.pooling == "mean":
+        return "mean"
+    return {"AutoModelForSequenceClassification": "first", "AutoModelForTokenClassification": "each"}.get(
+        spec.head
+    )
+
+
+def read_encoder(spec: NetworkSpec, folder: str | Path) -> EncoderWeights:
+    """The weights of a trained model directory, mapped into memory: float32, bfloat16 or int8, as they lie there.
+
+    InputError where some are missing.
+    """
+    path = Path(folder)
+    if (path / INT8_FOLDER).is_dir():
+        weights, head_state = check_folder(path / INT8_FOLDER, WEIGHTS_FILE), {}
+    else:
+        weights = check_model(path)
+        head_state = load_file(path / HEAD_FILE) if (path / HEAD_FILE).is_file() else {}
+    config = read_json(path / CONFIG_FILE)
+    reason = why_not(spec, config)
+    if reason:
+        raise InputError("not a network of this engine", where=str(path), got=reason)
+    family = FAMILIES[config["model_type"]]
+    files = [file for file in sorted(weights.glob("*.safetensors")) if file.name != HEAD_FILE]
+    state = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    state |= {f"classifier.{name}": tensor for name, tensor in head_state.items()}
+    read = _Reader(state, family.prefix, str(weights))
+    pooling = _pooling(spec) or ""
+    head = family.head if pooling == "first" else (("classifier", ""),)
+    return EncoderWeights(
+        words=read.table("word_embeddings"),
+        positions=read.table("position_embeddings"),
+        kinds=read.table("token_type_embeddings") if read.has("embeddings.token_type_embeddings") else None,
+        norm=read.norm("embeddings.LayerNorm"),
+        project=read.linear("embeddings_project").in_float32() if read.has("embeddings_project") else None,
+        blocks=tuple(_block(read, family, number) for number in range(config[family.n_blocks])),
+        pooling=pooling,
+        head=tuple((read.head(name), then) for name, then in head),
+        n_heads=config[family.n_heads],
+        epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        padding=int(config.get("pad_token_id") or 0) if family.positions_from_padding else None,
+    )
+
+
+def _block(read: _Reader, family: Family, number: int) -> Block:
+    within = family.block.format(number)
+    query, key, value = (read.linear(within + name) for name in (family.query, family.key, family.value))
+    together = Linear(
+        torch.cat([query.weight, key.weight, value.weight]),
+        torch.cat([query.bias, key.bias, value.bias]),
+        None
+        if query.scale is None or key.scale is None or value.scale is None
+        else torch.cat([query.scale, key.scale, value.scale]),
+    )
+    return Block(
+        qkv=together,
+        out=read.linear(within + family.out),
+        norm1=read.norm(within + family.norm1),
+        up=read.linear(within + family.up),
+        down=read.linear(within + family.down),
+        norm2=read.norm(within + family.norm2),
+    )
+
+
+class _Reader:
+    """Layers by the names that a family has for them, behind whatever the directory calls the encoder."""
+
+    def __init__(self, state: dict[str, Tensor], prefix: str, where: str) -> None:
+        self._state, self._where = state, where
+        known = (prefix, "backbone.")
+        self._prefix = next((one for one in known if f"{one}embeddings.LayerNorm.weight" in state), "")
+        self._own_prefix = prefix
+
+    def has(self, name: str) -> bool:
+        """Whether the encoder has such a layer."""
+        return f"{self._prefix}{name}.weight" in self._state
+
+    def table(self, name: str) -> Table:
+        """An embedding table."""
+        name = f"{self._prefix}embeddings.{name}"
+        return Table(self._tensor(f"{name}.weight"), self._state.get(f"{name}.scale"))
+
+    def norm(self, name: str) -> Norm:
+        """A layer norm, in float32."""
+        name = self._prefix + name
+        return self._tensor(f"{name}.weight").float(), self._tensor(f"{name}.bias").float()
+
+    def linear(self, name: str) -> Linear:
+        """A layer of the encoder."""
+        return self._linear(self._prefix + name)
+
+    def _linear(self, name: str) -> Linear:
+        return Linear(
+            self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"), self._state.get(f"{name}.scale")
+        )
+
+    def head(self, name: str) -> Linear:
+        """A layer of the head, in float32; BERT's first one lies in the encoder."""
+        within = self._prefix if name.startswith(self._own_prefix) else ""
+        return self._linear(within + name.removeprefix(self._own_prefix)).in_float32()
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self._state:
+            raise InputError(
+                "the model directory lacks weights of its task's network",
+                where=self._where,
+                got=f"no {name}",
+                next_action="write the model again by the step that made it",
+            )
+        found = self._state[name]
+        return found.float() if found.dtype in (torch.float16, torch.float64) else found
