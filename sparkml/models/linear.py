@@ -23,27 +23,24 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Product(torch.autograd.Function):
-    """x [..., in], weight [out, in], bias [out] or None -> [..., out]."""
+    """x [rows, in], weight [out, in], bias [out] or None -> [rows, out]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """All of them get gradients."""
-        rows = x.reshape(-1, x.shape[-1])
-        ctx.save_for_backward(rows, weight)
-        ctx.shape = x.shape
-        return product(rows, weight, bias).view(*x.shape[:-1], weight.shape[0])
+        ctx.save_for_backward(x, weight)
+        return product(x, weight, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, weight and bias."""
-        rows, weight = ctx.saved_tensors
-        grad = grad.reshape(-1, grad.shape[-1])
+        x, weight = ctx.saved_tensors
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = product(grad, weight.t()).view(ctx.shape)
+            of_x = product(grad, weight.t())
         if ctx.needs_input_grad[1]:
-            of_weight = product(grad.t(), rows.t())
+            of_weight = product(grad.t(), x.t())
         if ctx.needs_input_grad[2]:
             of_bias = grad.sum(0)
         return of_x, of_weight, of_bias
@@ -83,8 +80,10 @@ def use_onednn(network: nn.Module) -> nn.Module:
 
 
 def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    found: Tensor = Product.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-    return found
+    rows = x.reshape(-1, x.shape[-1])
+    found: Tensor = Product.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+    # Not in there: what a function of autograd gives as a view, networks may not change in place.
+    return found.view(*x.shape[:-1], found.shape[-1])
 
 
 def has_onednn() -> bool:

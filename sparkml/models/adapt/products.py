@@ -21,34 +21,31 @@ _ADAPTER = "default"
 
 
 class LowRankProduct(torch.autograd.Function):
-    """x [..., in], weight [out, in], bias [out] or None, down [rank, in], up [out, rank] -> [..., out]."""
+    """x [rows, in], weight [out, in], bias [out] or None, down [rank, in], up [out, rank] -> [rows, out]."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
         """Only x, down, up and bias get gradients."""
-        rows = x.reshape(-1, x.shape[-1])
-        inner = rows @ down.T
-        out = product(rows, weight, bias)
-        out.addmm_(inner, up.T, alpha=scale)
-        ctx.save_for_backward(rows, weight, down, up, inner)
-        ctx.scale, ctx.shape = scale, x.shape
-        return out.view(*x.shape[:-1], out.shape[-1])
+        inner = x @ down.T
+        out = product(x, weight, bias).addmm_(inner, up.T, alpha=scale)
+        ctx.save_for_backward(x, weight, down, up, inner)
+        ctx.scale = scale
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, bias, down and up."""
-        rows, weight, down, up, inner = ctx.saved_tensors
-        grad = grad.reshape(-1, grad.shape[-1])
+        x, weight, down, up, inner = ctx.saved_tensors
         outer = (grad @ up).mul_(ctx.scale)
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = product(grad, weight.T).addmm_(outer, down).view(ctx.shape)
+            of_x = product(grad, weight.T).addmm_(outer, down)
         if ctx.needs_input_grad[2]:
             of_bias = grad.sum(0)
-        return of_x, None, of_bias, outer.T @ rows, (grad.T @ inner).mul_(ctx.scale), None
+        return of_x, None, of_bias, outer.T @ x, (grad.T @ inner).mul_(ctx.scale), None
 
 
 class FusedLinear(Linear):
@@ -105,5 +102,6 @@ def _is_plain(layer: Any, x: Tensor) -> bool:
 def _product(layer: Any, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
     base = layer.get_base_layer()
     weight = base.weight.T if isinstance(base, Conv1D) else base.weight
-    found: Tensor = LowRankProduct.apply(x, weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
-    return found
+    rows = x.reshape(-1, x.shape[-1])
+    found: Tensor = LowRankProduct.apply(rows, weight, base.bias, down, up, scale)  # type: ignore[no-untyped-call]
+    return found.view(*x.shape[:-1], found.shape[-1])

@@ -16,7 +16,7 @@ from typing import Any
 from sparkml.errors import ConfigError, InputError
 from sparkml.models.networks import NetworkSpec
 
-LOADED_BY_NAME = (f"{__name__}.*",)
+LOADED_BY_NAME = ("sparkml.models.engines.*",)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def test_a_published_model_is_whole(classifier_folder: Path, encoder_folder: Pat
     assert sorted(entry.name for entry in folder.iterdir()) == [
         "README.md",
         "config.json",
+        "inputs.json",
         "lineage.json",
         "model.safetensors",
         "task.json",

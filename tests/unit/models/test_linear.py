@@ -69,6 +69,13 @@ def test_values_and_gradients_are_those_of_the_layer(
         torch.testing.assert_close(ours_value, theirs_value, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(5, 12), (2, 3, 12)])
+def test_what_a_layer_gives_may_be_changed_in_place(shape: tuple[int, ...]) -> None:
+    layer = use_onednn(nn.Linear(12, 9))
+    layer(random(*shape)).relu_().sum().backward()
+    assert layer.weight.grad is not None
+
+
 def test_frozen_weights_get_no_gradient_and_cost_no_product(calls: list[tuple[int, ...]]) -> None:
     layer = use_onednn(nn.Linear(12, 9))
     layer.requires_grad_(False)

@@ -54,7 +54,7 @@ def test_gradients_are_the_derivatives() -> None:
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    x, weight, bias, down, up = draw(2, 3, 5), draw(4, 5), draw(4), draw(2, 5), draw(4, 2)
+    x, weight, bias, down, up = draw(6, 5), draw(4, 5), draw(4), draw(2, 5), draw(4, 2)
     for tensor in (x, bias, down, up):
         tensor.requires_grad_(True)
     assert torch.autograd.gradcheck(
