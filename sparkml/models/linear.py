@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from sparkml.models.onednn import has_onednn
+
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [rows, in], weight [out, in] and bias [out] or None -> [rows, out]; any strides, no gradients."""
@@ -84,11 +86,6 @@ def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     found: Tensor = Product.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
     # Not in there: what a function of autograd gives as a view, networks may not change in place.
     return found.view(*x.shape[:-1], found.shape[-1])
-
-
-def has_onednn() -> bool:
-    """Whether this build of torch has oneDNN, and may use it."""
-    return bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _is_ours(x: Tensor, weight: Tensor) -> bool:

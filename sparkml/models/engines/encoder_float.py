@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparkml.models.engines.layout import EncoderWeights, Linear, Norm
-from sparkml.models.linear import has_onednn
+from sparkml.models.onednn import has_onednn
 
 _BEHIND: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
