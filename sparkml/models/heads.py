@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import identity, localise
 from sparkml.models.adapt import Adapted, load_adapter, read_base, save_adapter
+from sparkml.models.engines.encoder_float import mean_of
 from sparkml.models.folder import (
     ADAPTER_FILE,
     CONFIG_FILE,
@@ -63,8 +64,7 @@ class MeanPooled(nn.Module):
     def forward(self, **inputs: Tensor) -> SimpleNamespace:
         """As transformers' classifiers: `logits` [rows, outputs] from `input_ids`, `attention_mask` and the rest."""
         hidden: Tensor = self.backbone(**inputs)[0]
-        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        pooled = mean_of(hidden, inputs["attention_mask"])
         return SimpleNamespace(logits=self.classifier(self.dropout(pooled)))
 
 

@@ -7,21 +7,13 @@ type or for weights that are spread over ranks the layers compute as torch does.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from sparkml.models.onednn import has_onednn
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [rows, in], weight [out, in] and bias [out] or None -> [rows, out]; any strides, no gradients."""
-    if x.numel() and weight.numel() and has_onednn() and _is_plain(x, weight):
-        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""))
-    return F.linear(x, weight, bias)
+from sparkml.models.onednn import product
 
 
 class Product(torch.autograd.Function):
@@ -90,8 +82,5 @@ def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _is_ours(x: Tensor, weight: Tensor) -> bool:
     """Weights in one piece: those that lie over several ranks are of another class."""
-    return type(weight) is nn.Parameter and _is_plain(x, weight) and not torch.is_autocast_enabled("cpu")
-
-
-def _is_plain(x: Tensor, weight: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    return type(weight) is nn.Parameter and is_plain and not torch.is_autocast_enabled("cpu")

@@ -191,6 +191,12 @@ class RankSettings(SpreadSettings):
     start_seconds: float = Field(
         180.0, gt=0, description="Longest start of a rank", json_schema_extra=_RUNTIME
     )
+    join_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Longest search of ranks that are all there for each other",
+        json_schema_extra=_RUNTIME,
+    )
     slots_seconds: float = Field(
         300.0, ge=0, description="Longest wait for lost executors to be replaced", json_schema_extra=_RUNTIME
     )

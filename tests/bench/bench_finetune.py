@@ -17,15 +17,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.bench.documents import labelled_docstrings
+from tests.bench.fresh import last_line
 
 WAYS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -85,12 +84,7 @@ def run_once(way: str, job: dict[str, Any], folder: Path, options: argparse.Name
     else:
         command = [options.peer_python, str(PEER), str(file)]
     threads = str(1 if ranks > 1 else options.threads)
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": threads}, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(last_line(way, command, OMP_NUM_THREADS=threads))
     return found
 
 
@@ -165,7 +159,6 @@ def main() -> None:
             for way in ways:
                 job = {**DEFAULTS, **common, **WAYS[way], "tables": str(tables), "seed": 17 + turn}
                 found[way].append(run_once(way, job, Path(name), options))
-                print(way, json.dumps(found[way][-1]), file=sys.stderr, flush=True)
     print(
         f"{sizes['train']} rows of at most {options.max_length} tokens, batches of {options.batch_size}, "
         f"{options.epochs:g} epochs at {options.learning_rate:g}, {sizes['held_out']} rows held out, "

@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.bench_train import LENGTH, RATE, WARM_UP, masked_lm, write_start
+from tests.bench.fresh import last_line
 
 
 def batches_in_memory(job: dict[str, Any], rank: int) -> list[Any]:
@@ -178,12 +178,7 @@ def run_once(way: str, job: dict[str, Any]) -> dict[str, float]:
     """One way in a fresh process: tokens a second, and the seconds of all of it."""
     started = time.monotonic()
     command = [sys.executable, "-m", "tests.bench.bench_ranks", "--way", way, "--job", json.dumps(job)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
-    print(way, done.stdout.splitlines()[-1], *done.stderr.splitlines()[-1:], file=sys.stderr, flush=True)
-    return {"rate": float(done.stdout.splitlines()[-1]), "seconds": time.monotonic() - started}
+    return {"rate": float(last_line(way, command)), "seconds": time.monotonic() - started}
 
 
 def parse() -> argparse.Namespace:

@@ -14,10 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.bench.documents import docstrings_of_packages
+from tests.bench.fresh import last_line
 
 MEAN_WORDS, P95_WORDS, LONGEST, PARTS = 40, 129, 256, 8
 PEER = Path(__file__).with_name("score_peer.py")
@@ -114,15 +113,10 @@ def run_once(way: str, folder: Path, options: argparse.Namespace) -> float:
     else:
         files = [str(folder / "float32"), str(folder / "texts"), str(out)]
         command = [options.peer_python, str(PEER), way, *files, str(LONGEST)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(f"{way} failed:\n{done.stderr[-3000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(last_line(way, command))
     if found["rows"] != options.rows:
         raise SystemExit(f"{way}: {found['rows']} rows of {options.rows}")
     shutil.rmtree(out)
-    print(way, found, file=sys.stderr, flush=True)
     return float(found["seconds"])
 
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +43,7 @@ from sparkml.tasks.task import Targets, task_spec
 from sparkml.training.run import train
 from sparkml.training.settings import LoopSettings, Start, TrainingJob
 from tests.bench.bench_feed import VOCABULARY, write
+from tests.bench.fresh import last_line
 
 LENGTH, BATCH, MASKED, WARM_UP = 128, 8, 0.15, 5
 RATE = 1e-3
@@ -152,13 +151,7 @@ def trainer(manifest: Manifest, start: Path, steps: int, folder: Path, python: s
     file = folder.with_suffix(".json")
     file.write_text(json.dumps(job), encoding="utf-8")
     peer_file = Path(__file__).with_name("train_peer.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(
-        [python, str(peer_file), str(file)], capture_output=True, text=True, env=environment, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"Trainer failed:\n{done.stderr[-3000:]}")
-    return float(done.stdout.splitlines()[-1])
+    return float(last_line("Trainer", [python, str(peer_file), str(file)]))
 
 
 def main() -> None:

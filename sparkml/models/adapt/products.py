@@ -15,7 +15,8 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from sparkml.models.linear import PLAIN_LAYERS, product
+from sparkml.models.linear import PLAIN_LAYERS
+from sparkml.models.onednn import product
 
 _ADAPTER = "default"
 

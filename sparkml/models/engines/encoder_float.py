@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparkml.models.engines.layout import EncoderWeights, Linear, Norm
-from sparkml.models.onednn import has_onednn
+from sparkml.models.engines.layout import EncoderWeights, Norm
 
 _BEHIND: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -57,10 +55,10 @@ class Encoder:
         hidden = hidden.to(self.weights.blocks[0].qkv.weight.dtype)
         epsilon = self.weights.epsilon
         for block in self.weights.blocks:
-            attended = attention(product(hidden, block.qkv), rows, time, self.weights.n_heads, seen)
-            out = product(attended, block.out).add_(hidden)
+            attended = attention(block.qkv(hidden), rows, time, self.weights.n_heads, seen)
+            out = block.out(attended).add_(hidden)
             hidden = norm(out, block.norm1, epsilon)
-            out = product(product(hidden, block.up, "gelu"), block.down).add_(hidden)
+            out = block.down(block.up(hidden, "gelu")).add_(hidden)
             hidden = norm(out, block.norm2, epsilon)
         return hidden.float()
 
@@ -95,13 +93,3 @@ def norm(hidden: Tensor, by: Norm, epsilon: float) -> Tensor:
     """A layer norm over the last axis."""
     gain, shift = (part.to(hidden.dtype) for part in by)
     return F.layer_norm(hidden, hidden.shape[-1:], gain, shift, epsilon)
-
-
-def product(x: Tensor, layer: Linear, then: str = "none") -> Tensor:
-    """x [rows, in] -> [rows, out], and GELU of it where `then` says so."""
-    if has_onednn():
-        which = "none" if then == "gelu" else ""
-        found: Any = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, then, [], which)
-        return cast(Tensor, found)
-    out = F.linear(x, layer.weight, layer.bias)
-    return F.gelu(out) if then == "gelu" else out

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparkml.kernels import int8_rows
-from sparkml.models.engines.encoder_float import Encoder, attention, norm, product
+from sparkml.models.engines.encoder_float import Encoder, attention, norm
 from sparkml.models.engines.layout import Block, EncoderWeights, Linear
 
 # Arguments of a kernel that go together, in its order.
@@ -109,7 +109,7 @@ class MixedBlock:
 
 def _in_floats(layer: Linear) -> Callable[[Tensor], Tensor]:
     if layer.scale is None:
-        return lambda x: product(x, layer)
+        return layer
     rounded = Int8Product(layer, layer.scale)
     return lambda x: rounded.floats(Int8Rows(*x.shape).take(x.contiguous()))
 

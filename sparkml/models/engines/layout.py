@@ -22,6 +22,7 @@ from sparkml.models.folder import (
     read_json,
 )
 from sparkml.models.networks import NetworkSpec, check_model
+from sparkml.models.onednn import product
 
 Norm = tuple[Tensor, Tensor]  # gain and shift
 
@@ -33,6 +34,10 @@ class Linear:
     weight: Tensor
     bias: Tensor
     scale: Tensor | None = None
+
+    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
+        """Of weights that are not int8: x [rows, in] -> [rows, out], as `product`."""
+        return product(x, self.weight, self.bias, then)
 
     def in_float32(self) -> Linear:
         """The same without a scale."""

@@ -13,10 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from sparkml.models import linear
+from sparkml.models import linear, onednn
 from sparkml.models.heads import build_network
-from sparkml.models.linear import OneDnnConv1D, OneDnnLinear, product, use_onednn
+from sparkml.models.linear import OneDnnConv1D, OneDnnLinear, use_onednn
 from sparkml.models.networks import NetworkSpec
+from sparkml.models.onednn import product
 from tests.tiny import SHAPE, tiny_model
 
 GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
@@ -108,7 +109,7 @@ def test_torch_computes_what_is_not_float32_on_a_processor(
     assert copy.deepcopy(layer).double()(random(5, 12).double()).dtype == torch.float64
     assert copy.deepcopy(layer).to(torch.bfloat16)(random(5, 12).bfloat16()).dtype == torch.bfloat16
     assert not calls
-    monkeypatch.setattr(linear, "has_onednn", lambda: False)
+    monkeypatch.setattr(onednn, "has_onednn", lambda: False)
     assert torch.equal(layer(random(5, 12)), F.linear(random(5, 12), layer.weight, layer.bias))
 
 
