@@ -1,22 +1,16 @@
-"""Score: every kept document once per model version -> `scores`.
-
-Documents are scored in buckets that a hash of their id decides, sorted by length, in chunks of a fixed number
-of documents. What is padded with what, and with it the last bit of every score, depends on the documents to
-score alone: not on the order of the rows, the number of partitions, or the size of Arrow's batches.
-"""
+"""Score: every kept document once per model version -> `scores`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pydantic import Field
-from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from sparkml.errors import AccountingError, ConfigError, InputError, ScoringError
-from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import SCORES, spark_schema
@@ -24,10 +18,9 @@ from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.frame.tables import slice_of
 from sparkml.hosting.examples import Columns, examples_of
-from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
+from sparkml.hosting.scoring import answered, answering, with_hash, with_provenance
+from sparkml.inference.batches import ModelSource
 from sparkml.log import get_logger
-from sparkml.models.directory import read_task
-from sparkml.tasks.task import task_class
 
 _log = get_logger(__name__)
 # A small encoder scores a bucket of 1 MB in some seconds on one core, and the documents of one sort well by length.
@@ -90,40 +83,14 @@ class Pending:
         return not (self.failed or self.changed or self.gone or self.leftovers)
 
 
-def transform(documents: DataFrame, model: ModelSource, config: ScoreConfig, n_buckets: int) -> DataFrame:
-    """Documents (`doc_id`, `_hash`, `_bytes` and what the task reads) -> one row each as `SCORED_SCHEMA` says."""
-    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
-    keyed = documents.withColumnRenamed("_hash", "text_hash").withColumn("_bucket", bucket)
-    grouped = keyed.repartitionById(n_buckets, F.col("_bucket"))
-    ordered = grouped.sortWithinPartitions("_bytes", "doc_id").drop("_bucket", "_bytes")
-    return ordered.mapInArrow(
-        scoring(model, config.chunk_documents, config.top_labels), spark_schema(SCORED_SCHEMA)
-    )
-
-
-def with_hash(examples: DataFrame, columns: Sequence[str]) -> DataFrame:
-    """Add `_hash`, 16 hex digits that change with what the task reads, and `_bytes`, how large that is."""
-    hashed = F.lower(F.lpad(F.hex(F.xxhash64(*columns)), 16, "0"))
-    sizes = [_bytes_of(name, dict(examples.dtypes)[name]) for name in columns]
-    return examples.withColumn("_hash", hashed).withColumn("_bytes", sum(sizes[1:], sizes[0]))
-
-
-def _bytes_of(name: str, kind: str) -> Column:
-    size = F.octet_length(F.concat_ws(" ", name)) if kind.startswith("array") else F.octet_length(name)
-    return F.coalesce(size, F.lit(0)).cast("long")
-
-
 def run(job: StageRun, config: ScoreConfig) -> RunReport:
     """Score what has no score of this model version yet, or failed before; one commit at most."""
     _check_threads(job, config)
     record = job.model(config.model)
-    # Verified once, here: workers trust a local folder, and verify what they download.
-    folder = artifacts.localise(record.path)
-    task = task_class(read_task(folder)["name"])
-    wanted = [name for name in task.reads if name not in task.target_columns]
+    scorer = answering(record.path, model_identity(record), threads=config.threads, engine=config.engine)
     where = f"table `{config.source}`"
-    examples = examples_of(job.read(config.source), task, config.columns, where=where, labelled=False)
-    kept = with_hash(examples.select("doc_id", *wanted), wanted)
+    examples = examples_of(job.read(config.source), scorer.task, config.columns, where=where, labelled=False)
+    kept = with_hash(examples.select("doc_id", *scorer.columns), scorer.columns)
     scored = _scores_of(job, config, record)
     pending = replace(pending_of(kept, scored), leftovers=_has_leftovers(job, config, record))
     _check_ids(config, pending)
@@ -132,10 +99,7 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     if pending.is_done and job.exists(config.target):
         job.record_output(config.target, job.input_version(config.target))
     else:
-        model = ModelSource(
-            record.path, model_identity(record), config.threads, config.engine, task.read_inputs(str(folder))
-        )
-        metrics |= _write(job, config, (record, model), kept, scored, pending)
+        metrics |= _write(job, config, (record, scorer.source), kept, scored, pending)
     written = job.tables.read(config.target, job.outputs[config.target]).where(_slice(job, record))
     # Counted from what the table holds now, not from what was asked of the model.
     account = written.agg(
@@ -273,14 +237,26 @@ def _write(
     started = time.monotonic()
     record, model = scorer
     seen = Observation()
-    n_buckets = config.n_buckets or suitable_buckets(pending)
-    answers = transform(unscored(kept, scored), model, config, n_buckets).observe(
+    answers = answered(
+        unscored(kept, scored),
+        model,
+        chunk_documents=config.chunk_documents,
+        top_labels=config.top_labels,
+        n_buckets=config.n_buckets or suitable_buckets(pending),
+    ).observe(
         seen,
         F.count(F.lit(1)).alias("scored"),
         F.count("error").alias("errors"),
         F.coalesce(F.sum("n_tokens"), F.lit(0)).alias("tokens"),
     )
-    fresh = with_provenance(answers, record, job, config)
+    fresh = with_provenance(
+        answers,
+        record,
+        step=job.step,
+        run_id=job.run_id,
+        table=config.source,
+        version=job.input_version(config.source),
+    )
     if pending.only_new:
         job.append(fresh, config.target)
     else:
@@ -319,28 +295,6 @@ def _check_counts(config: ScoreConfig, pending: Pending, counts: Mapping[str, in
             expected=f"at most a fraction of max_error_fraction = {limit}",
             next_action="look at `error` in the newest version of the table, then repeat the step or raise the limit",
         )
-
-
-def with_provenance(scored: DataFrame, record: ModelRecord, job: StageRun, config: ScoreConfig) -> DataFrame:
-    """Add which model looked at which version of which table."""
-    return scored.select(
-        "doc_id",
-        F.lit(record.model_id).alias("model_id"),
-        F.lit(record.version).cast("int").alias("model_version"),
-        F.lit(job.step).alias("step"),
-        "prediction",
-        "score",
-        "scores",
-        "spans",
-        "embedding",
-        "output",
-        "engine",
-        F.lit(config.source).alias("input_table"),
-        F.lit(job.input_version(config.source)).cast("long").alias("input_version"),
-        "error",
-        "text_hash",
-        F.lit(job.run_id).alias("run_id"),
-    )
 
 
 def sections() -> tuple[object, ...]:

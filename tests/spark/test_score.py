@@ -15,12 +15,13 @@ from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger
 from sparkml.frame.registry import ModelRecord, Registry
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
+from sparkml.hosting.scoring import with_hash
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.directory import copy_inputs
 from sparkml.models.inputs import read_text_inputs, special_fields
 from sparkml.models.networks import load_network, write_config
 from sparkml.stages import score
-from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets, with_hash
+from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets
 from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from tests.runs import new_run, put_run
 from tests.tiny import SHAPE

@@ -1,0 +1,93 @@
+"""Scoring on Spark: what a step, a stream and a SQL function share. Examples in, one answer row each out.
+
+Documents are scored in buckets that a hash of their id decides, sorted by length, in chunks of a fixed number
+of documents. What is padded with what, and with it the last bit of every score, depends on the documents to
+score alone: not on the order of the rows, the number of partitions, or the size of Arrow's batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from sparkml.frame import artifacts
+from sparkml.frame.registry import ModelRecord
+from sparkml.frame.schemas import spark_schema
+from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
+from sparkml.models.directory import read_task
+from sparkml.tasks.task import Task, task_class
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A model that workers can load, and what its task reads of an example."""
+
+    task: type[Task[Any]]
+    source: ModelSource
+
+    @property
+    def columns(self) -> list[str]:
+        """What an example must have to be answered."""
+        return [name for name in self.task.reads if name not in self.task.target_columns]
+
+
+def answering(location: str, identity: str, *, threads: int = 1, engine: str = "auto") -> Answering:
+    """A model directory by its path or URI, its files verified here: workers trust a local folder.
+
+    `identity` changes with the model's files. InputError where it is incomplete, unsafe or answers nothing.
+    """
+    folder: Path = artifacts.localise(location)
+    task = task_class(read_task(folder)["name"])
+    return Answering(task, ModelSource(location, identity, threads, engine, task.read_inputs(str(folder))))
+
+
+def answered(
+    documents: DataFrame, model: ModelSource, *, chunk_documents: int, top_labels: int | None, n_buckets: int
+) -> DataFrame:
+    """Documents (`doc_id`, `_hash`, `_bytes` and what the task reads) -> one row each as `SCORED_SCHEMA` says."""
+    bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
+    keyed = documents.withColumnRenamed("_hash", "text_hash").withColumn("_bucket", bucket)
+    grouped = keyed.repartitionById(n_buckets, F.col("_bucket"))
+    ordered = grouped.sortWithinPartitions("_bytes", "doc_id").drop("_bucket", "_bytes")
+    return ordered.mapInArrow(scoring(model, chunk_documents, top_labels), spark_schema(SCORED_SCHEMA))
+
+
+def with_hash(examples: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Add `_hash`, 16 hex digits that change with what the task reads, and `_bytes`, how large that is."""
+    hashed = F.lower(F.lpad(F.hex(F.xxhash64(*columns)), 16, "0"))
+    sizes = [_bytes_of(name, dict(examples.dtypes)[name]) for name in columns]
+    return examples.withColumn("_hash", hashed).withColumn("_bytes", sum(sizes[1:], sizes[0]))
+
+
+def _bytes_of(name: str, kind: str) -> Column:
+    size = F.octet_length(F.concat_ws(" ", name)) if kind.startswith("array") else F.octet_length(name)
+    return F.coalesce(size, F.lit(0)).cast("long")
+
+
+def with_provenance(
+    answers: DataFrame, record: ModelRecord, *, step: str, run_id: str, table: str, version: int
+) -> DataFrame:
+    """Rows of the table `scores`: answers, and which model looked at which version of which table."""
+    return answers.select(
+        "doc_id",
+        F.lit(record.model_id).alias("model_id"),
+        F.lit(record.version).cast("int").alias("model_version"),
+        F.lit(step).alias("step"),
+        "prediction",
+        "score",
+        "scores",
+        "spans",
+        "embedding",
+        "output",
+        "engine",
+        F.lit(table).alias("input_table"),
+        F.lit(version).cast("long").alias("input_version"),
+        "error",
+        "text_hash",
+        F.lit(run_id).alias("run_id"),
+    )
