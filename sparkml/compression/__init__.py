@@ -1,1 +1,1 @@
-"""The stage `compress`: a float classifier -> int8, measured beside it."""
+"""The stage `compress`: recipes of methods, what each makes of a model measured, and a gate that answers must pass."""

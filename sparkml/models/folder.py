@@ -14,7 +14,10 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 HEAD_FILE = "head.safetensors"  # our layer on the mean of the tokens
 ADAPTER_FILE = "adapter_config.json"
-INT8_FOLDER = "int8"
+COMPRESSION_FILE = "compression.json"  # what was done to a model to make it smaller or faster
+INT8_FOLDER, PACKED_FOLDER = "int8", "packed"
+ENGINE_FILE = "engine.json"  # the engine that was measured to be the fastest
+FORM_FOLDERS = (INT8_FOLDER, PACKED_FOLDER)  # weights that only engines read
 GGUF = ".gguf"
 
 # Formats whose loaders unpickle, that is: run whatever the file says.

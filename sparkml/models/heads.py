@@ -18,6 +18,7 @@ from sparkml.models.engines.encoder_float import mean_of
 from sparkml.models.folder import (
     ADAPTER_FILE,
     CONFIG_FILE,
+    FORM_FOLDERS,
     HEAD_FILE,
     INT8_FOLDER,
     check_folder,
@@ -27,6 +28,7 @@ from sparkml.models.folder import (
 from sparkml.models.int8 import load_int8
 from sparkml.models.linear import use_onednn
 from sparkml.models.networks import NetworkSpec, check_model, kept_config, load_network, quiet
+from sparkml.models.packed import load_packed
 
 
 class MeanPooled(nn.Module):
@@ -104,9 +106,10 @@ def load_trained(spec: NetworkSpec, folder: str | Path) -> nn.Module:
         network, _ = build_network(spec, _base_of(path), seed=0)
         adapted: nn.Module = load_adapter(network, path).eval()
         return adapted
-    if (path / INT8_FOLDER).is_dir():
+    form = next((path / name for name in FORM_FOLDERS if (path / name).is_dir()), None)
+    if form is not None:
         network, _ = build_network(spec, check_folder(path, CONFIG_FILE), seed=0, random=True)
-        return load_int8(network, path / INT8_FOLDER)
+        return load_int8(network, form) if form.name == INT8_FOLDER else load_packed(network, form)
     network, new = build_network(spec, check_model(path), seed=0)
     if new:
         raise InputError(
@@ -124,13 +127,18 @@ def save_network(adapted: Adapted, spec: NetworkSpec, folder: Path, *, merge: bo
         save_adapter(adapted, folder, base=base, base_sha256=identity(base))
         write_json(folder / CONFIG_FILE, kept_config(adapted.network.config.to_dict()))
         return
-    network: Any = adapted.merged()
+    save_trained(adapted.merged(), folder)
+
+
+def save_trained(network: nn.Module, folder: Path) -> None:
+    """Write config.json and the weights of a trained network as `load_trained` reads them."""
+    base: Any = network
     if isinstance(network, MeanPooled):
         state = network.classifier.state_dict()
         save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / HEAD_FILE)
-        network = network.backbone
+        base = network.backbone
     with quiet():
-        network.save_pretrained(folder)
+        base.save_pretrained(folder)
     write_json(folder / CONFIG_FILE, kept_config(read_json(folder / CONFIG_FILE)))
 
 

@@ -9,16 +9,19 @@ neighbours. Embedding tables have one scale a row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 
 from sparkml.errors import InputError
 from sparkml.models.folder import WEIGHTS_FILE
+from sparkml.models.onednn import Int8Weight
+from sparkml.models.quantisable import names_of
 
 _LEVELS = 127.0
 _SMALLEST = 1e-12
@@ -42,6 +45,9 @@ class Int8Linear(nn.Module):
         self.register_buffer("weight", torch.zeros(n_out, n_in, dtype=torch.int8))
         self.register_buffer("scale", torch.ones(n_out))
         self.register_buffer("bias", torch.zeros(n_out))
+        self._product: Int8Weight | None = (
+            None  # made of the weight at the first call: it may be loaded later
+        )
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Int8Linear:
@@ -55,7 +61,9 @@ class Int8Linear(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., in] float -> [..., out] float."""
         rows, scale = quantise_rows(hidden.reshape(-1, hidden.shape[-1]))
-        products = torch._int_mm(rows, self.weight.t()).float().mul_(scale.unsqueeze(1))
+        if self._product is None:
+            self._product = Int8Weight(self.weight)
+        products = self._product(rows).float().mul_(scale.unsqueeze(1))
         return torch.addcmul(self.bias, products, self.scale).reshape(*hidden.shape[:-1], -1)
 
 
@@ -82,17 +90,21 @@ class Int8Embedding(nn.Module):
         return F.embedding(index, self.weight).float().mul_(self.scale[index].unsqueeze(-1))
 
 
-def to_int8(network: nn.Module) -> nn.Module:
-    """Make the linear layers and the word table of the network's base int8, in place; its head stays float."""
-    base = getattr(network, "base_model", network)
-    words = base.get_input_embeddings() if isinstance(base, PreTrainedModel) else None
-    for parent in list(base.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(parent, name, Int8Linear.of(child))
-            elif child is words and isinstance(child, nn.Embedding):
-                setattr(parent, name, Int8Embedding.of(child))
+def to_int8(network: nn.Module, kept: frozenset[str] = frozenset()) -> nn.Module:
+    """Make the linear layers and the word table of the network's base int8, in place; its head stays float.
+
+    Groups of layers that are `kept` (`quantisable.groups_of`) stay float too.
+    """
+    _round(network, names_of(network, kept))
     return network.eval()
+
+
+def _round(network: nn.Module, names: Sequence[str]) -> None:
+    for name in names:
+        parent, _, own = name.rpartition(".")
+        layer: Any = network.get_submodule(name)
+        rounded = Int8Linear if isinstance(layer, nn.Linear) else Int8Embedding
+        setattr(network.get_submodule(parent), own, rounded.of(layer))
 
 
 def save_int8(network: nn.Module, folder: Path) -> None:
@@ -104,8 +116,9 @@ def save_int8(network: nn.Module, folder: Path) -> None:
 
 def load_int8(network: nn.Module, folder: Path) -> nn.Module:
     """The network with the weights of `folder` in place of its own; InputError where they do not fit."""
-    to_int8(network)
-    state, wanted = load_file(folder / WEIGHTS_FILE), network.state_dict()
+    state = load_file(folder / WEIGHTS_FILE)
+    _round(network, [name for name in names_of(network, frozenset()) if f"{name}.scale" in state])
+    wanted = network.state_dict()
     wrong = sorted(
         name
         for name in state.keys() | wanted.keys()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-_TYPES = (torch.float32, torch.bfloat16)
 
 
 def has_onednn() -> bool:
@@ -16,14 +15,43 @@ def has_onednn() -> bool:
     return bool(torch.backends.mkldnn.enabled) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+@functools.lru_cache(maxsize=1)
+def has_bfloat16() -> bool:
+    """Whether oneDNN multiplies bfloat16 on this processor: a CPU needs AVX-512 for it."""
+    return has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@functools.lru_cache(maxsize=1)
+def has_int8() -> bool:
+    """Whether this processor has instructions for int8 products (VNNI): without, torch takes one number at a time."""
+    return has_onednn() and bool(torch.cpu._is_vnni_supported())
+
+
+def _multiplies(kind: torch.dtype) -> bool:
+    return (kind == torch.float32 and has_onednn()) or (kind == torch.bfloat16 and has_bfloat16())
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
     """x [rows, in], weight [out, in] and bias [out] or None -> [rows, out], and GELU of it where `then` is `gelu`.
 
     Any strides, no gradients; torch computes on a GPU, in other types, and where there is nothing to multiply.
     """
-    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in _TYPES
-    if is_plain and x.numel() and weight.numel() and has_onednn():
+    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype and x.numel() and weight.numel()
+    if is_plain and _multiplies(x.dtype):
         which = "none" if then == "gelu" else ""
         return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], which))
     out = F.linear(x, weight, bias)
     return F.gelu(out) if then == "gelu" else out
+
+
+class Int8Weight:
+    """int8 [out, in], to be multiplied with int8 rows; without instructions for that it lies in memory as float32."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight if has_int8() else weight.float()
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """int8 [rows, in] -> int32 [rows, out]: the same sums on every processor, but for those beyond 2^24."""
+        if self._weight.dtype == torch.int8:
+            return torch._int_mm(rows, self._weight.t())
+        return product(rows.float(), self._weight).to(torch.int32)

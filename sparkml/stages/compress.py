@@ -1,25 +1,42 @@
-"""The stage `compress`: a fine-tuned classifier -> the same in int8, measured beside it."""
+"""The stage `compress`: what recipes make of a model, measured beside it; the best that passes a gate is published."""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+import pyarrow as pa
+from pydantic import BeforeValidator, Field
+from pyspark.sql import functions as F
 
+from sparkml.compression.gate import GateSettings
+from sparkml.compression.methods import MethodChoice
 from sparkml.errors import InputError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
-from sparkml.frame.stage import Makes, RunReport, Stage, StageConfig, Uses
+from sparkml.frame.stage import Makes, Reads, RunReport, Stage, StageConfig, Uses
+from sparkml.hosting.examples import Columns, examples_of
 from sparkml.log import get_logger
-from sparkml.models.folder import CONFIG_FILE, INT8_FOLDER, folder_bytes, write_json
+from sparkml.models.folder import ENGINE_FILE, write_json
 
 if TYPE_CHECKING:
-    from sparkml.compression.measure import SideBySide
+    from sparkml.compression.candidates import Candidate
+    from sparkml.tasks.task import Task
 
 _log = get_logger(__name__)
+REPORT_FILE = "report.json"
+
+
+def _listed(value: Any) -> Any:
+    """One method is a list of one."""
+    return [value] if isinstance(value, str | dict) else value
+
+
+Recipe = Annotated[tuple[MethodChoice, ...], BeforeValidator(_listed)]
 
 
 class CompressConfig(StageConfig):
@@ -27,104 +44,123 @@ class CompressConfig(StageConfig):
 
     model: Uses = Field("classifier", description="The model to compress")
     model_id: Makes = Field("", description="The model to make; empty: the step's name")
+    method: Recipe = Field(
+        (MethodChoice(name="int8_dynamic"),),
+        min_length=1,
+        description="What is done, in order: names of methods, or names with their settings",
+    )
+    beside: tuple[Recipe, ...] = Field(
+        (), description="Further such lists: the best form of all is published"
+    )
+    prefer: Literal["throughput", "latency", "size"] = Field(
+        "throughput", description="Which of the forms that pass the gate is published"
+    )
+    gate: GateSettings = Field(GateSettings(), description="What answers must hold")
+    evaluate_on: Reads | None = Field(
+        None, description="Labelled table to measure on; null: the held-out examples that the model keeps"
+    )
+    columns: Columns = Field(Columns(), description="Which columns of that table the model's task reads")
+    max_examples: int = Field(2_000, ge=1, description="Rows of that table at most, chosen by a hash")
     latency_documents: int = Field(100, ge=1, description="Single documents whose latency is measured")
-    rounds: int = Field(5, ge=1, description="Timed rounds of each model; medians count")
-    batch_size: int = Field(32, ge=1, description="Documents a batch when throughput is measured")
     throughput_documents: int = Field(256, ge=1, description="Documents whose throughput is measured")
+    rounds: int = Field(5, ge=1, description="Timed rounds of each form; medians count")
     threads: int = Field(
         1, ge=1, description="Threads while measuring", json_schema_extra={"semantic": False}
     )
 
 
 def run(job: StageRun, config: CompressConfig) -> RunReport:
-    """Quantise, measure on the documents that the classifier never saw, write and register."""
-    source = job.model(config.model)
-    if source.kind not in ("finetuned", "external"):
-        raise InputError(
-            "only a fine-tuned float model can be compressed",
-            where=source.name,
-            got=f"kind {source.kind}",
-            expected="kind finetuned, or a directory",
-            next_action=f"set {job.step}.model to such a model",
-        )
-    folder = artifacts.localise(source.path)
-    with (
-        job.progress.task("compress", total=2, unit="models") as task,
-        job.new_model(config.model_id) as staging,
-    ):
-        write_int8(folder, staging)
-        task.advance(1)
-        measured = _measure(folder, staging, config, job.seed)
-        _write_report(staging, source, measured)
-    job.register(
-        config.model_id,
-        kind="int8",
-        parent=source.name,
-        trained_on=source.trained_on,
-        metrics=measured.metrics(),
-    )
-    _log.info("%d of %d predictions flipped by int8", measured.flipped, measured.documents)
-    return RunReport(
-        bytes_in=_weights_bytes(folder),
-        metrics={**measured.metrics(), "documents": measured.documents, "flipped": measured.flipped},
-    )
-
-
-def write_int8(source_folder: Path, staging: Path) -> None:
-    """Write the int8 form of a model directory into a staging folder."""
-    from sparkml.models.directory import TASK_FILE, copy_inputs, keep_text_inputs, read_task
-    from sparkml.models.heads import load_trained
-    from sparkml.models.int8 import save_int8, to_int8
+    """Make, measure and judge every form, publish one and register it."""
+    from sparkml.compression.candidates import Measuring, candidates_of, pick, take
+    from sparkml.compression.measure import TimingPlan, weights_bytes
+    from sparkml.compression.methods import Given
+    from sparkml.models.directory import read_task
+    from sparkml.models.held_out import HELD_OUT_FILE
     from sparkml.tasks.task import task_of
 
-    if (source_folder / INT8_FOLDER).is_dir():
-        raise InputError("the model is quantised already", where=str(source_folder))
-    spec = read_task(source_folder)
-    task = task_of(spec, source_folder)
-    save_int8(to_int8(load_trained(task.network(), source_folder)), staging / INT8_FOLDER)
-    copy_inputs(source_folder, staging)
-    shutil.copyfile(source_folder / CONFIG_FILE, staging / CONFIG_FILE)
-    keep_text_inputs(staging)
-    write_json(staging / TASK_FILE, spec)
+    source = job.model(config.model)
+    folder = artifacts.localise(source.path)
+    task = task_of(read_task(folder), folder)
+    examples = _examples(job, config, task, folder)
+    plan = TimingPlan(config.latency_documents, config.throughput_documents, config.rounds, config.threads)
+    measuring = Measuring(examples, config.gate, plan, job.seed)
+    given = Given(folder, task, examples.combine_chunks().to_batches()[0], job.seed)
+    recipes = (config.method, *config.beside)
+    with (
+        job.progress.task("compress", total=1, unit="models") as shown,
+        tempfile.TemporaryDirectory() as name,
+    ):
+        found = candidates_of(given, source.kind, recipes, measuring, Path(name))
+        picked, why = pick(found, config.prefer)
+        metrics = _metrics(found[0], picked, len(examples))
+        with job.new_model(config.model_id) as staging:
+            take(picked, staging)
+            if (folder / HELD_OUT_FILE).is_file():
+                shutil.copyfile(folder / HELD_OUT_FILE, staging / HELD_OUT_FILE)
+            write_json(staging / ENGINE_FILE, {"engine": picked.engine})
+            write_json(staging / REPORT_FILE, _report(source, found, picked, why, len(examples)))
+        shown.advance(1)
+    job.register(
+        config.model_id,
+        kind=picked.form.kind,
+        parent=source.name,
+        trained_on=source.trained_on,
+        metrics=metrics,
+    )
+    _log.info("%s: %s, %s", config.model_id, picked.form.name, why)
+    return RunReport(bytes_in=weights_bytes(folder), metrics=metrics)
 
 
-def _measure(source: Path, staging: Path, config: CompressConfig, seed: int) -> SideBySide:
-    from sparkml.compression.measure import TimingPlan, side_by_side
-    from sparkml.inference.scorer import load_scorer
+def _examples(job: StageRun, config: CompressConfig, task: Task[Any], folder: Path) -> pa.Table:
+    """Labelled examples, all of which the task can use."""
     from sparkml.models.held_out import read_held_out
 
-    plan = TimingPlan(config.latency_documents, config.throughput_documents, config.batch_size, config.rounds)
-    return side_by_side(
-        load_scorer(source, config.threads),
-        load_scorer(staging, config.threads),
-        read_held_out(source),
-        (_weights_bytes(source), folder_bytes(staging / INT8_FOLDER)),
-        plan,
-        seed,
-    )
+    if not task.has_answers:
+        raise InputError(
+            "the model answers nothing that could be compared",
+            where=job.step,
+            got=f"task {task.name}",
+            next_action="compress what the stage finetune makes of it",
+        )
+    if config.evaluate_on is None:
+        return read_held_out(folder)
+    where = f"table `{config.evaluate_on}`"
+    table = examples_of(job.read(config.evaluate_on), type(task), config.columns, where=where)
+    some = table.orderBy(F.xxhash64("doc_id"), "doc_id").limit(config.max_examples).toArrow()
+    rejects = task.encode(some.combine_chunks().to_batches()[0], purpose="measure").rejects if some else ()
+    bad = {reject.example for reject in rejects}
+    usable = some.filter(pa.array([row not in bad for row in range(some.num_rows)], pa.bool_()))
+    if not usable.num_rows:
+        raise InputError(
+            "there is nothing to measure on",
+            where=where,
+            got=f"{some.num_rows} rows, none with what the task needs",
+            next_action="name the columns: columns.text=COLUMN, columns.label=COLUMN",
+        )
+    return usable
 
 
-def _weights_bytes(folder: Path) -> int:
-    return folder_bytes(folder, *(file.name for file in folder.glob("*.safetensors")))
+def _metrics(before: Candidate, picked: Candidate, documents: int) -> dict[str, float]:
+    """What the registry keeps: the published form's figures, and those of the model it is of with prefix `float_`."""
+    assert picked.verdict is not None
+    return {
+        **picked.figures(),
+        **{f"float_{name}": value for name, value in before.figures().items()},
+        "flipped": float(round(picked.verdict.flips * documents)),
+        "documents": float(documents),
+    }
 
 
-def _write_report(staging: Path, source: ModelRecord, measured: SideBySide) -> None:
-    write_json(
-        staging / "report.json",
-        {
-            "parent": source.name,
-            "float32": measured.before.flat(),
-            "int8": measured.after.flat(),
-            "documents": measured.documents,
-            "flipped": measured.flipped,
-            "largest_score_difference": measured.largest_score_difference,
-            "quantisation": {
-                "weights": "int8, symmetric, one scale an output channel",
-                "activations": "int8, symmetric, one scale a token, at run time",
-                "word_embeddings": "int8, symmetric, one scale a row",
-            },
-        },
-    )
+def _report(
+    source: ModelRecord, found: Sequence[Candidate], picked: Candidate, why: str, documents: int
+) -> dict[str, Any]:
+    return {
+        "parent": source.name,
+        "documents": documents,
+        "forms": [one.facts() for one in found],
+        "picked": picked.form.name,
+        "why": why,
+    }
 
 
 def sections() -> tuple[object, ...]:
@@ -134,4 +170,6 @@ def sections() -> tuple[object, ...]:
     return (COMPRESSION,)
 
 
-STAGE = Stage(CompressConfig, run, "dynamic int8 of a model -> a model", sections=sections)
+STAGE = Stage(
+    CompressConfig, run, "a model made smaller and faster, behind a gate -> a model", sections=sections
+)

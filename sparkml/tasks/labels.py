@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sparkml.measures.evaluation import Evaluation
+    from sparkml.measures.judged import Judged
 
 TARGET = ("target", pa.binary())
 _UNKNOWN = -1
@@ -225,6 +226,18 @@ class Labels(Task[LabelOptionsT]):
                 gold, probabilities, self.targets.labels, ids, threshold=self.options.threshold, **shared
             )
         return evaluate_labels(self._gold(examples), probabilities, self.targets.labels, ids, **shared)
+
+    def judged(self, examples: pa.Table, outputs: Sequence[npt.NDArray[Any]]) -> Judged:
+        """Accuracy, of the whole set where a row has several labels."""
+        from sparkml.measures.judged import share_right
+
+        said = np.array([self.answer({}, output).prediction for output in outputs], object)
+        probabilities = np.stack(outputs)
+        if self.options.several:
+            right = ((probabilities >= self.options.threshold) == self._gold_sets(examples)).all(axis=1)
+        else:
+            right = probabilities.argmax(axis=1) == self._gold(examples)
+        return share_right(right, said)
 
     @abstractmethod
     def features(self, train: pa.Table, held_out: pa.Table) -> tuple[Any, Any]:

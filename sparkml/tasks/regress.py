@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sparkml.measures.evaluation import Evaluation
+    from sparkml.measures.judged import Judged
 
 _VALUE = "value"
 
@@ -159,6 +160,12 @@ class Regress(Task[RegressOptions]):
             return Answer(error="the model's number is not finite")
         return Answer(prediction=f"{value:.6g}", score=value)
 
+    def judged(self, examples: pa.Table, outputs: Sequence[npt.NDArray[Any]]) -> Judged:
+        """R2."""
+        from sparkml.measures.judged import explained_variance
+
+        return explained_variance(*_both(examples, outputs))
+
     def evaluate(
         self, examples: pa.Table, outputs: Sequence[npt.NDArray[Any]], seed: int
     ) -> Evaluation | None:
@@ -166,8 +173,7 @@ class Regress(Task[RegressOptions]):
         from sparkml.measures.number_evaluation import evaluate_numbers
         from sparkml.tasks.evaluating import settings_of, slices_of
 
-        gold = np.array([number_of(label) for label in examples.column("label").to_pylist()], np.float64)
-        predicted = np.array([float(output[0]) for output in outputs])
+        gold, predicted = _both(examples, outputs)
         ids = examples.column("doc_id").to_pylist()
         return evaluate_numbers(gold, predicted, ids, slices=slices_of(examples), settings=settings_of(seed))
 
@@ -181,6 +187,14 @@ class Regress(Task[RegressOptions]):
         train_x, held_x = text_features(joined_texts(train, ("text",)), joined_texts(held_out, ("text",)))
         found = linear_numbers(train_x, gold, held_x)
         return self.evaluate(held_out, list(found[:, None]), seed)
+
+
+def _both(
+    examples: pa.Table, outputs: Sequence[npt.NDArray[Any]]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Gold and predicted numbers."""
+    gold = np.array([number_of(label) for label in examples.column("label").to_pylist()], np.float64)
+    return gold, np.array([float(output[0]) for output in outputs])
 
 
 def number_of(label: str | None) -> float | None:

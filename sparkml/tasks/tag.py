@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sparkml.measures.evaluation import Evaluation
+    from sparkml.measures.judged import Judged
 
 # In a sample's `target`: a token without a tag to learn, and the tags of kinds that no training row has.
 _NONE, _UNKNOWN = -1, {-2: "B-(not learnt)", -3: "I-(not learnt)"}
@@ -266,6 +267,17 @@ class Tag(Task[TagOptions]):
                 for span in spans_of(tags)
             ]
         return Answer(" ".join(as_iob2([tags])[0]), _lowest(sure), spans=spans)
+
+    def judged(self, examples: pa.Table, outputs: Sequence[npt.NDArray[Any]]) -> Judged:
+        """F1 of whole spans."""
+        from sparkml.measures.judged import f1_of_spans
+        from sparkml.measures.span_counts import SpanRows, match_spans
+
+        gold = as_iob2(examples.column("tags").to_pylist())
+        tags = [self._answered(output, len(row))[0] for output, row in zip(outputs, gold, strict=True)]
+        rows = SpanRows(match_spans(gold, as_iob2(tags)))
+        counts = rows[0 : len(rows)].reshape(len(rows), 3, -1).sum(axis=2)
+        return f1_of_spans(counts.astype(np.float64), np.array([" ".join(row) for row in tags], object))
 
     def evaluate(
         self, examples: pa.Table, outputs: Sequence[npt.NDArray[Any]], seed: int

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sparkml.measures.evaluation import Evaluation
+    from sparkml.measures.judged import Judged
 
 _PACKAGE = "sparkml.tasks"
 LOADED_BY_NAME = ("sparkml.tasks.*",)
@@ -259,6 +260,10 @@ class Task(ABC, Generic[OptionsT]):
     ) -> Evaluation | None:
         """Figures over labelled examples and what the network says of each; None where only the loss is a figure."""
         return None
+
+    def judged(self, examples: pa.Table, outputs: Sequence[npt.NDArray[Any]]) -> Judged:
+        """What the answers to labelled examples are worth row by row, to compare two models; see `evaluate`."""
+        raise ConfigError(f"task {self.name} has no answers that could be compared")
 
     def baseline(self, train: pa.Table, held_out: pa.Table, seed: int) -> Evaluation | None:
         """The simple model to beat, trained and measured on the same examples; None where there is none."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkml.errors import ConfigError, InputError
+from sparkml.models.folder import ENGINE_FILE, read_json
 from sparkml.models.networks import NetworkSpec
 
 LOADED_BY_NAME = ("sparkml.models.engines.*",)
@@ -46,12 +47,21 @@ def engine(name: str) -> Engine:
     return found
 
 
+def able_engines(spec: NetworkSpec, folder: Path) -> list[str]:
+    """The engines that can run a model directory."""
+    return [name for name in engine_names() if not engine(name).why_not(spec, folder)]
+
+
 def choose(name: str, spec: NetworkSpec, folder: Path) -> str:
-    """The engine of that name, or of `auto` the fastest that can; InputError where it cannot."""
+    """The engine of that name; of `auto` the one that was measured to be the fastest, else that of the highest rank.
+
+    InputError where the one that is named cannot.
+    """
     if name != "auto":
         reason = engine(name).why_not(spec, folder)
         if reason:
             raise InputError(f"the engine {name} cannot run this model", where=str(folder), got=reason)
         return name
-    able = [one for one in engine_names() if not engine(one).why_not(spec, folder)]
-    return max(able, key=lambda one: engine(one).rank)
+    able = able_engines(spec, folder)
+    measured = read_json(folder / ENGINE_FILE)["engine"] if (folder / ENGINE_FILE).is_file() else ""
+    return measured if measured in able else max(able, key=lambda one: engine(one).rank)

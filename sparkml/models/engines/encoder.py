@@ -22,10 +22,13 @@ def _load(spec: NetworkSpec, folder: Path) -> Any:
     from sparkml.models.engines.encoder_float import Encoder
     from sparkml.models.engines.encoder_int8 import Int8Encoder
     from sparkml.models.engines.layout import read_encoder
+    from sparkml.models.onednn import has_bfloat16
 
     weights = read_encoder(spec, folder)
     is_int8 = any(layer.scale is not None for block in weights.blocks for layer in block.layers)
-    return Int8Encoder(weights) if is_int8 else Encoder(weights)
+    if is_int8:
+        return Int8Encoder(weights)
+    return Encoder(weights if has_bfloat16() else weights.in_float32())
 
 
 ENGINE = Engine("BERT's relatives, of our own", 2, _why_not, _load)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from sparkml.kernels import int8_rows
 from sparkml.models.engines.encoder_float import Encoder, attention, norm
 from sparkml.models.engines.layout import Block, EncoderWeights, Linear
+from sparkml.models.onednn import Int8Weight
 
 # Arguments of a kernel that go together, in its order.
 Parts = Any
@@ -40,12 +41,12 @@ class Int8Product:
     """A layer whose weights are int8."""
 
     def __init__(self, layer: Linear, scale: Tensor) -> None:
-        self._weight, self._scale, self._bias = layer.weight, scale.numpy(), layer.bias.numpy()
+        self._product, self._scale, self._bias = Int8Weight(layer.weight), scale.numpy(), layer.bias.numpy()
         self.width = len(self._scale)
 
     def __call__(self, rows: Int8Rows) -> Parts:
         """The product int32 [rows, out], and what makes floats of it: scales of rows, of channels, bias."""
-        return torch._int_mm(rows.values, self._weight.t()).numpy(), rows.scale, self._scale, self._bias
+        return self._product(rows.values).numpy(), rows.scale, self._scale, self._bias
 
     def floats(self, rows: Int8Rows) -> Tensor:
         """float32 [rows, out]."""

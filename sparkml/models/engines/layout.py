@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from sparkml.models.folder import (
     CONFIG_FILE,
     HEAD_FILE,
     INT8_FOLDER,
+    PACKED_FOLDER,
     WEIGHTS_FILE,
     check_folder,
     read_json,
 )
 from sparkml.models.networks import NetworkSpec, check_model
 from sparkml.models.onednn import product
+from sparkml.models.packed import read_packed
 
 Norm = tuple[Tensor, Tensor]  # gain and shift
 
@@ -123,6 +125,11 @@ class Block:
         """Those that multiply."""
         return self.qkv, self.out, self.up, self.down
 
+    def in_float32(self) -> Block:
+        """The same in float32."""
+        qkv, out, up, down = (layer.in_float32() for layer in self.layers)
+        return replace(self, qkv=qkv, out=out, up=up, down=down)
+
 
 @dataclass(frozen=True)
 class EncoderWeights:
@@ -141,6 +148,10 @@ class EncoderWeights:
     epsilon: float
     # The id of padding where positions are counted from it on, as RoBERTa does.
     padding: int | None
+
+    def in_float32(self) -> EncoderWeights:
+        """The same with all layers of the blocks in float32."""
+        return replace(self, blocks=tuple(block.in_float32() for block in self.blocks))
 
 
 def why_not(spec: NetworkSpec, config: dict[str, Any]) -> str:
@@ -173,20 +184,12 @@ def read_encoder(spec: NetworkSpec, folder: str | Path) -> EncoderWeights:
     InputError where some are missing.
     """
     path = Path(folder)
-    if (path / INT8_FOLDER).is_dir():
-        weights, head_state = check_folder(path / INT8_FOLDER, WEIGHTS_FILE), {}
-    else:
-        weights = check_model(path)
-        head_state = load_file(path / HEAD_FILE) if (path / HEAD_FILE).is_file() else {}
     config = read_json(path / CONFIG_FILE)
     reason = why_not(spec, config)
     if reason:
         raise InputError("not a network of this engine", where=str(path), got=reason)
     family = FAMILIES[config["model_type"]]
-    files = [file for file in sorted(weights.glob("*.safetensors")) if file.name != HEAD_FILE]
-    state = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    state |= {f"classifier.{name}": tensor for name, tensor in head_state.items()}
-    read = _Reader(state, family.prefix, str(weights))
+    read = _Reader(_state(path), family.prefix, str(path))
     pooling = _pooling(spec) or ""
     head = family.head if pooling == "first" else (("classifier", ""),)
     return EncoderWeights(
@@ -202,6 +205,18 @@ def read_encoder(spec: NetworkSpec, folder: str | Path) -> EncoderWeights:
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         padding=int(config.get("pad_token_id") or 0) if family.positions_from_padding else None,
     )
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """All weights by name, wherever they lie in the directory; those of our head as `classifier`."""
+    if (path / INT8_FOLDER).is_dir():
+        return load_file(check_folder(path / INT8_FOLDER, WEIGHTS_FILE) / WEIGHTS_FILE)
+    if (path / PACKED_FOLDER).is_dir():
+        return read_packed(check_folder(path / PACKED_FOLDER, WEIGHTS_FILE))
+    files = [file for file in sorted(check_model(path).glob("*.safetensors")) if file.name != HEAD_FILE]
+    state = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    head = load_file(path / HEAD_FILE) if (path / HEAD_FILE).is_file() else {}
+    return state | {f"classifier.{name}": tensor for name, tensor in head.items()}
 
 
 def _block(read: _Reader, family: Family, number: int) -> Block:

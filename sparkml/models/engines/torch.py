@@ -6,13 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from sparkml.models.engines import Engine
+from sparkml.models.folder import COMPRESSION_FILE, read_json
 from sparkml.models.networks import NetworkSpec
 
 
 def _load(spec: NetworkSpec, folder: Path) -> Any:
     from sparkml.models.heads import load_trained  # seconds of imports that other engines do without
 
-    return load_trained(spec, folder)
+    network = load_trained(spec, folder)
+    done = read_json(folder / COMPRESSION_FILE) if (folder / COMPRESSION_FILE).is_file() else {}
+    return _in_bfloat16(network) if done.get("precision") == "bfloat16" else network
+
+
+def _in_bfloat16(network: Any) -> Any:
+    """The network, computing as its weights were written."""
+    import torch
+
+    inner = network.forward
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        with torch.autocast(next(network.parameters()).device.type, torch.bfloat16):
+            return inner(*inputs, **named)
+
+    network.forward = forward
+    return network
 
 
 ENGINE = Engine("any architecture, by transformers", 1, lambda spec, folder: "", _load)

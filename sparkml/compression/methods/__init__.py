@@ -1,0 +1,118 @@
+"""Ways to make a model smaller or faster, one module a way: its `METHOD`.
+
+A method makes a model directory of another one. What it writes there is what the engines of `sparkml.models` read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sparkml.errors import ConfigError
+from sparkml.frame.config_layers import did_you_mean
+from sparkml.tasks.task import Task
+
+LOADED_BY_NAME = ("sparkml.compression.methods.*",)
+NOTHING = frozenset[str]()
+
+
+class MethodOptions(BaseModel):
+    """Base of a method's settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a method starts from: a model directory, its task, and examples of what it is used on (columns as read)."""
+
+    folder: Path
+    task: Task[Any]
+    examples: pa.RecordBatch
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way. `kind` is that of a model which it made, in the table `models`.
+
+    `apply(given, target, options, kept)` writes weights and, where it changes, config.json; `kept` are groups of layers
+    that stay as they are. `groups(given)` names those that may; None where the method changes all or nothing.
+    """
+
+    summary: str
+    kind: str
+    apply: Callable[[Given, Path, Any, frozenset[str]], None]
+    Options: type[MethodOptions] = MethodOptions
+    groups: Callable[[Given], tuple[str, ...]] | None = None
+
+
+def method_names() -> list[str]:
+    """Every method."""
+    modules = (name for _, name, _ in pkgutil.iter_modules(__path__))
+    return sorted(
+        name for name in modules if hasattr(importlib.import_module(f"{__name__}.{name}"), "METHOD")
+    )
+
+
+def method(name: str) -> Method:
+    """The method of that name; ConfigError lists those there are."""
+    names = method_names()
+    if name not in names:
+        raise ConfigError(
+            "there is no such method",
+            got=name,
+            expected=", ".join(names),
+            next_action=did_you_mean(name, names),
+        )
+    found: Method = importlib.import_module(f"{__name__}.{name}").METHOD
+    return found
+
+
+class MethodChoice(BaseModel):
+    """One step of a recipe: a method's name, or its name and settings."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = Field(description="Which method; what else stands here are its settings")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known(self) -> MethodChoice:
+        _ = self.options
+        return self
+
+    @property
+    def method(self) -> Method:
+        """The method."""
+        return method(self.name)
+
+    @property
+    def options(self) -> Any:
+        """Its settings; ConfigError names the one that is wrong."""
+        try:
+            return self.method.Options(**(self.model_extra or {}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            known = list(self.method.Options.model_fields)
+            raise ConfigError(
+                f"method {self.name}: {first['msg']}",
+                where=".".join(str(part) for part in first["loc"]),
+                got=repr(first["input"]),
+                expected=f"settings of {self.name}: {', '.join(known) or 'none'}",
+            ) from error
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name} {value}" for name, value in (self.model_extra or {}).items())
+        return f"{self.name} ({given})" if given else self.name
