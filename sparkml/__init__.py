@@ -11,7 +11,9 @@
 
     sparkml.run_pipeline("default", "lake=lake", "ingest.source.path=/data/*.jsonl")
     scorer = sparkml.load_scorer(lake.model("classifier").path)
-    scorer.score(["a text", "another"])                  # float32 [2, len(scorer.labels)]
+    scorer.answer(["a text", "another"])                 # one Answer each: prediction, score, scores, ...
+
+    sparkml.register(spark, "sentiment", "classifier", lake="lake")   # SELECT sentiment(text).prediction FROM ...
 
 Nothing is imported before it is asked for.
 """
@@ -26,9 +28,10 @@ _WHERE = {
     "SparkmlError": "sparkml.errors",
     "load_scorer": "sparkml.face",
     "open_lake": "sparkml.face",
+    "register": "sparkml.face",
     "run_pipeline": "sparkml.face",
 }
-__all__ = ["Lake", "SparkmlError", "__version__", "load_scorer", "open_lake", "run_pipeline"]
+__all__ = ["Lake", "SparkmlError", "__version__", "load_scorer", "open_lake", "register", "run_pipeline"]
 
 
 def __getattr__(name: str) -> Any:

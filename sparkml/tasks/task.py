@@ -37,6 +37,13 @@ Float32 = npt.NDArray[np.float32]
 SAMPLE_FIELDS = [("example", pa.int32()), ("window", pa.int32()), ("n_tokens", pa.int32())]
 # What a row of `examples` has beside the columns that a task reads.
 EXAMPLE_FIELDS = [("doc_id", pa.string()), ("split", pa.string())]
+# Columns of examples that are no texts.
+_COLUMN_TYPES = {"tokens": pa.list_(pa.string()), "tags": pa.list_(pa.string()), "media": pa.binary()}
+
+
+def column_type(name: str) -> pa.DataType:
+    """What a column of examples holds: a text, words or bytes."""
+    return _COLUMN_TYPES.get(name, pa.string())
 
 
 class TaskOptions(BaseModel):
@@ -151,6 +158,11 @@ class Task(ABC, Generic[OptionsT]):
         self.options = options
         self.targets = targets
         self.inputs = inputs
+
+    @classmethod
+    def answered_from(cls) -> tuple[str, ...]:
+        """The columns that an example must have to be answered."""
+        return tuple(name for name in cls.reads if name not in cls.target_columns)
 
     # What there is to learn.
 
