@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparkml.errors import TableError, UsageError
 from sparkml.frame import artifacts, storage
@@ -143,6 +143,39 @@ def register(
     record = _record_of(model, lake, spark)
     source = answering(record.path, model_identity(record), threads=threads, engine=engine)
     return register_function(spark, name, source)
+
+
+def save_mlflow_model(
+    model: str | ModelRecord, path: str, *, lake: str | Lake | None = None, **settings: Any
+) -> None:
+    """Write a model, named as for `register`, in MLflow's form into the new folder `path`.
+
+    The folder loads with `mlflow.pyfunc.load_model` and `mlflow.pyfunc.spark_udf` wherever the packages of its
+    requirements.txt are; it carries the code of `sparkml`. `settings`: `engine` and `threads`, the `input_example` to
+    keep instead of one of the task's, and `code_paths`, where tasks of other packages lie.
+    """
+    from sparkml.inference.flavor import save_model
+
+    save_model(path, **_flavored(model, lake), **settings)
+
+
+def log_mlflow_model(
+    model: str | ModelRecord,
+    name: str,
+    *,
+    lake: str | Lake | None = None,
+    registered_model_name: str | None = None,
+    **settings: Any,
+) -> Any:
+    """Log a model as `save_mlflow_model` writes it to MLflow's active run, or a new one; MLflow's `ModelInfo`."""
+    from sparkml.inference.flavor import log_model
+
+    return log_model(name, registered_model_name, **_flavored(model, lake), **settings)
+
+
+def _flavored(model: str | ModelRecord, lake: str | Lake | None) -> dict[str, Any]:
+    record = _record_of(model, lake)
+    return {"folder": artifacts.localise(record.path), "model_name": record.name}
 
 
 def _record_of(

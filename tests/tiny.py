@@ -28,6 +28,8 @@ SHAPE: dict[str, Any] = {
     "intermediate_size": 64,
     "max_position_embeddings": 32,
 }
+# Weights far apart: other words are other vectors.
+DECIDED: dict[str, Any] = {**SHAPE, "initializer_range": 1.0}
 WORDS = (
     "spam offer money win prize now click free cash claim",
     "meeting tomorrow lunch friend home train late book",
@@ -80,16 +82,21 @@ def copy_of(folder: Path, target: Path) -> Path:
 
 
 def tiny_classifier(
-    folder: Path, labels: tuple[str, ...] = ("a", "b", "c"), seed: int = 5, task: type[Task[Any]] = Classify
+    folder: Path,
+    labels: tuple[str, ...] = ("a", "b", "c"),
+    seed: int = 5,
+    task: type[Task[Any]] = Classify,
+    config: Mapping[str, Any] = SHAPE,
 ) -> Path:
     """Write a classifier of 32 tokens whose weights are large enough for clear predictions, with its task.
 
-    `task`: `classify`, or another that answers with labels of texts (`pairs`) or of words (`tag`).
+    `task`: `classify`, or another that answers with labels of texts (`pairs`) or of words (`tag`). `config`: `DECIDED`
+    for a network whose texts get different labels.
     """
     options, targets = task.Options(max_length=32), Targets(labels=labels)
-    tiny_model(folder, _head_of(task, options, targets), seed, labels=labels)
+    tiny_model(folder, _head_of(task, options, targets), seed, config, labels)
     state = load_file(folder / WEIGHTS_FILE)
-    state["classifier.weight"] *= 40.0
+    state["classifier.weight"] *= 0.8 / config.get("initializer_range", 0.02)  # what a spread of 0.8 takes
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     write_json(folder / TASK_FILE, task_spec(task(options, targets, read_text_inputs(folder))))
     return folder

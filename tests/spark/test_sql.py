@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import pytest
 from pyspark.errors import PythonException
 from pyspark.sql import Column, DataFrame, Row, SparkSession
@@ -21,7 +22,7 @@ from sparkml.tasks.pairs import Pairs
 from sparkml.tasks.tag import Tag
 from tests.media import png
 from tests.runs import put_run
-from tests.tiny import WORDS, tiny_classifier, tiny_encoder, tiny_image_classifier
+from tests.tiny import DECIDED, WORDS, tiny_classifier, tiny_encoder, tiny_image_classifier
 
 Function = Callable[..., Column]
 SPOKEN = " ".join(WORDS).split()
@@ -44,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sentiment_model(folder: Path) -> Path:
     """A classifier of texts."""
-    return tiny_classifier(folder / "sentiment", ("bad", "good"))
+    return tiny_classifier(folder / "sentiment", ("bad", "good"), config=DECIDED)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +56,9 @@ def sentiment(spark: SparkSession, sentiment_model: Path) -> Function:
 
 @pytest.fixture
 def texts(spark: SparkSession) -> DataFrame:
-    """Texts, one of them null, in three partitions; the table `texts` of SQL."""
+    """Texts, one of them null, in two partitions; the table `texts` of SQL."""
     rows = [*((f"doc-{n:02d}", text) for n, text in enumerate(TEXTS)), ("null", None)]
-    frame = spark.createDataFrame(rows, "doc_id string, text string").repartition(3)
+    frame = spark.createDataFrame(rows, "doc_id string, text string").repartition(2)
     frame.createOrReplaceTempView("texts")
     return frame
 
@@ -132,7 +133,7 @@ def test_two_models_answer_in_one_query(
     spark: SparkSession, texts: DataFrame, sentiment: Function, folder: Path
 ) -> None:
     topics = sparkml.register(
-        spark, "topics", str(tiny_classifier(folder / "topics", ("home", "money", "work"), seed=9))
+        spark, "topics", str(tiny_classifier(folder / "topics", ("home", "money", "work"), config=DECIDED))
     )
     both = spark.sql("SELECT doc_id, sentiment(text) AS answer, topics(text) AS topic FROM texts")
     assert_same(answers(both), answers(texts.select("doc_id", sentiment("text").alias("answer"))))
@@ -144,7 +145,7 @@ def test_two_models_answer_in_one_query(
 
 
 def test_a_task_of_pairs_takes_two_columns(spark: SparkSession, folder: Path) -> None:
-    model = tiny_classifier(folder / "same", ("different", "same"), task=Pairs)
+    model = tiny_classifier(folder / "same", ("different", "same"), task=Pairs, config=DECIDED)
     same = sparkml.register(spark, "same", str(model))
     rows = [("0", "win money", "win a prize"), ("1", "win money", None), ("2", "lunch", "lunch")]
     pairs = spark.createDataFrame(rows, "doc_id string, left string, right string")
@@ -185,6 +186,27 @@ def test_a_task_of_images_takes_bytes_and_a_broken_one_costs_itself(
     found = answers(images.select("doc_id", colour("content").alias("answer")))
     assert [found[doc_id]["error"] is None for doc_id in "012"] == [True, False, True]
     assert {found[doc_id]["prediction"] for doc_id in "02"} <= {"blue", "red"}
+
+
+def test_the_spark_udf_of_mlflow_gives_the_same_answers(
+    spark: SparkSession, texts: DataFrame, sentiment: Function, sentiment_model: Path, tmp_path: Path
+) -> None:
+    sparkml.save_mlflow_model(str(sentiment_model), str(tmp_path / "saved"))
+    udf = mlflow.pyfunc.spark_udf(spark, str(tmp_path / "saved"), env_manager="local")
+    both = texts.coalesce(1).select(
+        "doc_id", udf("text").alias("answer"), sentiment("text").alias("expected")
+    )
+    for row in both.collect():
+        found, expected = row["answer"].asDict(), row["expected"].asDict()
+        if expected["error"] is None:
+            assert (found["prediction"], found["error"]) == (expected["prediction"], "")
+            assert found["score"] == pytest.approx(expected["score"], abs=LAST_DIGIT)
+            assert found["scores"] == pytest.approx(expected["scores"], abs=LAST_DIGIT)
+        else:
+            assert found == {
+                "prediction": "", "score": None, "scores": {}, "spans": [], "embedding": None, "output": "",
+                "error": expected["error"],
+            }  # fmt: skip
 
 
 def test_a_model_of_the_registry_is_named_with_its_lake(
