@@ -75,7 +75,7 @@ def save_model(
     )
     with tempfile.TemporaryDirectory() as name:
         package = Path(name) / "sparkml"
-        _copy(importlib.resources.files("sparkml"), package)
+        copy_package(importlib.resources.files("sparkml"), package)
         mlflow.pyfunc.save_model(
             path,
             mlflow_model=model,
@@ -137,11 +137,11 @@ def _check_whole(folder: Path) -> None:
         )
 
 
-def _copy(source: Traversable, target: Path) -> None:
+def copy_package(source: Traversable, target: Path) -> None:
     """The files of a package, also out of a zip, without what Python compiled."""
     target.mkdir()
     for entry in source.iterdir():
         if entry.is_file() and not entry.name.endswith(".pyc"):
             (target / entry.name).write_bytes(entry.read_bytes())
         elif entry.is_dir() and entry.name != "__pycache__":
-            _copy(entry, target / entry.name)
+            copy_package(entry, target / entry.name)

@@ -20,7 +20,7 @@ from sparkml.tasks.task import column_type
 
 DEFAULTS: Mapping[str, Any] = {"engine": "auto", "threads": 1}
 # MLflow's `spark_udf` writes a null string as the text "None", and fails for a null map or list of structs.
-_NOTHING: Mapping[str, Any] = {"prediction": "", "scores": {}, "spans": [], "output": "", "error": ""}
+_TEXTS = ("prediction", "output", "error")
 
 
 class SavedModel:
@@ -40,13 +40,10 @@ class SavedModel:
         batch = pa.RecordBatch.from_arrays(arrays, names=list(self._columns))
         answers = [answer for chunk in answered(self._source, iter([batch])) for answer in chunk]
         values = answer_values(answers)
+        values |= {name: [text or "" for text in values[name]] for name in _TEXTS}
         values["scores"] = [dict(scores or ()) for scores in values["scores"]]
-        columns = {
-            name: pd.Series(
-                [_NOTHING.get(name) if one is None else one for one in column], examples.index, object
-            )
-            for name, column in values.items()
-        }
+        values["spans"] = [spans or [] for spans in values["spans"]]
+        columns = {name: pd.Series(column, examples.index, object) for name, column in values.items()}
         return pd.DataFrame({**columns, "score": columns["score"].astype("float64")})
 
 

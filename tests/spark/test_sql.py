@@ -116,8 +116,10 @@ def test_answers_stand_at_their_rows_whatever_the_size_of_batches(
 
 
 def test_an_answer_can_be_filtered_grouped_and_taken_apart(
-    spark: SparkSession, texts: DataFrame, sentiment: Function
+    spark: SparkSession, texts: DataFrame, sentiment: Function, capsys: pytest.CaptureFixture
 ) -> None:
+    spark.sql("SELECT sentiment(text).prediction, sentiment(text).score FROM texts").explain()
+    assert capsys.readouterr().out.count("ArrowEvalPython") == 1  # the model is asked once
     grouped = spark.sql(
         "SELECT answer.prediction AS said, count(*) AS n, min(answer.scores[answer.prediction] = answer.score) AS same"
         " FROM (SELECT sentiment(text) AS answer FROM texts WHERE text IS NOT NULL) GROUP BY ALL"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import mlflow
@@ -18,6 +19,7 @@ from mlflow.types import DataType
 import sparkml
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import new_artifact
+from sparkml.inference.flavor import copy_package
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.adapt.folder import BASE_FILE
 from sparkml.models.folder import WEIGHTS_FILE
@@ -175,6 +177,19 @@ def test_it_loads_where_the_project_is_not_installed(saved: Path, model: Path, t
     (expected,) = load_scorer(model).answer(["win a prize"])
     assert (prediction, score) == (expected.prediction, pytest.approx(expected.score, abs=1e-5))
     assert Path(file).is_relative_to(saved)
+
+
+def test_the_code_is_taken_out_of_a_zip_too(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as file:
+        for name in ("sparkml/__init__.py", "sparkml/a/b.py", "sparkml/a/__pycache__/b.pyc", "sparkml/c.pyc"):
+            file.writestr(name, name)
+    copy_package(zipfile.Path(tmp_path / "code.zip", "sparkml/"), tmp_path / "sparkml")
+    found = {
+        file.relative_to(tmp_path).as_posix(): file.read_text()
+        for file in tmp_path.rglob("*.py*")
+        if file.is_file()
+    }
+    assert found == {name: name for name in ("sparkml/__init__.py", "sparkml/a/b.py")}
 
 
 def test_what_cannot_answer_alone_is_not_saved(tmp_path: Path, model: Path) -> None:
