@@ -142,7 +142,13 @@ def parse() -> argparse.Namespace:
             default={},
             help=f"more settings of the {settings}, for ours alone",
         )
-    for option, default in (("--batch-size", 32), ("--max-length", 128), ("--threads", 1), ("--rounds", 5)):
+    for option, default in (
+        ("--batch-size", 32),
+        ("--max-length", 128),
+        ("--threads", 1),
+        ("--rounds", 5),
+        ("--seed", 17),
+    ):
         parser.add_argument(option, type=int, default=default)
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
@@ -165,7 +171,7 @@ def main() -> None:
         common |= {"learning_rate": options.learning_rate, "warmup_fraction": 0.1, "weight_decay": 0.01}
         for turn in range(options.rounds):
             for way in ways:
-                job = {**DEFAULTS, **common, **WAYS[way], "tables": str(tables), "seed": 17 + turn}
+                job = {**DEFAULTS, **common, **WAYS[way], "tables": str(tables), "seed": options.seed + turn}
                 found[way].append(run_once(way, job, Path(name), options))
     print(
         f"{sizes['train']} rows of at most {options.max_length} tokens, batches of {options.batch_size}, "
