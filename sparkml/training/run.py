@@ -24,8 +24,10 @@ from sparkml.frame import artifacts, storage
 from sparkml.models.adapt import Adapted, adapt
 from sparkml.models.folder import write_json
 from sparkml.models.heads import build_network, save_network
+from sparkml.models.shaping.build import shape
 from sparkml.tasks.on_features import OnFeatures
 from sparkml.tasks.task import Task, task_of
+from sparkml.tasks.taught import Taught
 from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import CURVE_FILE
 from sparkml.training.feeding import data_rank
@@ -47,6 +49,8 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     task = task_of(job.task, folder)
     if job.on_features:
         task = OnFeatures(task)
+    if job.shaping.teaching is not None:
+        task = Taught(task, job.shaping.teaching)
     network, new_modules = build_network(task.network(), folder, seed=job.seed, random=job.start.random)
     train_manifest = job.train_manifest.read()
     epoch_steps = steps_per_epoch(train_manifest, job.loop.batch_size)
@@ -55,6 +59,7 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
         new_modules = frozenset()  # all is drawn already, and what counting has told must not be drawn over
     steps = {"total_steps": job.loop.steps(epoch_steps), "epoch_steps": epoch_steps}
     adapted = adapt(network, job.adapt, new_modules=new_modules, **steps, seed=job.seed)
+    shape(adapted, job.shaping, steps["total_steps"])
     trainer = Trainer(job, task, adapted, collective, reporter)
     measured = trainer.run()
     _answer(job, task, trainer.spread, collective, reporter)
@@ -144,6 +149,8 @@ def _write(
         save_network(adapted, task.network(), folder, merge=job.adapt.merge, base=job.start.folder)
         (folder / CURVE_FILE).write_bytes(storage.read_bytes(storage.join(job.run_folder, CURVE_FILE)))
         facts = {"loop": job.loop.model_dump(mode="json"), "adapt": job.adapt.model_dump(mode="json")}
+        if job.shaping.is_any:
+            facts["shaping"] = job.shaping.model_dump(mode="json")
         write_json(folder / TRAINING_FILE, {**facts, "measured": measured, "ranks": ranks, "seed": job.seed})
 
 
