@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from sparkml.feed.batches import parts_of
 from sparkml.frame import artifacts
-from sparkml.tasks.taught import TAUGHT, Taught, said_of
 from sparkml.tasks.task import Task, task_of
+from sparkml.tasks.taught import TAUGHT, Taught, said_of
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class Teacher:
             for part in parts_of(numbered, TOKEN_BUDGET):
                 batch = task.collate(part, None)
                 said, counts = said_of(task, network(**batch.inputs).logits.float(), batch)
-                for place, one in zip(part["_place"], said.split(counts), strict=True):
-                    found[place] = np.ascontiguousarray(one.numpy(), np.float32).tobytes()
+                ends = np.cumsum(counts)[:-1]
+                for place, one in zip(part["_place"], np.split(said.numpy(), ends), strict=True):
+                    found[place] = np.ascontiguousarray(one, np.float32).tobytes()
         return samples.append_column(TAUGHT[0], pa.array(found, TAUGHT[1]))
 
 

@@ -65,7 +65,9 @@ class Structure:
         blocks = self._blocks()
         parent, _, name = self._stack.rpartition(".")
         setattr(
-            self._base.get_submodule(parent), name, nn.ModuleList(blocks[number] for number in sorted(numbers))
+            self._base.get_submodule(parent),
+            name,
+            nn.ModuleList(blocks[number] for number in sorted(numbers)),
         )
         self._set(self._family.n_blocks, len(numbers))
 
@@ -90,9 +92,7 @@ class Structure:
         stay = torch.zeros(worth.numel(), dtype=torch.bool)
         stay[worth.flatten().argsort(descending=True, stable=True)[:n]] = True
         names = (self._family.query, self._family.key, self._family.value, self._family.out)
-        for kept, *inner, out in zip(
-            stay.view_as(worth), *(self._each(name) for name in names), strict=True
-        ):
+        for kept, *inner, out in zip(stay.view_as(worth), *(self._each(name) for name in names), strict=True):
             mask = kept.repeat_interleave(out.in_features // self.n_heads).float()
             with torch.no_grad():
                 for layer in inner:

@@ -224,7 +224,7 @@ class Task(ABC, Generic[OptionsT]):
         """
 
     def answering(self, batch: Batch) -> Tensor | None:
-        """Where the logits [rows, time, outputs] of a network answer, bool [rows, time]; None: they are a row a sample."""
+        """Where logits [rows, time, outputs] answer, bool [rows, time]; None: they are [rows, outputs], and all do."""
         return None
 
     def distance(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:

@@ -23,7 +23,9 @@ class Teaching(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    weight: float = Field(gt=0, le=1, description="Of the teacher's part of the loss; the task's own has the rest")
+    weight: float = Field(
+        gt=0, le=1, description="Of the teacher's part of the loss; the task's own has the rest"
+    )
     temperature: float = Field(gt=0, description="Softens both sides")
     match: tuple[Matched, ...] = ()
     teacher: str = ""  # its model directory, where `match` names something

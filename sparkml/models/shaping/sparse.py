@@ -1,4 +1,7 @@
-"""Zeros among the weights of linear layers: by magnitude, along a cubic schedule (Zhu and Gupta 2017, arXiv:1710.01878)."""
+"""Zeros among the weights of linear layers: by magnitude, along a cubic schedule.
+
+Zhu and Gupta 2017 (arXiv:1710.01878).
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from sparkml.models.shaping.settings import Sparsity
 _CUTS = 100
 
 
-def sparse_matrices(network: nn.Module) -> list[nn.Parameter]:
+def sparse_matrices(network: nn.Module) -> list[Tensor]:
     """The weights of the linear layers of a network's base."""
-    layers = quantisable(network).values()
-    return [layer.weight for layer in layers if isinstance(layer, nn.Linear)]
+    layers = [layer for layer in quantisable(network).values() if isinstance(layer, nn.Linear)]
+    return [layer.weight for layer in layers]
 
 
 def cut(weights: Tensor, share: float) -> None:
-    """Set the smallest of a matrix to zero, in place, so that `share` of it (rounded to a number of weights) is zero."""
+    """Set the smallest weights of a matrix to zero, in place, so that `share` of it is zero, up to half a weight."""
     n = round(share * weights.numel())
     if n:
         size = weights.abs()
@@ -35,7 +38,7 @@ class Zeros:
     checkpoint has what it needs.
     """
 
-    def __init__(self, matrices: Sequence[nn.Parameter], settings: Sparsity, total_steps: int) -> None:
+    def __init__(self, matrices: Sequence[Tensor], settings: Sparsity, total_steps: int) -> None:
         self._matrices, self._share = list(matrices), settings.share
         self._end = max(1, round(settings.until * total_steps))
         self._every = max(1, self._end // _CUTS)

@@ -23,8 +23,8 @@ from sparkml.models.quantisable import quantisable
 from sparkml.models.shaping.rounding import round_layers
 from sparkml.models.shaping.settings import Shaping, Sparsity, Teaching
 from sparkml.models.shaping.sparse import Zeros, cut, sparse_matrices
-from sparkml.tasks.taught import TAUGHT
 from sparkml.tasks.task import Task, task_of, task_spec
+from sparkml.tasks.taught import TAUGHT
 from sparkml.training.settings import Start, TrainingJob
 from tests.tiny import tiny_classifier, tiny_model
 from tests.unit.train.conftest import manifest_of
@@ -146,9 +146,7 @@ def taught(tmp_path: Path, encoder: Path, classify: Task[Any], manifests: dict[s
         said = Teacher(str(teacher), "t").apply(classify, table.to_batches()[0])
         path = tmp_path / f"{split}.parquet"
         pq.write_table(pa.Table.from_batches([said]), path, row_group_size=32)
-        made[f"{split}_manifest"] = write_manifest(
-            manifest_of(path, split, manifest.rows, 0), str(tmp_path)
-        )
+        made[f"{split}_manifest"] = write_manifest(manifest_of(path, split, manifest.rows, 0), str(tmp_path))
     return made
 
 
@@ -160,7 +158,8 @@ def test_a_student_comes_to_say_what_the_teacher_says(training_job: MakeJob, tau
     assert told[-1] == found["validation_from_teacher"] < 0.5 * told[0]
     # The task's own loss is none of its concern: the teacher says nothing of labels.
     mixed = training_job(
-        "mixed", of={**taught, "shaping": Shaping(teaching=Teaching(weight=0.01, temperature=2.0))},
+        "mixed",
+        of={**taught, "shaping": Shaping(teaching=Teaching(weight=0.01, temperature=2.0))},
         max_steps=40,
     )
     assert run(mixed)["validation_loss"] < found["validation_loss"]
