@@ -94,6 +94,11 @@ class Learner:
             rejects=tables.rejects,
         )
 
+    @property
+    def teacher(self) -> str:
+        """See `Learning`; empty where no method has asked for one."""
+        return self._teacher.location if self._teacher else ""
+
     def examples(self, rows: int) -> pa.RecordBatch:
         """See `Learning`: chosen by a hash."""
         some = self._examples.where(F.col("split") == TRAIN).orderBy(F.xxhash64("doc_id"), "doc_id")

@@ -5,7 +5,7 @@ Hinton et al. 2015 (arXiv:1503.02531). What a sample is, how it is measured and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # The rows of logits that a sample is answered by, float32 [rows, outputs] as bytes, one after the other.
 TAUGHT = ("taught", pa.binary())
-# What else a student and a teacher that computes beside it are to have in common: summed like the task's loss.
-Beside = Callable[[Batch], "Tensor"]
+# The mean distance from a teacher that computes beside the student, which has just seen these inputs of a network.
+Beside = Callable[[Mapping[str, "Tensor"]], "Tensor"]
 
 
 class Taught(Task[Any]):
@@ -62,9 +62,11 @@ class Taught(Task[Any]):
             return self.inner.loss(network, batch)
         listened = _Listened(network)
         own = self.inner.loss(listened, batch)  # type: ignore[arg-type]  # called as a network is
-        apart = self._distance(listened.logits, batch, self._teaching.temperature)
+        apart = own.total.new_zeros(())
+        if "logits" in self._teaching.match:
+            apart = apart + self._distance(listened.logits, batch, self._teaching.temperature)
         if self._beside is not None:
-            apart = apart + self._beside(batch)
+            apart = apart + self._beside(batch.inputs) * own.units
         weight = self._teaching.weight
         return Loss((1 - weight) * own.total + weight * apart, own.units)
 

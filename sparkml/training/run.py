@@ -22,8 +22,10 @@ from sparkml.feed.plan import epoch_plan, steps_per_epoch
 from sparkml.feed.reader import open_reader
 from sparkml.frame import artifacts, storage
 from sparkml.models.adapt import Adapted, adapt
+from sparkml.models.directory import read_task
 from sparkml.models.folder import write_json
-from sparkml.models.heads import build_network, save_network
+from sparkml.models.heads import build_network, load_trained, save_network
+from sparkml.models.shaping.beside import Beside
 from sparkml.models.shaping.build import shape
 from sparkml.tasks.on_features import OnFeatures
 from sparkml.tasks.task import Task, task_of
@@ -49,8 +51,6 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     task = task_of(job.task, folder)
     if job.on_features:
         task = OnFeatures(task)
-    if job.shaping.teaching is not None:
-        task = Taught(task, job.shaping.teaching)
     network, new_modules = build_network(task.network(), folder, seed=job.seed, random=job.start.random)
     train_manifest = job.train_manifest.read()
     epoch_steps = steps_per_epoch(train_manifest, job.loop.batch_size)
@@ -60,6 +60,8 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
     steps = {"total_steps": job.loop.steps(epoch_steps), "epoch_steps": epoch_steps}
     adapted = adapt(network, job.adapt, new_modules=new_modules, **steps, seed=job.seed)
     shape(adapted, job.shaping, steps["total_steps"])
+    if job.shaping.teaching is not None:
+        task = Taught(task, job.shaping.teaching, _beside(job, task, adapted, collective))
     trainer = Trainer(job, task, adapted, collective, reporter)
     measured = trainer.run()
     _answer(job, task, trainer.spread, collective, reporter)
@@ -72,6 +74,16 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
         _write(job, task, adapted, measured, collective.size)
     collective.barrier()
     return measured
+
+
+def _beside(job: TrainingJob, task: Task[Any], adapted: Adapted, collective: Collective) -> Beside | None:
+    """The teacher in this process, where more of it is matched than its logits."""
+    teaching = job.shaping.teaching
+    if teaching is None or not teaching.beside:
+        return None
+    folder = artifacts.localise(teaching.teacher)
+    teacher = load_trained(task_of(read_task(folder), folder).network(), folder)
+    return Beside(adapted.network, teacher.to(device_of(collective.local_rank)), teaching.beside)
 
 
 def _start(job: TrainingJob, task: Task[Any], network: torch.nn.Module) -> None:

@@ -256,6 +256,12 @@ class TrainingJob(BaseModel):
                 got=f"adapt.method {self.adapt.method}, parallel {self.spread.parallel}",
                 next_action="set adapt.method=full and parallel=data",
             )
+        if self.loop.compile and self.shaping.teaching is not None and self.shaping.teaching.beside:
+            raise ConfigError(
+                "what a compiled network computes on the way cannot be listened to",
+                got=f"match {', '.join(self.shaping.teaching.beside)}",
+                next_action="set compile=false",
+            )
         return self
 
     def to_payload(self) -> dict[str, Any]:

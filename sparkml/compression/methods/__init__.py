@@ -33,6 +33,11 @@ class MethodOptions(BaseModel):
 class Learning(Protocol):
     """What a host offers to methods that train."""
 
+    @property
+    def teacher(self) -> str:
+        """Where the model lies that all forms are made of."""
+        ...
+
     def examples(self, rows: int) -> pa.RecordBatch:
         """Some labelled examples to train on, with the columns that the task reads."""
         ...

@@ -12,7 +12,7 @@ from sparkml.compression.methods import Given, Method
 from sparkml.errors import ConfigError
 from sparkml.frame.config_layers import did_you_mean
 from sparkml.models.folder import CONFIG_FILE, read_json, write_json
-from sparkml.models.shaping.settings import Shaping, Teaching
+from sparkml.models.shaping.settings import Matched, Shaping, Teaching
 
 
 class DistilOptions(LoopOptions):
@@ -22,6 +22,12 @@ class DistilOptions(LoopOptions):
         0.5, gt=0, le=1, description="Of the teacher's part of the loss; the labels' has the rest"
     )
     temperature: float = Field(2.0, gt=0, description="Softens what both say")
+    match: tuple[Matched, ...] = Field(
+        ("logits",),
+        min_length=1,
+        description="What is learnt of the teacher: logits, which samples hold; hidden, attention: the vectors and "
+        "attention of its last block, which it computes beside the student",
+    )
     student: dict[str, Any] = Field(
         default_factory=dict,
         description="A new network with random weights: fields of config.json that differ from the form's; "
@@ -31,7 +37,12 @@ class DistilOptions(LoopOptions):
 
 def _apply(given: Given, target: Path, options: DistilOptions, kept: frozenset[str]) -> None:
     check_whole(given)
-    teaching = Teaching(weight=options.weight, temperature=options.temperature)
+    teaching = Teaching(
+        weight=options.weight,
+        temperature=options.temperature,
+        match=options.match,
+        teacher=given.learning.teacher if given.learning else "",
+    )
     if not options.student:
         shaping = Shaping(teaching=teaching, sparsity=ZEROS_STAY)
         trained(given, given.folder, target, options, shaping)

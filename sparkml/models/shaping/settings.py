@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Matched = Literal["hidden", "attention"]
+Matched = Literal["logits", "hidden", "attention"]
 
 
 class Sparsity(BaseModel):
@@ -19,7 +19,7 @@ class Sparsity(BaseModel):
 
 
 class Teaching(BaseModel):
-    """A teacher: its logits are a column of the samples; what else is matched it computes beside the student."""
+    """A teacher. Its logits are a column of the samples; the other two it computes beside the student."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,8 +27,13 @@ class Teaching(BaseModel):
         gt=0, le=1, description="Of the teacher's part of the loss; the task's own has the rest"
     )
     temperature: float = Field(gt=0, description="Softens both sides")
-    match: tuple[Matched, ...] = ()
-    teacher: str = ""  # its model directory, where `match` names something
+    match: tuple[Matched, ...] = ("logits",)
+    teacher: str = ""  # its model directory, where it computes beside the student
+
+    @property
+    def beside(self) -> tuple[Matched, ...]:
+        """What the teacher has to compute beside the student."""
+        return tuple(one for one in self.match if one != "logits")
 
 
 class Shaping(BaseModel):

@@ -20,13 +20,14 @@ from sparkml.models.folder import write_json
 from sparkml.models.heads import build_network, load_trained
 from sparkml.models.int8 import to_int8
 from sparkml.models.quantisable import quantisable
+from sparkml.models.shaping.beside import Beside
 from sparkml.models.shaping.rounding import round_layers
 from sparkml.models.shaping.settings import Shaping, Sparsity, Teaching
 from sparkml.models.shaping.sparse import Zeros, cut, sparse_matrices
 from sparkml.tasks.task import Task, task_of, task_spec
 from sparkml.tasks.taught import TAUGHT
 from sparkml.training.settings import Start, TrainingJob
-from tests.tiny import tiny_classifier, tiny_model
+from tests.tiny import SHAPE, tiny_classifier, tiny_model
 from tests.unit.train.conftest import manifest_of
 from tests.unit.train.trainings import curve, killed, run, same, weights
 
@@ -167,6 +168,47 @@ def test_a_student_comes_to_say_what_the_teacher_says(training_job: MakeJob, tau
     killed(again, after=17)
     run(again)
     assert same(weights(job), weights(again))
+
+
+@pytest.mark.parametrize("match", ["hidden", "attention"])
+def test_the_last_block_comes_to_give_what_the_teachers_gives(
+    training_job: MakeJob, taught: dict[str, Any], tmp_path: Path, classify: Task[Any], match: str
+) -> None:
+    spec, teacher = classify.network(), str(tmp_path / "teacher")
+    inputs = {
+        "input_ids": torch.tensor([[2, 9, 10, 3, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 0]]),
+    }
+
+    def apart(folder: str) -> float:
+        student, fresh = load_trained(spec, folder), load_trained(spec, teacher)
+        beside = Beside(student, fresh, [match])  # type: ignore[list-item]
+        with torch.no_grad():
+            student(**inputs)
+            return float(beside(inputs))
+
+    assert apart(teacher) == 0
+    found = {}
+    for kind in ("logits", match):
+        teaching = Teaching(weight=0.9, temperature=1.0, match=(kind,), teacher=teacher)
+        job = training_job(kind, of={**taught, "shaping": Shaping(teaching=teaching)}, max_steps=24)
+        run(job)
+        found[kind] = apart(f"{job.run_folder}/result")
+    assert 0 < found[match] < 0.7 * found["logits"]
+
+
+def test_blocks_of_another_shape_are_not_matched(tmp_path: Path) -> None:
+    wide = tiny_classifier(tmp_path / "wide")
+    spec = task_network(wide)
+    narrow = tiny_model(
+        tmp_path / "narrow",
+        "AutoModelForSequenceClassification",
+        config={**SHAPE, "num_attention_heads": 4},
+        labels=("a", "b", "c"),
+    )
+    with pytest.raises(ConfigError, match=r"num_attention_heads[\s\S]*4 and 2"):
+        Beside(load_trained(spec, narrow), load_trained(spec, wide), ["attention"])
+    Beside(load_trained(spec, narrow), load_trained(spec, wide), ["hidden"])
 
 
 def test_what_the_samples_hold_are_the_logits_of_the_teacher(
