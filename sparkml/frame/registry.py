@@ -21,7 +21,17 @@ from sparkml.frame.schemas import MODELS
 from sparkml.frame.tables import Tables, arrow_rows
 
 TABLE = "models"
-KINDS = ("pretrained", "finetuned", "int8", "pruned", "distilled", "onnx", "external")
+KINDS = (
+    "pretrained",
+    "finetuned",
+    "int8",
+    "bfloat16",
+    "weight_only",
+    "pruned",
+    "distilled",
+    "onnx",
+    "external",
+)
 
 
 @dataclass(frozen=True)

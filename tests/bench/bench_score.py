@@ -140,7 +140,7 @@ def main() -> None:
     if options.job:
         print(json.dumps(ours(options.job)))
         return
-    from sparkml.stages.compress import write_int8
+    from tests.forms import compressed
 
     ways = options.ways.split(";")
     with tempfile.TemporaryDirectory() as name:
@@ -150,8 +150,7 @@ def main() -> None:
             shutil.copytree(options.model, folder / "float32")
         else:
             write_model(folder / "float32")
-        (folder / "int8").mkdir()
-        write_int8(folder / "float32", folder / "int8")
+        compressed(folder / "float32", folder / "int8")
         found: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(options.rounds):
             for way in ways:
