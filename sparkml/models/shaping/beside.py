@@ -73,14 +73,16 @@ class _Heard:
 
     def attention(self, real: Tensor | None) -> Tensor:
         """Logarithms of where tokens look, float32 [rows, heads, time, time]."""
-        query, key = (
-            self._kept[name].float().unflatten(-1, (self._n_heads, -1)).transpose(1, 2)
-            for name in ("query", "key")
-        )
+        query, key = (self._by_head(self._kept[name].float()) for name in ("query", "key"))
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         if real is not None:
             scores = scores.masked_fill(real[:, None, None, :] == 0, _FAR)
-        return scores.log_softmax(dim=-1)
+        logarithms: Tensor = scores.log_softmax(dim=-1)
+        return logarithms
+
+    def _by_head(self, values: Tensor) -> Tensor:
+        rows, time, _ = values.shape
+        return values.view(rows, time, self._n_heads, -1).transpose(1, 2)
 
 
 def _mean(apart: Tensor, real: Tensor | None) -> Tensor:
@@ -91,7 +93,8 @@ def _mean(apart: Tensor, real: Tensor | None) -> Tensor:
 
 
 def _check(student: nn.Module, teacher: nn.Module, match: Sequence[Matched]) -> None:
-    ours, theirs = (getattr(one, "base_model", one).config for one in (student, teacher))
+    configs: list[Any] = [getattr(one, "base_model", one).config for one in (student, teacher)]
+    ours, theirs = configs
     names = ["hidden_size"]
     if "attention" in match:
         if not {ours.model_type, theirs.model_type} <= set(FAMILIES):
