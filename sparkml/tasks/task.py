@@ -245,6 +245,20 @@ class Task(ABC, Generic[OptionsT]):
         share a model call it together.
         """
 
+    def answering(self, batch: Batch) -> Tensor | None:
+        """Where logits [rows, time, outputs] answer, bool [rows, time]; None: they are [rows, outputs], and all do."""
+        return None
+
+    def distance(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        """How far logits [n, outputs] are from a teacher's, summed over n, where both are softened by a temperature T.
+
+        T^2 KL(teacher || logits): with T^2 its gradients are as large as those of the task's loss.
+        """
+        from torch.nn import functional as F
+
+        ours, theirs = ((one / temperature).log_softmax(dim=1) for one in (logits, taught))
+        return F.kl_div(ours, theirs, log_target=True, reduction="sum") * temperature**2
+
     def start(self, network: nn.Module, rows: Rows, seed: int) -> None:
         """Better weights than random ones, from `rows` of the training samples, for a network that begins anew."""
 
