@@ -15,7 +15,7 @@ from sparkml.errors import InputError
 from sparkml.inference.scorer import load_scorer
 from sparkml.log import get_logger
 from sparkml.models.directory import TASK_FILE, copy_inputs, keep_text_inputs, read_task
-from sparkml.models.folder import COMPRESSION_FILE, CONFIG_FILE, FORM_FOLDERS, write_json
+from sparkml.models.folder import COMPRESSION_FILE, CONFIG_FILE, form_of, write_json
 from sparkml.tasks.task import task_of
 
 _log = get_logger(__name__)
@@ -48,12 +48,13 @@ def make(
     form: Form, choice: MethodChoice, given: Given, folder: Path, kept: frozenset[str] = NOTHING
 ) -> Form:
     """Apply one method of a recipe; InputError where the form is one that methods cannot start from."""
-    if any((form.folder / name).is_dir() for name in FORM_FOLDERS):
+    written = form_of(form.folder)
+    if written:
         raise InputError(
-            "the model is quantised already",
+            "the model's weights are in a form already that only engines read",
             where=str(form.folder),
-            got=form.name,
-            next_action=f"put {choice.name} before the method that quantises",
+            got=f"{form.name}, {written}/",
+            next_action=f"put {choice.name} before the method that wrote them",
         )
     folder.mkdir(parents=True)
     made = Form(folder, choice.method.kind, (*form.done, (choice, kept)))

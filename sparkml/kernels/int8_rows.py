@@ -2,6 +2,7 @@
 
 A row is a token: float32 values = int8 * scale of the row, symmetric, 127 levels. A product of such rows with weights
 of one scale an output channel, summed in int32, is acc * scale of the row * scale of the channel.
+Where `fixed` is not 0 it is the scale of all rows, and what is larger than 127 of it saturates.
 Buffers of float32 come with `bits`, an int32 view of the same memory: the largest magnitude of a row is found as an
 integer, which compiles to vector instructions where floats with their NaNs do not.
 """
@@ -22,6 +23,10 @@ Int8 = npt.NDArray[np.int8]
 _LEVELS = np.float32(127.0)
 _SMALLEST = np.float32(1e-10).view(np.int32)  # magnitudes below it count as this, so that no scale is 0
 _MAGNITUDE = np.int32(0x7FFFFFFF)
+_INFINITE, _NAN = (
+    np.int32(0x7F800000),
+    np.int32(0x7FC00000),
+)  # bits of float32; those of any NaN are above infinity's
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _ROOT_HALF = np.float32(0.7071067811865476)
 # erf(z) = z P(z^2) / Q(z^2) up to |z| = 3.9, beyond which it is 1 to float32; fitted on Chebyshev nodes, off by 8e-7.
@@ -73,14 +78,41 @@ def _round(row: Any, largest: Any, out: Any) -> Any:
     return scale
 
 
-magnitude, round_row = part(_magnitude), part(_round)
+def _saturate(row: Any, scale: Any, out: Any) -> None:
+    """A row in int8 at a given scale."""
+    by = _ONE / scale
+    for j in range(len(row)):
+        level = np.rint(row[j] * by)
+        level = -_LEVELS if level < -_LEVELS else level
+        level = _LEVELS if level > _LEVELS else level
+        out[j] = np.int8(level)
 
 
-def _quantise(x: Float32, x_bits: Int32, out: Int8, scale: Float32, scale_bits: Int32) -> None:
+magnitude, round_row, saturate_row = part(_magnitude), part(_round), part(_saturate)
+
+
+def _keep(row: Any, bits: Any, fixed: Any, i: Any, out: Any, scale: Any, scale_bits: Any) -> None:
+    """A row as row i of the int8 ones, with its scale; NaN where there is one in the row."""
+    scale_bits[i] = magnitude(bits)
+    if fixed > _ZERO:
+        is_number = scale_bits[i] <= _INFINITE
+        saturate_row(row, fixed, out[i])
+        scale[i] = fixed
+        if not is_number:
+            scale_bits[i] = _NAN
+    else:
+        scale[i] = round_row(row, scale[i], out[i])
+
+
+keep = part(_keep)
+
+
+def _quantise(
+    x: Float32, x_bits: Int32, fixed: np.float32, out: Int8, scale: Float32, scale_bits: Int32
+) -> None:
     """x [rows, width] -> int8 of the same shape and its scales [rows]."""
     for i in range(len(x)):
-        scale_bits[i] = magnitude(x_bits[i])
-        scale[i] = round_row(x[i], scale[i], out[i])
+        keep(x[i], x_bits[i], fixed, i, out, scale, scale_bits)
 
 
 def _dequantise(acc: Int32, scale: Float32, of_channel: Float32, bias: Float32, out: Float32) -> None:
@@ -98,6 +130,7 @@ def _gelu_quantise(
     bias: Float32,
     row: Float32,
     row_bits: Int32,
+    fixed: np.float32,
     out: Int8,
     out_scale: Float32,
     out_bits: Int32,
@@ -107,8 +140,7 @@ def _gelu_quantise(
         by = scale[i]
         for j in range(acc.shape[1]):
             row[j] = gelu(np.float32(acc[i, j]) * by * of_channel[j] + bias[j])
-        out_bits[i] = magnitude(row_bits)
-        out_scale[i] = round_row(row, out_scale[i], out[i])
+        keep(row, row_bits, fixed, i, out, out_scale, out_bits)
 
 
 def _add_norm_quantise(
@@ -121,6 +153,7 @@ def _add_norm_quantise(
     gain: Float32,
     shift: Float32,
     epsilon: np.float32,
+    fixed: np.float32,
     out: Int8,
     out_scale: Float32,
     out_bits: Int32,
@@ -143,8 +176,7 @@ def _add_norm_quantise(
         unit = _ONE / np.sqrt(squares * share + epsilon)
         for j in range(width):
             row[j] = (row[j] - mean) * unit * gain[j] + shift[j]
-        out_bits[i] = magnitude(hidden_bits[i])
-        out_scale[i] = round_row(row, out_scale[i], out[i])
+        keep(row, hidden_bits[i], fixed, i, out, out_scale, out_bits)
 
 
 quantise = kernel(_quantise, reorders_sums=True)

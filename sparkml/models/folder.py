@@ -15,9 +15,10 @@ TOKENIZER_FILE = "tokenizer.json"
 HEAD_FILE = "head.safetensors"  # our layer on the mean of the tokens
 ADAPTER_FILE = "adapter_config.json"
 COMPRESSION_FILE = "compression.json"  # what was done to a model to make it smaller or faster
-INT8_FOLDER, PACKED_FOLDER = "int8", "packed"
+INT8_FOLDER, PACKED_FOLDER, ONNX_FOLDER = "int8", "packed", "onnx"
+ONNX_FILE = "model.onnx"  # in its folder
 ENGINE_FILE = "engine.json"  # the engine that was measured to be the fastest
-FORM_FOLDERS = (INT8_FOLDER, PACKED_FOLDER)  # weights that only engines read
+FORM_FOLDERS = (INT8_FOLDER, PACKED_FOLDER, ONNX_FOLDER)  # weights that only engines read
 GGUF = ".gguf"
 
 # Formats whose loaders unpickle, that is: run whatever the file says.
@@ -60,6 +61,17 @@ def check_folder(folder: str | Path, *required: str) -> Path:
             next_action="run the stage that writes it again",
         )
     return path
+
+
+def form_of(folder: Path) -> str:
+    """Which of `FORM_FOLDERS` holds the weights of a directory; empty where they lie in it as they were trained.
+
+    A network in ONNX beside such weights, as directories from elsewhere have it, is one more way to run them.
+    """
+    for name in FORM_FOLDERS:
+        if (folder / name).is_dir() and not (name == ONNX_FOLDER and any(folder.glob("*.safetensors"))):
+            return name
+    return ""
 
 
 def is_pickle(name: str) -> bool:

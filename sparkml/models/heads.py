@@ -18,10 +18,12 @@ from sparkml.models.engines.encoder_float import mean_of
 from sparkml.models.folder import (
     ADAPTER_FILE,
     CONFIG_FILE,
-    FORM_FOLDERS,
     HEAD_FILE,
     INT8_FOLDER,
+    ONNX_FOLDER,
+    WEIGHTS_FILE,
     check_folder,
+    form_of,
     read_json,
     write_json,
 )
@@ -106,10 +108,17 @@ def load_trained(spec: NetworkSpec, folder: str | Path) -> nn.Module:
         network, _ = build_network(spec, _base_of(path), seed=0)
         adapted: nn.Module = load_adapter(network, path).eval()
         return adapted
-    form = next((path / name for name in FORM_FOLDERS if (path / name).is_dir()), None)
-    if form is not None:
+    form = form_of(path)
+    if form == ONNX_FOLDER:
+        raise InputError(
+            "the weights of this model are in ONNX alone",
+            where=str(path),
+            got=f"{ONNX_FOLDER}/ and no {WEIGHTS_FILE}",
+            next_action="run it with the engine onnx; to change it, go back to the model that it was made of",
+        )
+    if form:
         network, _ = build_network(spec, check_folder(path, CONFIG_FILE), seed=0, random=True)
-        return load_int8(network, form) if form.name == INT8_FOLDER else load_packed(network, form)
+        return (load_int8 if form == INT8_FOLDER else load_packed)(network, path / form)
     network, new = build_network(spec, check_model(path), seed=0)
     if new:
         raise InputError(

@@ -1,16 +1,18 @@
-"""Dynamic int8: weights in 8 bits on disk and in memory, activations quantised a token at a time.
+"""int8: weights in 8 bits on disk and in memory, activations quantised a token at a time or at a fixed scale.
 
 Weights are symmetric with one scale an output channel, activations symmetric with one scale a token, products
 are summed in int32 by oneDNN (AVX512-VNNI where the CPU has it). A token's scale does not depend on the other
 documents of its batch, unlike that of `torch.ao.quantization.quantize_dynamic` and of onnxruntime's
 `quantize_dynamic`, which take one scale for the whole batch: there a document's scores change with its
-neighbours. Embedding tables have one scale a row.
+neighbours. Static int8 has one scale a layer for all activations, found out beforehand on examples: what is larger than
+127 of it saturates. There too an answer depends on its document alone. Embedding tables have one scale a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -33,34 +35,46 @@ def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.mul(values, scale.reciprocal().unsqueeze(1)).round_().to(torch.int8), scale
 
 
+def saturate_rows(values: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """As `quantise_rows` at one given scale: larger values become 127 of it. A row with NaN has the scale NaN."""
+    each = torch.where(values.isnan().any(dim=1), torch.nan, scale)
+    return torch.mul(values, scale.reciprocal()).round_().clamp_(-_LEVELS, _LEVELS).to(torch.int8), each
+
+
 class Int8Linear(nn.Module):
-    """y = x W' + b with int8 W [out, in] and int8 x."""
+    """y = x W' + b with int8 W [out, in] and int8 x, which has `input_scale` where that is not None."""
 
     weight: Tensor
     scale: Tensor
     bias: Tensor
+    input_scale: Tensor | None
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.zeros(n_out, n_in, dtype=torch.int8))
         self.register_buffer("scale", torch.ones(n_out))
         self.register_buffer("bias", torch.zeros(n_out))
+        self.register_buffer("input_scale", None)
         self._product: Int8Weight | None = (
             None  # made of the weight at the first call: it may be loaded later
         )
 
     @classmethod
-    def of(cls, linear: nn.Linear) -> Int8Linear:
+    def of(cls, linear: nn.Linear, input_scale: float | None = None) -> Int8Linear:
         """Quantise a float layer; without a bias, it is zero."""
         quantised = cls(linear.in_features, linear.out_features)
         quantised.weight, quantised.scale = quantise_rows(linear.weight.detach())
         if linear.bias is not None:
             quantised.bias = linear.bias.detach().clone()
+        if input_scale is not None:
+            quantised.input_scale = torch.tensor(input_scale)
         return quantised
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., in] float -> [..., out] float."""
-        rows, scale = quantise_rows(hidden.reshape(-1, hidden.shape[-1]))
+        values = hidden.reshape(-1, hidden.shape[-1])
+        fixed = self.input_scale
+        rows, scale = quantise_rows(values) if fixed is None else saturate_rows(values, fixed)
         if self._product is None:
             self._product = Int8Weight(self.weight)
         products = self._product(rows).float().mul_(scale.unsqueeze(1))
@@ -90,21 +104,30 @@ class Int8Embedding(nn.Module):
         return F.embedding(index, self.weight).float().mul_(self.scale[index].unsqueeze(-1))
 
 
-def to_int8(network: nn.Module, kept: frozenset[str] = frozenset()) -> nn.Module:
+def to_int8(
+    network: nn.Module,
+    kept: frozenset[str] = frozenset(),
+    input_scales: Mapping[str, float] = MappingProxyType({}),
+) -> nn.Module:
     """Make the linear layers and the word table of the network's base int8, in place; its head stays float.
 
-    Groups of layers that are `kept` (`quantisable.groups_of`) stay float too.
+    Groups of layers that are `kept` (`quantisable.groups_of`) stay float too. Layers whose names have an input scale
+    are static, the others dynamic.
     """
-    _round(network, names_of(network, kept))
+    _round(network, names_of(network, kept), input_scales)
     return network.eval()
 
 
-def _round(network: nn.Module, names: Sequence[str]) -> None:
+def _round(network: nn.Module, names: Sequence[str], input_scales: Mapping[str, float]) -> None:
     for name in names:
         parent, _, own = name.rpartition(".")
         layer: Any = network.get_submodule(name)
-        rounded = Int8Linear if isinstance(layer, nn.Linear) else Int8Embedding
-        setattr(network.get_submodule(parent), own, rounded.of(layer))
+        rounded = (
+            Int8Linear.of(layer, input_scales.get(name))
+            if isinstance(layer, nn.Linear)
+            else Int8Embedding.of(layer)
+        )
+        setattr(network.get_submodule(parent), own, rounded)
 
 
 def save_int8(network: nn.Module, folder: Path) -> None:
@@ -117,7 +140,9 @@ def save_int8(network: nn.Module, folder: Path) -> None:
 def load_int8(network: nn.Module, folder: Path) -> nn.Module:
     """The network with the weights of `folder` in place of its own; InputError where they do not fit."""
     state = load_file(folder / WEIGHTS_FILE)
-    _round(network, [name for name in names_of(network, frozenset()) if f"{name}.scale" in state])
+    names = [name for name in names_of(network, frozenset()) if f"{name}.scale" in state]
+    # Values come with the others; here it counts which there are.
+    _round(network, names, {name: 1.0 for name in names if f"{name}.input_scale" in state})
     wanted = network.state_dict()
     wrong = sorted(
         name

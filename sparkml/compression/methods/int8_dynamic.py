@@ -16,11 +16,12 @@ def _apply(given: Given, target: Path, options: MethodOptions, kept: frozenset[s
     save_int8(network, target / INT8_FOLDER)
 
 
-def _groups(given: Given) -> tuple[str, ...]:
+def groups(given: Given) -> tuple[str, ...]:
+    """The groups of layers that may stay float."""
     from sparkml.models.heads import load_trained
     from sparkml.models.quantisable import groups_of
 
     return tuple(groups_of(load_trained(given.task.network(), given.folder)))
 
 
-METHOD = Method("weights and tokens in int8, one scale a token", "int8", _apply, groups=_groups)
+METHOD = Method("weights and tokens in int8, one scale a token", "int8", _apply, groups=groups)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkml.models.engines import Engine
-from sparkml.models.folder import ADAPTER_FILE, CONFIG_FILE, read_json
+from sparkml.models.folder import ADAPTER_FILE, CONFIG_FILE, ONNX_FOLDER, form_of, read_json
 from sparkml.models.networks import NetworkSpec
 
 
@@ -15,6 +15,8 @@ def _why_not(spec: NetworkSpec, folder: Path) -> str:
 
     if (folder / ADAPTER_FILE).is_file():
         return "its adaptation is kept apart from its base"
+    if form_of(folder) == ONNX_FOLDER:
+        return "its weights are in ONNX alone"
     return why_not(spec, read_json(folder / CONFIG_FILE))
 
 

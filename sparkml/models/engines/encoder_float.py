@@ -48,7 +48,7 @@ class Encoder:
         if w.kinds is not None:
             hidden += w.kinds(torch.zeros(1, dtype=torch.long) if kinds is None else kinds)
         hidden = F.layer_norm(hidden, hidden.shape[-1:], *w.norm, w.epsilon)
-        return hidden if w.project is None else F.linear(hidden, w.project.weight, w.project.bias)
+        return hidden if w.project is None else w.project.in_floats(hidden)
 
     def encoded(self, hidden: Tensor, rows: int, time: int, seen: Tensor | None) -> Tensor:
         """float32 [rows * time, width], from the embedded tokens of that shape; `seen`: what attention may look at."""
@@ -69,7 +69,7 @@ class Encoder:
         elif self.weights.pooling == "mean":
             vectors = mean_of(vectors, mask)
         for layer, then in self.weights.head:
-            vectors = _BEHIND[then](F.linear(vectors, layer.weight, layer.bias))
+            vectors = _BEHIND[then](layer.in_floats(vectors))
         return vectors
 
 

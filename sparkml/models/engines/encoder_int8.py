@@ -1,6 +1,7 @@
 """The encoder with int8 weights and int8 tokens: products in int8, all between two of them in one pass over memory.
 
-Weights have one scale an output channel, tokens one scale each, which does not depend on the other rows of a batch.
+Weights have one scale an output channel, tokens one scale each or that of the layer: neither depends on the other rows
+of a batch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch.nn import functional as F
 
 from sparkml.kernels import int8_rows
 from sparkml.models.engines.encoder_float import Encoder, attention, norm
-from sparkml.models.engines.layout import Block, EncoderWeights, Linear
+from sparkml.models.engines.layers import Linear
+from sparkml.models.engines.layout import Block, EncoderWeights
 from sparkml.models.onednn import Int8Weight
 
 # Arguments of a kernel that go together, in its order.
@@ -29,11 +31,15 @@ class Int8Rows:
     def __init__(self, rows: int, width: int) -> None:
         self.values = torch.empty(rows, width, dtype=torch.int8)
         self.scale = np.empty(rows, np.float32)
-        self.into: Parts = (self.values.numpy(), self.scale, self.scale.view(np.int32))
+        self._room: Parts = (self.values.numpy(), self.scale, self.scale.view(np.int32))
 
-    def take(self, x: Tensor) -> Int8Rows:
+    def into(self, fixed: np.float32) -> Parts:
+        """What a kernel writes rows into, at the scale of the layer that reads them; 0: each row at its own."""
+        return fixed, *self._room
+
+    def take(self, x: Tensor, fixed: np.float32) -> Int8Rows:
         """Round rows of float32."""
-        int8_rows.quantise(*_with_bits(x), *self.into)
+        int8_rows.quantise(*_with_bits(x), *self.into(fixed))
         return self
 
 
@@ -43,6 +49,7 @@ class Int8Product:
     def __init__(self, layer: Linear, scale: Tensor) -> None:
         self._product, self._scale, self._bias = Int8Weight(layer.weight), scale.numpy(), layer.bias.numpy()
         self.width = len(self._scale)
+        self.fixed = np.float32(layer.input_scale)
 
     def __call__(self, rows: Int8Rows) -> Parts:
         """The product int32 [rows, out], and what makes floats of it: scales of rows, of channels, bias."""
@@ -63,18 +70,19 @@ class Hidden:
     floats: Tensor
     rounded: Int8Rows | None = None
 
-    def in_int8(self) -> Int8Rows:
-        """As int8."""
-        return self.rounded or Int8Rows(*self.floats.shape).take(self.floats)
+    def in_int8(self, fixed: np.float32) -> Int8Rows:
+        """As int8, which is there already or made at that scale."""
+        return self.rounded or Int8Rows(*self.floats.shape).take(self.floats, fixed)
 
 
 Attend = Callable[[Tensor], Tensor]
 
 
 class Int8Block:
-    """A block all of whose products are int8."""
+    """A block all of whose products are int8; `following`: the scale at which what comes after it reads its output."""
 
-    def __init__(self, block: Block, products: list[Int8Product], epsilon: float) -> None:
+    def __init__(self, block: Block, products: list[Int8Product], following: float, epsilon: float) -> None:
+        self._following = np.float32(following)
         self._qkv, self._out, self._up, self._down = products
         norms: Parts = (
             (*(part.numpy() for part in one), np.float32(epsilon)) for one in (block.norm1, block.norm2)
@@ -83,15 +91,16 @@ class Int8Block:
 
     def __call__(self, hidden: Hidden, attend: Attend) -> Hidden:
         """The block's output, in the place of its input."""
-        tokens, floats = hidden.in_int8(), _with_bits(hidden.floats)
+        tokens, floats = hidden.in_int8(self._qkv.fixed), _with_bits(hidden.floats)
         attended = attend(self._qkv.floats(tokens))
         # Narrower than the tokens where heads are left out.
         narrow = tokens if attended.shape == tokens.values.shape else Int8Rows(*attended.shape)
-        int8_rows.add_norm_quantise(*self._out(narrow.take(attended)), *floats, *self._norm1, *tokens.into)
+        narrow.take(attended, self._out.fixed)
+        int8_rows.add_norm_quantise(*self._out(narrow), *floats, *self._norm1, *tokens.into(self._up.fixed))
         wide = Int8Rows(len(tokens.scale), self._up.width)
         row = _with_bits(torch.empty(self._up.width))
-        int8_rows.gelu_quantise(*self._up(tokens), *row, *wide.into)
-        int8_rows.add_norm_quantise(*self._down(wide), *floats, *self._norm2, *tokens.into)
+        int8_rows.gelu_quantise(*self._up(tokens), *row, *wide.into(self._down.fixed))
+        int8_rows.add_norm_quantise(*self._down(wide), *floats, *self._norm2, *tokens.into(self._following))
         return Hidden(hidden.floats, tokens)
 
 
@@ -114,13 +123,13 @@ def _in_floats(layer: Linear) -> Callable[[Tensor], Tensor]:
     if layer.scale is None:
         return layer
     rounded = Int8Product(layer, layer.scale)
-    return lambda x: rounded.floats(Int8Rows(*x.shape).take(x.contiguous()))
+    return lambda x: rounded.floats(Int8Rows(*x.shape).take(x.contiguous(), rounded.fixed))
 
 
-def _prepared(block: Block, epsilon: float) -> Int8Block | MixedBlock:
+def _prepared(block: Block, following: float, epsilon: float) -> Int8Block | MixedBlock:
     products = [Int8Product(layer, layer.scale) for layer in block.layers if layer.scale is not None]
     if len(products) == len(block.layers):
-        return Int8Block(block, products, epsilon)
+        return Int8Block(block, products, following, epsilon)
     return MixedBlock(block, epsilon)
 
 
@@ -135,7 +144,12 @@ class Int8Encoder(Encoder):
 
     def __init__(self, weights: EncoderWeights) -> None:
         super().__init__(weights)
-        self._blocks = [_prepared(block, weights.epsilon) for block in weights.blocks]
+        # Behind the last block nothing reads int8.
+        following = [*(block.qkv.input_scale for block in weights.blocks[1:]), 0.0]
+        self._blocks = [
+            _prepared(block, scale, weights.epsilon)
+            for block, scale in zip(weights.blocks, following, strict=True)
+        ]
 
     def encoded(self, hidden: Tensor, rows: int, time: int, seen: Tensor | None) -> Tensor:
         """See `Encoder`; `hidden` is written to."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from sparkml.errors import InputError
+from sparkml.models.engines.layers import Linear, Table
 from sparkml.models.folder import (
     CONFIG_FILE,
     HEAD_FILE,
@@ -23,46 +23,9 @@ from sparkml.models.folder import (
     read_json,
 )
 from sparkml.models.networks import NetworkSpec, check_model
-from sparkml.models.onednn import product
 from sparkml.models.packed import read_packed
 
 Norm = tuple[Tensor, Tensor]  # gain and shift
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear layer: weight [out, in], bias [out]; where the weight is int8, one scale [out] a row."""
-
-    weight: Tensor
-    bias: Tensor
-    scale: Tensor | None = None
-
-    def __call__(self, x: Tensor, then: str = "none") -> Tensor:
-        """Of weights that are not int8: x [rows, in] -> [rows, out], as `product`."""
-        return product(x, self.weight, self.bias, then)
-
-    def rows(self, stay: Tensor) -> Linear:
-        """The same with fewer outputs: where `stay`, bool [out], is True."""
-        scale = None if self.scale is None else self.scale[stay]
-        return Linear(self.weight[stay], self.bias[stay], scale)
-
-    def in_float32(self) -> Linear:
-        """The same without a scale."""
-        weight = self.weight.float()
-        return Linear(weight if self.scale is None else weight * self.scale.unsqueeze(1), self.bias.float())
-
-
-@dataclass(frozen=True)
-class Table:
-    """Embeddings [rows, width]; where they are int8, one scale [rows] a row."""
-
-    weight: Tensor
-    scale: Tensor | None = None
-
-    def __call__(self, index: Tensor) -> Tensor:
-        """float32 [..., width] of row numbers."""
-        found = F.embedding(index, self.weight).float()
-        return found if self.scale is None else found.mul_(self.scale[index].unsqueeze(-1))
 
 
 @dataclass(frozen=True)
@@ -234,6 +197,12 @@ def _state(path: Path) -> dict[str, Tensor]:
 def _block(read: _Reader, family: Family, number: int, head_size: int) -> Block:
     within = family.block.format(number)
     query, key, value = (read.linear(within + name) for name in (family.query, family.key, family.value))
+    if len({query.input_scale, key.input_scale, value.input_scale}) > 1:
+        raise InputError(
+            "query, key and value have one input and different scales of it",
+            where=within,
+            next_action="compress the model again",
+        )
     out = read.linear(within + family.out)
     stay = _living(value, out, head_size)
     if not stay.all():
@@ -245,6 +214,7 @@ def _block(read: _Reader, family: Family, number: int, head_size: int) -> Block:
         None
         if query.scale is None or key.scale is None or value.scale is None
         else torch.cat([query.scale, key.scale, value.scale]),
+        query.input_scale,
     )
     return Block(
         qkv=together,
@@ -292,8 +262,12 @@ class _Reader:
         return self._linear(self._prefix + name)
 
     def _linear(self, name: str) -> Linear:
+        fixed = self._state.get(f"{name}.input_scale")
         return Linear(
-            self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"), self._state.get(f"{name}.scale")
+            self._tensor(f"{name}.weight"),
+            self._tensor(f"{name}.bias"),
+            self._state.get(f"{name}.scale"),
+            0.0 if fixed is None else float(fixed),
         )
 
     def head(self, name: str) -> Linear:

@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from sparkml.models.engines import Engine
-from sparkml.models.folder import COMPRESSION_FILE, read_json
+from sparkml.models.folder import COMPRESSION_FILE, ONNX_FOLDER, form_of, read_json
 from sparkml.models.networks import NetworkSpec
+
+
+def _why_not(spec: NetworkSpec, folder: Path) -> str:
+    return "its weights are in ONNX alone" if form_of(folder) == ONNX_FOLDER else ""
 
 
 def _load(spec: NetworkSpec, folder: Path) -> Any:
@@ -32,4 +36,4 @@ def _in_bfloat16(network: Any) -> Any:
     return network
 
 
-ENGINE = Engine("any architecture, by transformers", 1, lambda spec, folder: "", _load)
+ENGINE = Engine("any architecture, by transformers", 1, _why_not, _load)

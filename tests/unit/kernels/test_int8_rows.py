@@ -12,6 +12,7 @@ from scipy.special import erf
 from sparkml.kernels import int8_rows
 
 Array = npt.NDArray[Any]
+DYNAMIC = np.float32(0)  # no fixed scale: one a row
 
 
 def rounded(rows: Array) -> tuple[Array, Array]:
@@ -34,7 +35,8 @@ class Case:
         self.floats = self.acc * self.scale[:, None].astype(np.float64) * self.of_channel + self.bias
         self.out = np.empty((rows, width), np.int8)
         self.out_scale = np.empty(rows, np.float32)
-        self.into = (self.out, self.out_scale, self.out_scale.view(np.int32))
+        self.room = (self.out, self.out_scale, self.out_scale.view(np.int32))
+        self.into = (DYNAMIC, *self.room)
 
     def check(self, wanted: Array) -> None:
         """int8 and scales are those of `wanted`; a value between two levels may go either way."""
@@ -58,6 +60,35 @@ def test_rows_are_rounded_each_with_its_own_scale(case: Case) -> None:
     int8_rows.quantise(x, x.view(np.int32), *case.into)
     case.check(x.astype(np.float64))
     assert np.abs(case.out.astype(np.int32)).max(initial=0) <= 127
+
+
+def at_scale(rows: Array, scale: float) -> Array:
+    """The slow, obvious way of a fixed scale."""
+    return np.clip(np.rint(rows / scale), -127, 127)
+
+
+def test_at_a_fixed_scale_larger_values_saturate(case: Case) -> None:
+    scale = np.float32(0.01)
+    x = case.rng.normal(size=case.acc.shape).astype(np.float32)
+    int8_rows.quantise(x, x.view(np.int32), scale, *case.room)
+    wanted = at_scale(x.astype(np.float64), float(scale))
+    assert (np.abs(wanted) == 127).any() or x.size < 100
+    np.testing.assert_array_equal(case.out_scale, scale)
+    assert np.count_nonzero(case.out != wanted) <= 1e-3 * x.size
+
+    row = np.empty(x.shape[1], np.float32)
+    int8_rows.gelu_quantise(*case.product, row, row.view(np.int32), scale, *case.room)
+    wanted = at_scale(0.5 * case.floats * (1 + erf(case.floats / np.sqrt(2.0))), float(scale))
+    assert np.abs(case.out - wanted).max(initial=0) <= 1
+    np.testing.assert_array_equal(case.out_scale, scale)
+
+
+def test_infinite_values_saturate() -> None:
+    x = np.array([[np.inf, -np.inf, 0.1]], np.float32)
+    out, scale = np.empty(x.shape, np.int8), np.empty(1, np.float32)
+    int8_rows.quantise(x, x.view(np.int32), np.float32(0.1), out, scale, scale.view(np.int32))
+    assert out.tolist() == [[127, -127, 1]]
+    assert scale[0] == np.float32(0.1)
 
 
 def test_a_product_in_floats(case: Case) -> None:
@@ -86,10 +117,11 @@ def test_the_norm_of_a_residual_and_a_product(case: Case) -> None:
     case.check(wanted)
 
 
-def test_what_is_not_a_number_stays_none() -> None:
+@pytest.mark.parametrize("fixed", [0.0, 0.5])
+def test_what_is_not_a_number_stays_none(fixed: float) -> None:
     x = np.array([[1.0, np.nan, 2.0], [1.0, 2.0, 3.0]], np.float32)
     out, scale = np.empty(x.shape, np.int8), np.empty(2, np.float32)
-    int8_rows.quantise(x, x.view(np.int32), out, scale, scale.view(np.int32))
+    int8_rows.quantise(x, x.view(np.int32), np.float32(fixed), out, scale, scale.view(np.int32))
     assert np.isnan(scale[0])
     assert np.isfinite(scale[1])
 

@@ -1,0 +1,136 @@
+"""The method onnx: what differs from the network is refused, and the gate refuses what int8 everywhere makes of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sparkml.compression.forms import Form, make
+from sparkml.compression.gate import GateSettings, judge
+from sparkml.compression.measure import quality, weights_bytes
+from sparkml.compression.methods import Given, MethodChoice
+from sparkml.errors import ConfigError, InputError
+from sparkml.inference.scorer import load_scorer
+from sparkml.models.directory import read_task
+from sparkml.models.folder import ONNX_FOLDER, WEIGHTS_FILE
+from sparkml.models.onnx_export import export_onnx
+from sparkml.tasks.task import task_of
+from tests.tiny import WORDS, tiny_classifier
+
+TEXTS = [" ".join((WORDS[n % 2].split() * 2)[n % 7 : n % 7 + 1 + n % 9]) for n in range(120)]
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
+    """A classifier one of whose channels is far larger than the others, as in networks that have learnt."""
+    folder = tiny_classifier(tmp_path_factory.mktemp("onnx") / "float")
+    state = load_file(folder / WEIGHTS_FILE)
+    for layer in (0, 1):
+        state[f"bert.encoder.layer.{layer}.output.LayerNorm.weight"][3] = 60.0
+        state[f"bert.encoder.layer.{layer}.output.LayerNorm.bias"][3] = 60.0
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    said = [answer.prediction for answer in load_scorer(folder).answer(TEXTS)]
+    examples = pa.RecordBatch.from_pydict({"text": TEXTS, "label": said})
+    return Given(folder, task_of(read_task(folder), folder), examples)
+
+
+def made(given: Given, folder: Path, **settings: object) -> Form:
+    """The form that the method makes by some settings."""
+    choice = MethodChoice.model_validate({"name": "onnx", **settings})
+    return make(Form(given.folder, "finetuned"), choice, given, folder)
+
+
+def test_the_gate_passes_the_float_form_and_refuses_int8_everywhere(given: Given, tmp_path: Path) -> None:
+    examples = pa.Table.from_batches([given.examples])
+    before = quality(given.folder, examples, 1, 0).judged
+    float_ = made(given, tmp_path / "float")
+    verdict = judge(before, quality(float_.folder, examples, 1, 0).judged, GateSettings())
+    assert (float_.kind, verdict.holds, verdict.flips) == ("onnx", True, 0)
+    assert 0 < weights_bytes(float_.folder) < 2 * weights_bytes(given.folder)
+    int8 = made(given, tmp_path / "int8", quantise="static_all", rows=64)
+    verdict = judge(before, quality(int8.folder, examples, 1, 0).judged, GateSettings())
+    assert not verdict.holds
+    assert verdict.flips > 0.01
+    assert "answers" in verdict.reason
+    with pytest.raises(InputError, match="only engines read"):
+        make(float_, MethodChoice(name="int8_dynamic"), given, tmp_path / "again")
+
+
+def test_int8_products_answer_each_row_alone(given: Given, tmp_path: Path) -> None:
+    scorer = load_scorer(made(given, tmp_path / "int8", quantise="static", rows=64).folder)
+    for text, answer in zip(TEXTS[:12], scorer.answer(TEXTS), strict=False):
+        (alone,) = scorer.answer([text])
+        assert dict(alone.scores or ()) == pytest.approx(dict(answer.scores or ()), abs=1e-3)
+
+
+class Net(nn.Module):
+    """Two logits of three values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.calls = 0
+
+    def forward(self, values: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.layer(values))
+
+
+class Counts(Net):
+    """Each call answers otherwise."""
+
+    def forward(self, values: torch.Tensor) -> SimpleNamespace:
+        self.calls += 1
+        return SimpleNamespace(logits=self.layer(values) + float(self.calls))
+
+
+class Branches(Net):
+    """What is computed depends on values, which no trace can say."""
+
+    def forward(self, values: torch.Tensor) -> SimpleNamespace:
+        found = self.layer(values)
+        return SimpleNamespace(logits=found if found.sum() > 0 else -found)
+
+
+def not_a_number() -> Net:
+    net = Net()
+    with torch.no_grad():
+        net.layer.weight[0, 0] = torch.nan
+    return net
+
+
+@pytest.mark.parametrize(
+    ("build", "tolerance", "reason"),
+    [
+        (Counts, 1e-4, "answers otherwise"),
+        (not_a_number, 1e-4, "answers otherwise"),
+        (Branches, 1e-4, "cannot be written as ONNX"),
+    ],
+)
+def test_what_cannot_be_written_right_is_not_written(
+    tmp_path: Path, build: Callable[[], nn.Module], tolerance: float, reason: str
+) -> None:
+    batches = [{"values": torch.randn(rows, 3)} for rows in (4, 1)]
+    with pytest.raises(InputError, match=reason):
+        export_onnx(build(), batches, tmp_path / ONNX_FOLDER, tolerance=tolerance)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_row_and_many_fit_the_same_file(tmp_path: Path) -> None:
+    batches = [{"values": torch.randn(rows, 3)} for rows in (1, 9)]
+    assert export_onnx(Net(), batches, tmp_path / ONNX_FOLDER, tolerance=1e-5) <= 1e-5
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"no onnxscript[\s\S]*sparkml\[onnx\]"):
+        made(given, tmp_path / "float")
