@@ -15,8 +15,10 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sparkml.errors import ConfigError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord
+from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import spark_schema
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
 from sparkml.models.directory import read_task
@@ -46,6 +48,19 @@ def answering(location: str, identity: str, *, threads: int = 1, engine: str = "
     return Answering(task, ModelSource(location, identity, threads, engine, task.read_inputs(str(folder))))
 
 
+def check_threads(job: StageRun, threads: int) -> None:
+    """ConfigError where a task would have more threads than cores: they fight with the next task's."""
+    cores = int(job.spark.conf.get("spark.task.cpus", "1") or 1)
+    if threads > cores:
+        raise ConfigError(
+            "more threads than a task has cores",
+            where=f"{job.step}.threads",
+            got=str(threads),
+            expected=f"at most spark.task.cpus = {cores}",
+            next_action=f"set spark.task.cpus={threads}, or {job.step}.threads={cores}",
+        )
+
+
 def answered(
     documents: DataFrame, model: ModelSource, *, chunk_documents: int, top_labels: int | None, n_buckets: int
 ) -> DataFrame:
@@ -70,7 +85,7 @@ def _bytes_of(name: str, kind: str) -> Column:
 
 
 def with_provenance(
-    answers: DataFrame, record: ModelRecord, *, step: str, run_id: str, table: str, version: int
+    answers: DataFrame, record: ModelRecord, *, step: str, run_id: str, table: str, version: int | None
 ) -> DataFrame:
     """Rows of the table `scores`: answers, and which model looked at which version of which table."""
     return answers.select(
