@@ -1,4 +1,4 @@
-"""Real servers for the slow tests, on the loopback address: S3, HDFS, a broker of Kafka, a standalone cluster of Spark."""
+"""Real servers for the slow tests, on the loopback address: S3, HDFS, Kafka, a standalone cluster of Spark."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def hdfs_server(folder: Path) -> Iterator[str]:
 
 
 class Broker:
-    """A broker of Kafka that may be stopped and started again; its topics stay. Topics appear when they are written to."""
+    """A broker of Kafka that may be stopped and started again, with its topics; one appears when it is written to."""
 
     def __init__(self, folder: Path) -> None:
         self._jars = [*Path(sys.prefix, "share", "sparkml-tests", "kafka").glob("*.jar")]

@@ -1,8 +1,9 @@
-"""Streams as processes: killed again and again, and a broker that goes away and comes back. Nothing is lost or doubled."""
+"""Streams as processes: killed again and again, over a broker that goes and comes back. Nothing is lost or doubled."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from tests.streams import answers, put_file
 from tests.tiny import tiny_classifier
 from tests.way import ENVIRONMENT
 
+_log = logging.getLogger(__name__)
 KILLS = 20
 ENDLESS = ["stream.trigger=500 milliseconds"]
 
@@ -86,7 +88,7 @@ class Feeding(threading.Thread):
             fresh = {f"doc-{number:05d}-{k}": f"{number} {k} spam meeting" for k in range(5)}
             known = self._chance.sample(sorted(self.texts), min(3, len(self.texts)))
             again = {doc_id: self.texts[doc_id] for doc_id in known[:1]}
-            changed = {doc_id: f"changed {number} lunch offer" for doc_id in known[1:]}
+            changed = dict.fromkeys(known[1:], f"changed {number} lunch offer")
             lines: list[Any] = [
                 {"id": name, "text": text} for name, text in {**fresh, **again, **changed}.items()
             ]
@@ -130,9 +132,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path, model: Path) -> No
     assert in_work >= KILLS // 2
     runs = identities.table(lake, "_runs").to_pylist()
     assert sum(row["status"] == "failed" for row in runs) >= KILLS // 2
-    print(
-        f"{len(feeding.texts)} documents, {version(lake)} commits, {in_work} kills after a commit of the run"
-    )  # noqa: T201
+    _log.info("%d documents, %d commits, %d kills after a commit", len(feeding.texts), version(lake), in_work)
 
 
 @pytest.fixture
@@ -182,4 +182,4 @@ def test_a_broker_that_restarts_and_a_driver_that_is_killed(
     assert {row["drop_reason"] for row in rejects} == {"malformed_json"}
     assert len({row["doc_id"] for row in rejects}) == len(rejects) >= 3
     last = [row for row in identities.table(lake, "_runs").to_pylist() if row["status"] == "succeeded"][-1]
-    print(dict(last["metrics"]))  # noqa: T201
+    _log.info("the last run: %s", dict(last["metrics"]))
