@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from sparkml.frame.sizing import MOST_BUCKETS
 from sparkml.frame.stage import Reads, Shares, StageConfig, Uses
@@ -15,6 +15,7 @@ from sparkml.sources.kafka import KafkaConfig
 from sparkml.sources.settings import FilesConfig
 
 AVAILABLE_NOW = "available_now"
+_HOW: dict[str, JsonValue] = {"semantic": False}  # how much at a time: every document gets the same answer
 _EVERY = re.compile(r"\d+ (?:millisecond|second|minute|hour)s?")
 
 
@@ -45,13 +46,23 @@ class StreamConfig(StageConfig):
         AVAILABLE_NOW, description="available_now: what is there, then the end; `10 seconds`: again and again"
     )
     max_seconds: float | None = Field(
-        None, gt=0, description="Ends after the batch that is at work then; null: no limit"
+        None,
+        gt=0,
+        description="Ends after the batch that is at work then; null: no limit",
+        json_schema_extra=_HOW,
     )
-    max_files_per_batch: int = Field(1000, ge=1, description="Files, or files of a Delta table, of a batch")
+    max_files_per_batch: int = Field(
+        1000, ge=1, description="Files, or files of a Delta table, of a batch", json_schema_extra=_HOW
+    )
     max_bytes_per_batch: int | None = Field(
-        None, ge=1, description="Bytes of files of a batch (about); instead of their number"
+        None,
+        ge=1,
+        description="Bytes of files of a batch (about); instead of their number",
+        json_schema_extra=_HOW,
     )
-    max_rows_per_batch: int | None = Field(100_000, ge=1, description="Records of a topic of a batch")
+    max_rows_per_batch: int | None = Field(
+        100_000, ge=1, description="Records of a topic of a batch", json_schema_extra=_HOW
+    )
     max_error_fraction: float = Field(
         0.5,
         ge=0,

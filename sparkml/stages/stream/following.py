@@ -21,6 +21,7 @@ from sparkml.stages.stream.config import AVAILABLE_NOW, StreamConfig
 _log = get_logger(__name__)
 _POLL_SECONDS = 1
 _SCHEMA_CHANGED = "DELTA_SCHEMA_CHANGED"
+_DATA_LOSS = ("KAFKA_DATA_LOSS", "failOnDataLoss", "OffsetOutOfRange")
 # A table's columns changed: the query is started again, then from a new checkpoint.
 _MOST_STARTS = 3
 
@@ -113,14 +114,11 @@ class Following:
 
     def _described(self, error: StreamingQueryException) -> SparkmlError:
         text = str(error)
-        said = next(
-            (line for line in text.splitlines() if "Caused by" in line or "[" in line), first_line(error)
-        )
-        lost = "dataLoss" in text or "data loss" in text.lower() or "OffsetOutOfRange" in text
+        lost = any(mark in text for mark in _DATA_LOSS)
         return StreamError(
             "records that were not read yet are gone from the topic" if lost else "the stream has failed",
             where=f"step `{self.step}`, checkpoint {storage.redacted(self.checkpoint)}",
-            got=storage.redacted(said[:500]),
+            got=storage.redacted(first_line(error)[:500]),
             next_action="remove the checkpoint to begin with what is there; answers that are there stay"
             if lost
             else "repeat the step: it goes on with the batch before which it stopped",
