@@ -123,6 +123,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path, model: Path) -> No
             assert driver.poll() is None, (tmp_path / "log").read_text()[-3000:]
             if kill % 2:
                 driver.kill()  # the block's end kills the JVM with it
+        _log.info("kill %d at version %d (%d before)", kill + 1, version(lake), before)
     feeding.ended.set()
     feeding.join()
     to_the_end(command(lake, model, *words))
