@@ -107,8 +107,10 @@ class FolderTable:
     def commits(self) -> Iterator[Commit]:
         """See `TableLog.commits`."""
         table, given = self._open(), 0
+        if table is None:
+            return
         # Mostly one of the newest is wanted, and a table that a stream writes has very many.
-        for most in () if table is None else (_FIRST_COMMITS, _MOST_COMMITS):
+        for most in (_FIRST_COMMITS, _MOST_COMMITS):
             entries = table.history(most)
             yield from map(commit_of, entries[given:])
             given = len(entries)
