@@ -103,17 +103,14 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path, model: Path) -> No
     """At random moments after its start, or soon after a commit; the driver alone, or its JVM with it."""
     chance = random.SystemRandom()
     lake, feeding = tmp_path / "lake", Feeding(tmp_path / "in")
-    words = [
-        f"stream.files.path={feeding.folder}",
-        "stream.files.id_field=id",
-        "stream.max_files_per_batch=3",
-    ]
+    words = [f"stream.files.path={feeding.folder}", "stream.files.id_field=id"]
+    small = ["stream.max_files_per_batch=3"]
     feeding.folder.mkdir()
     feeding.start()
     in_work = 0
     for kill in range(KILLS):
         before = version(lake)
-        with running(tmp_path / "log", command(lake, model, *words, *ENDLESS)) as driver:
+        with running(tmp_path / "log", command(lake, model, *words, *small, *ENDLESS)) as driver:
             if kill % 4:
                 wait_for(lambda before=before: version(lake) > before, 240, "a commit")  # type: ignore[misc]
                 time.sleep(chance.uniform(0, 4))
