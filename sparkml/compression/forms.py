@@ -57,13 +57,13 @@ def make(
             next_action=f"put {choice.name} before the method that wrote them",
         )
     folder.mkdir(parents=True)
-    choice.method.apply(_of(given, form), folder, choice.options, kept)
+    made = Form(folder, choice.method.kind, (*form.done, (choice, kept)))
+    choice.method.apply(replace(_of(given, form), making=made.name), folder, choice.options, kept)
     copy_inputs(form.folder, folder)
     for name in (CONFIG_FILE, TASK_FILE):
         if not (folder / name).is_file():
             shutil.copyfile(form.folder / name, folder / name)
     keep_text_inputs(folder)
-    made = Form(folder, choice.method.kind, (*form.done, (choice, kept)))
     write_json(folder / COMPRESSION_FILE, _facts(made))
     return made
 

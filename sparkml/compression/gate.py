@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sparkml.measures.intervals import Difference, Interval, wilson_interval
 from sparkml.measures.judged import Judged
 
+_ROUNDING = 1e-9  # a loss of exactly the limit passes
+
 
 class GateSettings(BaseModel):
     """`gate:` of a compression."""
@@ -59,8 +61,8 @@ def judge(before: Judged, after: Judged, gate: GateSettings, seed: int = 0) -> V
     within = " at the far end of its interval" if by_bound else ""
     reasons = []
     # Not a number: there was nothing to compare, and nothing holds.
-    if not lost <= gate.max_loss:
+    if not lost <= gate.max_loss + _ROUNDING:
         reasons.append(f"loses {100 * lost:.2f} points of {after.metric}{within}")
-    if not moved <= gate.max_flips:
+    if not moved <= gate.max_flips + _ROUNDING:
         reasons.append(f"answers {100 * moved:.2f} % of the examples otherwise{within}")
     return Verdict(after.metric, after.value, loss, share, interval, " and ".join(reasons))

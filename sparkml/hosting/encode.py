@@ -12,8 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.frame.schemas import spark_schema
-from sparkml.inference.features import FrozenNetwork, with_features
-from sparkml.tasks.on_features import OnFeatures
+from sparkml.inference.features import OnSamples
 from sparkml.tasks.task import Reject, Task, task_spec
 
 # Examples that are encoded at once: enough to keep a tokenizer busy, few enough for images.
@@ -39,11 +38,11 @@ def encode_examples(
     *,
     n_buckets: int,
     seed: int,
-    frozen: FrozenNetwork | None = None,
+    network: OnSamples | None = None,
 ) -> DataFrame:
     """Examples with `split` -> `encoded_schema`, numbered within their bucket and split in the order of a hash.
 
-    `frozen`: the network whose vectors the samples hold instead of what it reads.
+    `network`: what is applied to every sample.
     """
     bucket = F.pmod(F.xxhash64("doc_id"), F.lit(n_buckets)).cast("int")
     keyed = examples.select(
@@ -52,13 +51,13 @@ def encode_examples(
     # A bucket is a task; hashing the bucket number again would leave some tasks empty and double others.
     grouped = keyed.repartitionById(n_buckets, F.col("bucket"))
     ordered = grouped.sortWithinPartitions("split", "bucket", "_order", "doc_id").drop("_order")
-    encode = encoding(task_spec(task), task.inputs, frozen)
-    schema = encoded_schema(OnFeatures(task) if frozen else task)
+    encode = encoding(task_spec(task), task.inputs, network)
+    schema = encoded_schema(network.wrap(task) if network else task)
     return ordered.mapInArrow(encode, spark_schema(schema))
 
 
 def encoding(
-    spec: Mapping[str, Any], inputs: Any, frozen: FrozenNetwork | None = None
+    spec: Mapping[str, Any], inputs: Any, network: OnSamples | None = None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function for `mapInArrow`."""
 
@@ -73,7 +72,7 @@ def encoding(
         numbers = _Numbers()
         for whole in batches:
             for start in range(0, whole.num_rows, _EXAMPLES_AT_ONCE):
-                yield from _encoded(task, whole.slice(start, _EXAMPLES_AT_ONCE), numbers, frozen)
+                yield from _encoded(task, whole.slice(start, _EXAMPLES_AT_ONCE), numbers, network)
 
     return encode
 
@@ -97,14 +96,14 @@ class _Numbers:
 
 
 def _encoded(
-    task: Task[Any], examples: pa.RecordBatch, numbers: _Numbers, frozen: FrozenNetwork | None
+    task: Task[Any], examples: pa.RecordBatch, numbers: _Numbers, network: OnSamples | None
 ) -> Iterator[pa.RecordBatch]:
     done = task.encode(examples, purpose="train")
     samples = done.samples
-    if frozen is not None:
+    if network is not None:
         if samples.num_rows:
-            samples = with_features(task, samples, frozen)
-        task = OnFeatures(task)
+            samples = network.apply(task, samples)
+        task = network.wrap(task)
     schema = encoded_schema(task)
     if samples.num_rows:
         place = samples.column("example")

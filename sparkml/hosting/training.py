@@ -19,6 +19,7 @@ from sparkml.frame.run import StageRun
 from sparkml.frame.stage import StageConfig
 from sparkml.log import get_logger
 from sparkml.models.adapt.settings import AdaptSettings
+from sparkml.models.shaping.settings import Shaping
 from sparkml.tasks.task import Task
 from sparkml.training.curves import own_store
 from sparkml.training.rank import train_rank
@@ -87,23 +88,28 @@ def run_training(
     validation: Manifest,
     adapt: AdaptSettings | None = None,
     on_features: bool = False,
+    shaping: Shaping | None = None,
+    part: str = "",
+    loop: Mapping[str, Any] | None = None,
 ) -> Trained | None:
     """Train on ranks to the end; None with 0 ranks, where the job's file is all that is written.
 
     The run folder is named by the model's version and the fingerprint of the work: a run that was killed goes on from
-    its last checkpoint when the same command is repeated; a forced repeat of finished work starts anew.
+    its last checkpoint when the same command is repeated; a forced repeat of finished work starts anew. `part` tells
+    the trainings of one step apart; `loop`: settings of the loop that are others than the step's.
     """
     ranks = max(config.ranks, 1)
     if train.rows < ranks:
         raise _too_few_rows(train, ranks)
-    name = f"{model_id}-v{job.next_version(model_id)}"
+    name = f"{model_id}-v{job.next_version(model_id)}" + (f"-{part}" if part else "")
     manifests = storage.join(job.artifacts, "manifests")
     training = TrainingJob(
         task=dict(task),
         start=start,
         adapt=adapt or AdaptSettings(),
         on_features=on_features,
-        loop=LoopSettings(**config.model_dump(include=set(LoopSettings.model_fields))),
+        shaping=shaping or Shaping(),
+        loop=LoopSettings(**{**config.model_dump(include=set(LoopSettings.model_fields)), **(loop or {})}),
         # The head of a frozen network alone is small.
         spread=SpreadSettings(
             **config.model_dump(include=set() if on_features else set(SpreadSettings.model_fields))

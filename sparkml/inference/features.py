@@ -7,15 +7,27 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from sparkml.feed.batches import parts_of
 from sparkml.frame import artifacts
-from sparkml.tasks.on_features import FEATURES
+from sparkml.tasks.on_features import FEATURES, OnFeatures
 from sparkml.tasks.task import Task, task_of, task_spec
+
+
+class OnSamples(Protocol):
+    """A network that is applied to every sample once, by Spark's workers."""
+
+    def wrap(self, task: Task[Any]) -> Task[Any]:
+        """The task on the samples that come out."""
+        ...
+
+    def apply(self, task: Task[Any], samples: pa.RecordBatch) -> pa.RecordBatch:
+        """Samples of the task itself, one at least, with what the network makes of them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,14 @@ class FrozenNetwork:
     location: str
     identity: str
     head: str
+
+    def wrap(self, task: Task[Any]) -> Task[Any]:
+        """See `OnSamples`."""
+        return OnFeatures(task)
+
+    def apply(self, task: Task[Any], samples: pa.RecordBatch) -> pa.RecordBatch:
+        """See `OnSamples`."""
+        return with_features(task, samples, self)
 
 
 @functools.lru_cache(maxsize=1)

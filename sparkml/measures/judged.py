@@ -54,7 +54,7 @@ def share_right(right: npt.NDArray[np.bool_], said: npt.NDArray[Any]) -> Judged:
 
 def f1_of_spans(counts: F64, said: npt.NDArray[Any]) -> Judged:
     """Micro F1 of counts [rows, 3]: right, predicted and gold spans."""
-    return Judged("f1", counts, _f1, said)
+    return Judged("micro_f1", counts, _f1, said)
 
 
 def explained_variance(gold: F64, predicted: F64) -> Judged:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from sparkml.models.onednn import product
@@ -45,9 +46,7 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """As torch's."""
-        if _is_ours(input, self.weight):
-            return _apply(input, self.weight, self.bias)
-        return super().forward(input)
+        return linear(input, self.weight, self.bias)
 
 
 class OneDnnConv1D(Conv1D):
@@ -64,6 +63,11 @@ class OneDnnConv1D(Conv1D):
 _OURS: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: OneDnnLinear, Conv1D: OneDnnConv1D}
 # Layers that are a product with a weight and nothing else.
 PLAIN_LAYERS = (*_OURS, *_OURS.values())
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [..., in], weight [out, in], bias [out] or None -> [..., out]; all of them get gradients."""
+    return _apply(x, weight, bias) if _is_ours(x, weight) else F.linear(x, weight, bias)
 
 
 def use_onednn(network: nn.Module) -> nn.Module:
@@ -91,4 +95,4 @@ def _apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _is_ours(x: Tensor, weight: Tensor) -> bool:
     """Weights in one piece: those that lie over several ranks are of another class."""
     is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-    return type(weight) is nn.Parameter and is_plain and not torch.is_autocast_enabled("cpu")
+    return type(weight) in (nn.Parameter, Tensor) and is_plain and not torch.is_autocast_enabled("cpu")

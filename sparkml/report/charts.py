@@ -61,4 +61,25 @@ class Confusion:
     description: str
 
 
-Chart = Bars | Histogram | Lines | Confusion
+@dataclass(frozen=True)
+class Point:
+    """A thing of two figures: its name and look (`accent`, `contrast` or `quiet`)."""
+
+    name: str
+    x: float
+    y: float
+    colour: str = "accent"
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Named points, and a line through the best of them."""
+
+    points: Sequence[Point]
+    line: Sequence[tuple[float, float]]
+    x_label: str
+    y_label: str
+    description: str
+
+
+Chart = Bars | Histogram | Lines | Confusion | Scatter

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sparkml.report import formats
-from sparkml.report.charts import Bars, Chart, Confusion, Histogram, Lines
+from sparkml.report.charts import Bars, Chart, Confusion, Histogram, Lines, Scatter
 from sparkml.report.svg import ACCENT, CONTRAST, GRID, INK, MUTED, PAPER, QUIET, drawing, inline
 
 _WIDTH, _HEIGHT = 520, 270  # CSS pixels at natural size
@@ -31,6 +31,8 @@ def draw(name: str, chart: Chart) -> Markup:
                 figure, tips = _lines(chart), {}
             case Confusion():
                 figure, tips = _confusion(chart)
+            case Scatter():
+                figure, tips = _scatter(chart)
         return inline(figure, name, chart.description, tips)
 
 
@@ -125,6 +127,30 @@ def _confusion(chart: Confusion) -> tuple[Figure, dict[str, str]]:
     axes.spines["bottom"].set_visible(False)
     axes.set_xlabel("predicted", color=MUTED)
     axes.set_ylabel("true", color=MUTED)
+    return figure, tips
+
+
+def _scatter(chart: Scatter) -> tuple[Figure, dict[str, str]]:
+    figure, axes = _figure()
+    axes.plot(
+        [x for x, _ in chart.line],
+        [y for _, y in chart.line],
+        color=QUIET,
+        linewidth=1.4,
+        linestyle=(0, (4, 3)),
+        zorder=1,
+    )
+    tips = {}
+    for place, point in enumerate(chart.points):
+        gid = f"tip-{place}"
+        (mark,) = axes.plot([point.x], [point.y], "o", color=_COLOURS[point.colour], markersize=8)
+        mark.set_gid(gid)
+        tips[gid] = f"{point.name}: {formats.measured(point.x)}, {formats.score(point.y)}"
+        axes.annotate(
+            point.name, (point.x, point.y), xytext=(6, 5), textcoords="offset points", fontsize=8, color=INK
+        )
+    _finish(axes, chart.x_label, chart.y_label, whole=False)
+    axes.margins(x=0.2, y=0.25)  # room for the names
     return figure, tips
 
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pyspark.sql import functions as F
 
 from sparkml.compression.gate import GateSettings
 from sparkml.compression.methods import MethodChoice
 from sparkml.errors import InputError
 from sparkml.frame import artifacts
+from sparkml.frame.ledger import Run
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
-from sparkml.frame.stage import Makes, Reads, RunReport, Stage, StageConfig, Uses
+from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, Uses, WritesOwn
 from sparkml.hosting.examples import Columns, examples_of
+from sparkml.hosting.learner import Learner, LearningTables
+from sparkml.hosting.learning import LearningConfig
+from sparkml.hosting.verify import verify_manifests
+from sparkml.inference.teaching import Teacher
 from sparkml.log import get_logger
 from sparkml.models.folder import ENGINE_FILE, write_json
 
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 REPORT_FILE = "report.json"
+# What only methods that train use.
+_OF_LEARNING = ("duplicates", "rejects", "samples", "manifests")
 
 
 def _listed(value: Any) -> Any:
@@ -39,7 +47,7 @@ def _listed(value: Any) -> Any:
 Recipe = Annotated[tuple[MethodChoice, ...], BeforeValidator(_listed)]
 
 
-class CompressConfig(StageConfig):
+class CompressConfig(LearningConfig):
     """Fields of `conf/base/compress.yaml`."""
 
     model: Uses = Field("classifier", description="The model to compress")
@@ -59,7 +67,7 @@ class CompressConfig(StageConfig):
     evaluate_on: Reads | None = Field(
         None, description="Labelled table to measure on; null: the held-out examples that the model keeps"
     )
-    columns: Columns = Field(Columns(), description="Which columns of that table the model's task reads")
+    columns: Columns = Field(Columns(), description="Which columns of the tables the model's task reads")
     max_examples: int = Field(2_000, ge=1, description="Rows of that table at most, chosen by a hash")
     latency_documents: int = Field(100, ge=1, description="Single documents whose latency is measured")
     throughput_documents: int = Field(256, ge=1, description="Documents whose throughput is measured")
@@ -67,6 +75,41 @@ class CompressConfig(StageConfig):
     threads: int = Field(
         1, ge=1, description="Threads while measuring", json_schema_extra={"semantic": False}
     )
+    source: Reads | None = Field(
+        None,
+        description="Labelled table for methods that train; null: none may, and what follows has no effect",
+    )
+    duplicates: Reads | None = Field(
+        None, description="Duplicates of its documents: a cluster stays in one split; null: there are none"
+    )
+    rejects: Shares | None = Field("rejects", description="Examples that cannot be trained on")
+    samples: WritesOwn | None = Field("", description="The encoded examples; empty: `<step>_samples`")
+    manifests: Shares | None = Field("manifests", description="One row a split: files, row groups, version")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _writes_what_it_trains_on(cls, values: Any) -> Any:
+        """Without a table to train on a step reads and writes none of these."""
+        return values if values.get("source") else {**values, **dict.fromkeys(_OF_LEARNING)}
+
+    @model_validator(mode="after")
+    def _can_train(self) -> CompressConfig:
+        names = [choice.name for recipe in self.recipes for choice in recipe if choice.trains]
+        if names and self.source is None:
+            raise ValueError(f"{names[0]} trains: name a table with labelled examples, source=TABLE")
+        if names and not self.ranks:
+            raise ValueError(f"{names[0]} trains, which needs ranks: ranks=1")
+        return self
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """All lists of methods."""
+        return self.method, *self.beside
+
+    def semantic(self) -> dict[str, Any]:
+        """How a training goes decides nothing where there is none."""
+        of_training = () if self.source else {*LearningConfig.model_fields, "trains"} - {"columns"}
+        return {name: value for name, value in super().semantic().items() if name not in of_training}
 
 
 def run(job: StageRun, config: CompressConfig) -> RunReport:
@@ -84,13 +127,13 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
     examples = _examples(job, config, task, folder)
     plan = TimingPlan(config.latency_documents, config.throughput_documents, config.rounds, config.threads)
     measuring = Measuring(examples, config.gate, plan, job.seed)
-    given = Given(folder, task, examples.combine_chunks().to_batches()[0], job.seed)
-    recipes = (config.method, *config.beside)
+    learner = _learner(job, config, source, task, examples)
+    given = Given(folder, task, examples.combine_chunks().to_batches()[0], job.seed, learner)
     with (
         job.progress.task("compress", total=1, unit="models") as shown,
         tempfile.TemporaryDirectory() as name,
     ):
-        found = candidates_of(given, source.kind, recipes, measuring, Path(name))
+        found = candidates_of(given, source.kind, config.recipes, measuring, Path(name))
         picked, why = pick(found, config.prefer)
         metrics = _metrics(found[0], picked, len(examples))
         with job.new_model(config.model_id) as staging:
@@ -108,7 +151,39 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
         metrics=metrics,
     )
     _log.info("%s: %s, %s", config.model_id, picked.form.name, why)
-    return RunReport(bytes_in=weights_bytes(folder), metrics=metrics)
+    learnt = learner.report() if learner else RunReport()
+    read = learnt.bytes_in + weights_bytes(folder)
+    return replace(learnt, bytes_in=read, metrics={**metrics, **learnt.metrics})
+
+
+def _learner(
+    job: StageRun, config: CompressConfig, source: ModelRecord, task: Task[Any], examples: pa.Table
+) -> Learner | None:
+    """What methods train with, where there is a table; all that `examples` measure is kept out of it."""
+    if config.source is None:
+        return None
+    taught = any(choice.method.taught for recipe in config.recipes for choice in recipe)
+    ids = examples.column("doc_id").to_pylist() if "doc_id" in examples.column_names else ()
+    return Learner(
+        job,
+        config,
+        LearningTables(
+            config.source,
+            config.duplicates,
+            config.rejects or "",
+            config.samples or "",
+            config.manifests or "",
+        ),
+        model_id=config.model_id,
+        task=task,
+        teacher=Teacher(source.path, artifacts.identity(source.path)) if taught else None,
+        aside=ids,
+    )
+
+
+def _verify(job: StageRun, config: CompressConfig, run: Run) -> Mapping[str, float]:
+    """The samples, where a method has trained."""
+    return verify_manifests(job, config, run) if config.manifests else {}
 
 
 def _examples(job: StageRun, config: CompressConfig, task: Task[Any], folder: Path) -> pa.Table:
@@ -171,5 +246,9 @@ def sections() -> tuple[object, ...]:
 
 
 STAGE = Stage(
-    CompressConfig, run, "a model made smaller and faster, behind a gate -> a model", sections=sections
+    CompressConfig,
+    run,
+    "a model made smaller and faster, behind a gate -> a model",
+    verify=_verify,
+    sections=sections,
 )

@@ -142,6 +142,17 @@ class Labels(Task[LabelOptionsT]):
         counts = np.array([self.targets.counts[label] for label in self.targets.labels], np.float64)
         return like.new_tensor(counts.sum() / (len(counts) * counts))
 
+    def distance(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        """See `Task`; with several labels the mean over the labels, each a yes or no."""
+        if not self.options.several:
+            return super().distance(logits, taught, temperature)
+        from torch.nn import functional as F
+
+        ours, theirs = logits / temperature, (taught / temperature).sigmoid()
+        crossed = F.binary_cross_entropy_with_logits(ours, theirs, reduction="none")
+        least = F.binary_cross_entropy_with_logits(taught / temperature, theirs, reduction="none")
+        return (crossed - least).mean(dim=1).sum() * temperature**2
+
     @property
     def n_sums(self) -> int:
         """Three numbers, and three a label."""

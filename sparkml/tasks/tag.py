@@ -171,6 +171,10 @@ class Tag(Task[TagOptions]):
         known = target >= 0
         return Loss(F.cross_entropy(logits[known], target[known], reduction="sum"), float(known.sum()))
 
+    def answering(self, batch: Batch) -> Tensor:
+        """At the first token of each word that a window answers."""
+        return batch.targets["words"] >= 0
+
     @property
     def n_sums(self) -> int:
         """Seven numbers."""

@@ -38,6 +38,18 @@ Float32 = npt.NDArray[np.float32]
 SAMPLE_FIELDS = [("example", pa.int32()), ("window", pa.int32()), ("n_tokens", pa.int32())]
 # What a row of `examples` has beside the columns that a task reads.
 EXAMPLE_FIELDS = [("doc_id", pa.string()), ("split", pa.string())]
+_EXAMPLE = {
+    "text": "The train was late, and nobody said why.",
+    "text_b": "The train did not come in time.",
+    "tokens": ["Ada", "Lovelace", "lived", "in", "London", "."],
+}
+# Columns of examples that are no texts.
+_COLUMN_TYPES = {"tokens": pa.list_(pa.string()), "tags": pa.list_(pa.string()), "media": pa.binary()}
+
+
+def column_type(name: str) -> pa.DataType:
+    """What a column of examples holds: a text, words or bytes."""
+    return _COLUMN_TYPES.get(name, pa.string())
 
 
 class TaskOptions(BaseModel):
@@ -153,6 +165,16 @@ class Task(ABC, Generic[OptionsT]):
         self.targets = targets
         self.inputs = inputs
 
+    @classmethod
+    def answered_from(cls) -> tuple[str, ...]:
+        """The columns that an example must have to be answered."""
+        return tuple(name for name in cls.reads if name not in cls.target_columns)
+
+    @classmethod
+    def example(cls) -> dict[str, Any]:
+        """An example with the columns of `answered_from`, to show how a model of this task is called."""
+        return {name: _EXAMPLE[name] for name in cls.answered_from()}
+
     # What there is to learn.
 
     @classmethod
@@ -222,6 +244,20 @@ class Task(ABC, Generic[OptionsT]):
         """The loss to descend. Where nothing is to be learnt it is 0 and the network is called all the same: ranks that
         share a model call it together.
         """
+
+    def answering(self, batch: Batch) -> Tensor | None:
+        """Where logits [rows, time, outputs] answer, bool [rows, time]; None: they are [rows, outputs], and all do."""
+        return None
+
+    def distance(self, logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+        """How far logits [n, outputs] are from a teacher's, summed over n, where both are softened by a temperature T.
+
+        T^2 KL(teacher || logits): with T^2 its gradients are as large as those of the task's loss.
+        """
+        from torch.nn import functional as F
+
+        ours, theirs = ((one / temperature).log_softmax(dim=1) for one in (logits, taught))
+        return F.kl_div(ours, theirs, log_target=True, reduction="sum") * temperature**2
 
     def start(self, network: nn.Module, rows: Rows, seed: int) -> None:
         """Better weights than random ones, from `rows` of the training samples, for a network that begins anew."""

@@ -22,10 +22,14 @@ from sparkml.feed.plan import epoch_plan, steps_per_epoch
 from sparkml.feed.reader import open_reader
 from sparkml.frame import artifacts, storage
 from sparkml.models.adapt import Adapted, adapt
+from sparkml.models.directory import read_task
 from sparkml.models.folder import write_json
-from sparkml.models.heads import build_network, save_network
+from sparkml.models.heads import build_network, load_trained, save_network
+from sparkml.models.shaping.beside import Beside
+from sparkml.models.shaping.build import shape
 from sparkml.tasks.on_features import OnFeatures
 from sparkml.tasks.task import Task, task_of
+from sparkml.tasks.taught import Taught
 from sparkml.training.columns import SAMPLE_ID, widths_of
 from sparkml.training.curves import CURVE_FILE
 from sparkml.training.feeding import data_rank
@@ -55,6 +59,9 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
         new_modules = frozenset()  # all is drawn already, and what counting has told must not be drawn over
     steps = {"total_steps": job.loop.steps(epoch_steps), "epoch_steps": epoch_steps}
     adapted = adapt(network, job.adapt, new_modules=new_modules, **steps, seed=job.seed)
+    shape(adapted, job.shaping, steps["total_steps"])
+    if job.shaping.teaching is not None:
+        task = Taught(task, job.shaping.teaching, _beside(job, task, adapted, collective))
     trainer = Trainer(job, task, adapted, collective, reporter)
     measured = trainer.run()
     _answer(job, task, trainer.spread, collective, reporter)
@@ -67,6 +74,16 @@ def train(job: TrainingJob, collective: Collective, reporter: Reporter) -> dict[
         _write(job, task, adapted, measured, collective.size)
     collective.barrier()
     return measured
+
+
+def _beside(job: TrainingJob, task: Task[Any], adapted: Adapted, collective: Collective) -> Beside | None:
+    """The teacher in this process, where more of it is matched than its logits."""
+    teaching = job.shaping.teaching
+    if teaching is None or not teaching.beside:
+        return None
+    folder = artifacts.localise(teaching.teacher)
+    teacher = load_trained(task_of(read_task(folder), folder).network(), folder)
+    return Beside(adapted.network, teacher.to(device_of(collective.local_rank)), teaching.beside)
 
 
 def _start(job: TrainingJob, task: Task[Any], network: torch.nn.Module) -> None:
@@ -144,6 +161,8 @@ def _write(
         save_network(adapted, task.network(), folder, merge=job.adapt.merge, base=job.start.folder)
         (folder / CURVE_FILE).write_bytes(storage.read_bytes(storage.join(job.run_folder, CURVE_FILE)))
         facts = {"loop": job.loop.model_dump(mode="json"), "adapt": job.adapt.model_dump(mode="json")}
+        if job.shaping.is_any:
+            facts["shaping"] = job.shaping.model_dump(mode="json")
         write_json(folder / TRAINING_FILE, {**facts, "measured": measured, "ranks": ranks, "seed": job.seed})
 
 

@@ -13,6 +13,7 @@ from sparkml.errors import ConfigError
 from sparkml.feed.manifest_file import ManifestFile
 from sparkml.feed.reader import FeedSettings, ReaderName
 from sparkml.models.adapt.settings import AdaptSettings
+from sparkml.models.shaping.settings import Shaping
 from sparkml.training.schedule import Decay
 
 GradientType = Literal["float32", "float16"]
@@ -221,6 +222,7 @@ class TrainingJob(BaseModel):
     start: Start
     adapt: AdaptSettings = AdaptSettings()
     on_features: bool = False  # the samples hold what the head of a frozen network is given
+    shaping: Shaping = Shaping()
     loop: LoopSettings
     spread: SpreadSettings = SpreadSettings()
     seed: int
@@ -243,6 +245,22 @@ class TrainingJob(BaseModel):
                 "weights that are drawn anew have to be trained in full",
                 got=f"adapt.method {self.adapt.method} with random weights",
                 next_action="set adapt.method=full, or start from the model's weights",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shapes_whole_networks(self) -> TrainingJob:
+        if self.shaping.is_any and (self.adapt.method != "full" or self.spread.parallel != "data"):
+            raise ConfigError(
+                "a network is shaped where every rank holds and trains all of it",
+                got=f"adapt.method {self.adapt.method}, parallel {self.spread.parallel}",
+                next_action="set adapt.method=full and parallel=data",
+            )
+        if self.loop.compile and self.shaping.teaching is not None and self.shaping.teaching.beside:
+            raise ConfigError(
+                "what a compiled network computes on the way cannot be listened to",
+                got=f"match {', '.join(self.shaping.teaching.beside)}",
+                next_action="set compile=false",
             )
         return self
 

@@ -145,6 +145,7 @@ class Trainer:
             self.state.take_best()
         else:
             self.state.take(self.state.ema)
+        self._adapted.finish()
         self.network.eval()
         return best
 

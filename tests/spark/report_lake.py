@@ -345,11 +345,36 @@ MEASURED = {
     "accuracy": 0.75,
     "macro_f1": 0.7,
     "size_bytes": 8_000_000,
+    "memory_bytes": 90_000_000,
     "latency_p50_ms": 4.0,
     "latency_p95_ms": 6.5,
     "documents_per_second": 100.0,
+    "core_seconds_per_1000": 10.0,
 }
 INT8 = {**MEASURED, "size_bytes": 2_000_000, "documents_per_second": 250.0, "accuracy": 0.7}
+
+
+def forms_file(documents: int, figures: dict[str, Any], flips: float) -> dict[str, Any]:
+    """What compress keeps of its measurements: the model, an int8 form that is published, and one that failed."""
+    gate = {"metric": "accuracy", "loss": [0.05, -0.01, 0.11], "flips": [flips, 0.1, 0.4], "reason": ""}
+    small = {"name": "int8_dynamic", "engine": "encoder", "stayed_float": ["a", "b"], "figures": figures}
+    return {
+        "documents": documents,
+        "picked": "int8_dynamic",
+        "why": "the one form that passes the gate; 1 did not pass",
+        "forms": [
+            {"name": "as it is", "engine": "torch", "stayed_float": [], "figures": MEASURED},
+            {**small, "gate": gate},
+            {
+                **small,
+                "name": "onnx",
+                "stayed_float": [],
+                "gate": {**gate, "reason": "loses 5 points of accuracy"},
+            },
+        ],
+    }
+
+
 CURVE = [
     {"step": 1, "train_loss": 8.0, "tokens_per_second": 100.0},
     {"step": 2, "train_loss": 6.0, "tokens_per_second": 300.0, "validation_loss": 6.5},
@@ -365,8 +390,8 @@ MODEL_FILES: dict[str, dict[str, Any]] = {
         "curve.jsonl": TUNING_CURVE,
     },
     "tone": {"evaluation.json": evaluation_file(TONE_RESULT)},
-    "small": {"report.json": {"float32": MEASURED, "int8": INT8, "documents": 4, "flipped": 1}},
-    "smaller": {"report.json": {"float32": MEASURED, "int8": MEASURED, "documents": 8, "flipped": 0}},
+    "small": {"report.json": forms_file(4, INT8, 0.25)},
+    "smaller": {"report.json": forms_file(8, MEASURED, 0.0)},
     "TRAP": {"evaluation.json": evaluation_file(Evaluation(n=1, metrics={"TRAP": 0.001}))},
 }
 

@@ -196,17 +196,30 @@ def test_each_training_shows_the_model_that_it_made(golden: Contents) -> None:
     assert topics.charts["Confusion matrix"].matrix == [[0.0, 1.0], [0.0, 3.0]]
     assert (tone.values["model"], tone.charts, len(tone.tables)) == ("tone/v1", {}, 1)
     small, smaller = contents_of(golden, "small.compression"), contents_of(golden, "smaller.compression")
-    assert (small.model, small.parent, small.smaller, small.faster, small.flipped) == (
-        "small/v1",
-        "topics/v1",
-        4.0,
-        2.5,
-        1,
+    assert small.lead == (
+        "small/v1 is topics/v1 after int8_dynamic (the one form that passes the gate; 1 did not pass); "
+        "4.0 times smaller and 2.50 times as many documents a second; 25.0 % of the answers differ."
     )
-    assert (smaller.parent, smaller.smaller, smaller.documents) == ("tone/v1", 1.0, 8)
-    lines = {one.name: (one.before, one.after, one.change) for one in small.measures}
-    assert lines["accuracy"] == ("0.750", "0.700", "−0.050")
-    assert lines["size"] == ("8.0 MB", "2.0 MB", "× 0.25")
+    assert smaller.lead.startswith("smaller/v1 is tone/v1 after int8_dynamic")
+    (table,) = small.tables
+    assert "on 4 held-out documents" in table.caption
+    before, after, failed = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    assert (before["quality"], before["loss (interval)"], before["gate"]) == (
+        "0.750",
+        "–",
+        "the model itself",
+    )
+    assert after["form"] == "int8_dynamic, 2 groups of layers in float"
+    assert (after["quality"], after["loss (interval)"]) == ("0.700", "+5.00% (-1.00% to +11.00%)")
+    assert (after["size"], after["memory"], after["gate"]) == ("2.0 MB", "90.0 MB", "passes")
+    assert (failed["form"], failed["gate"]) == ("onnx", "loses 5 points of accuracy")
+    (pareto,) = small.charts.values()
+    assert [(one.name, one.x, one.y, one.colour) for one in pareto.points] == [
+        ("as it is", 100.0, 0.75, "accent"),
+        ("int8_dynamic", 250.0, 0.7, "contrast"),
+        ("onnx", 250.0, 0.7, "accent"),
+    ]
+    assert list(pareto.line) == [(100.0, 0.75), (250.0, 0.7)]
 
 
 def test_each_scoring_shows_its_own_rows(golden: Contents) -> None:

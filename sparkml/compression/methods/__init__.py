@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sparkml.errors import ConfigError
 from sparkml.frame.config_layers import did_you_mean
+from sparkml.models.shaping.settings import Shaping
 from sparkml.tasks.task import Task
 
 LOADED_BY_NAME = ("sparkml.compression.methods.*",)
@@ -29,14 +30,42 @@ class MethodOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Learning(Protocol):
+    """What a host offers to methods that train."""
+
+    @property
+    def teacher(self) -> str:
+        """Where the model lies that all forms are made of."""
+        ...
+
+    def examples(self, rows: int) -> pa.RecordBatch:
+        """Some labelled examples to train on, with the columns that the task reads."""
+        ...
+
+    def train(
+        self, start: Path, name: str, shaping: Shaping, loop: Mapping[str, Any], *, random: bool
+    ) -> Path:
+        """A folder with the network that a training from `start` (config.json, weights, inputs) has given.
+
+        `name` tells the trainings of a step apart; `loop`: settings that are others than the step's; `random`: the
+        weights are drawn anew.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Given:
-    """What a method starts from: a model directory, its task, and examples of what it is used on (columns as read)."""
+    """What a method starts from: a model directory, its task, and examples of what it is used on (columns as read).
+
+    `learning`: what it can train with, where there is something; `making`: the recipe up to this method.
+    """
 
     folder: Path
     task: Task[Any]
     examples: pa.RecordBatch
     seed: int = 0
+    learning: Learning | None = None
+    making: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +74,7 @@ class Method:
 
     `apply(given, target, options, kept)` writes weights and, where it changes, config.json; `kept` are groups of layers
     that stay as they are. `groups(given)` names those that may; None where the method changes all or nothing.
+    `trains(options)`: it needs `given.learning`; `taught`: samples must hold what the first model says of them.
     """
 
     summary: str
@@ -52,6 +82,8 @@ class Method:
     apply: Callable[[Given, Path, Any, frozenset[str]], None]
     Options: type[MethodOptions] = MethodOptions
     groups: Callable[[Given], tuple[str, ...]] | None = None
+    trains: Callable[[Any], bool] = lambda options: False
+    taught: bool = False
 
 
 def method_names() -> list[str]:
@@ -112,6 +144,11 @@ class MethodChoice(BaseModel):
                 got=repr(first["input"]),
                 expected=f"settings of {self.name}: {', '.join(known) or 'none'}",
             ) from error
+
+    @property
+    def trains(self) -> bool:
+        """Whether it needs something to train on."""
+        return self.method.trains(self.options)
 
     def __str__(self) -> str:
         given = ", ".join(f"{name} {value}" for name, value in (self.model_extra or {}).items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,6 +15,22 @@ from sparkml.models.adapt.low_rank import BASE_PREFIX
 from sparkml.models.adapt.settings import LOW_RANK, MERGEABLE, AdaptSettings
 
 _COPY_OF_HEAD = ".original_module."
+
+
+class Companion(Protocol):
+    """What goes on beside the steps of a training. It keeps nothing that a checkpoint would have to hold."""
+
+    def before_step(self, step: int) -> None:
+        """Before the forward pass of a step (from 0)."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """After the optimiser's step."""
+        ...
+
+    def finish(self) -> None:
+        """When the weights are chosen that the training gives."""
+        ...
 
 
 class Adapted:
@@ -43,6 +59,7 @@ class Adapted:
         }
         self._n_trained = sum(parameter.numel() for parameter in self._trained.values())
         self._groups = self._grouped()
+        self._companions: list[Companion] = []
         norms = [] if settings.method == "full" else _frozen_norms(network)
         self._as_they_are = [*norms, *self._below_the_last_layers()]
 
@@ -60,6 +77,10 @@ class Adapted:
         prefix = BASE_PREFIX if self.settings.method in LOW_RANK else ""
         names = (name for block in self.anatomy.blocks for name in block)
         return [self.network.get_submodule(f"{prefix}{name}") for name in names]
+
+    def accompany(self, companion: Companion) -> None:
+        """Something more is to go on beside the steps."""
+        self._companions.append(companion)
 
     def hold(self, parameters: dict[str, nn.Parameter]) -> None:
         """What is trained is in these from now on: of each parameter the part that this rank has."""
@@ -97,6 +118,8 @@ class Adapted:
 
     def before_step(self, step: int) -> None:
         """To be called before the forward pass of a step (from 0): what is still frozen costs no gradients."""
+        for companion in self._companions:
+            companion.before_step(step)
         if self.settings.unfreeze_epochs is None:
             return
         lowest = self._lowest_level(step / self._epoch_steps)
@@ -108,6 +131,13 @@ class Adapted:
         """To be called after the optimiser's step (from 0), while the gradients, equal on all ranks, are there."""
         if self._budget is not None:
             self._budget.after_step(step)
+        for companion in self._companions:
+            companion.after_step(step)
+
+    def finish(self) -> None:
+        """To be called when the network has the weights that the training gives."""
+        for companion in self._companions:
+            companion.finish()
 
     def extra_loss(self) -> Tensor | None:
         """A term to add to the mean loss of a batch: AdaLoRA's, which keeps singular vectors orthogonal."""

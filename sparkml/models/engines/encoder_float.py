@@ -55,7 +55,7 @@ class Encoder:
         hidden = hidden.to(self.weights.blocks[0].qkv.weight.dtype)
         epsilon = self.weights.epsilon
         for block in self.weights.blocks:
-            attended = attention(block.qkv(hidden), rows, time, self.weights.n_heads, seen)
+            attended = attention(block.qkv(hidden), rows, time, self.weights.head_size, seen)
             out = block.out(attended).add_(hidden)
             hidden = norm(out, block.norm1, epsilon)
             out = block.down(block.up(hidden, "gelu")).add_(hidden)
@@ -81,10 +81,10 @@ def mean_of(vectors: Tensor, mask: Tensor | None) -> Tensor:
     return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
-def attention(qkv: Tensor, rows: int, time: int, n_heads: int, seen: Tensor | None) -> Tensor:
-    """[rows * time, width] of queries, keys and values [rows * time, 3 width]."""
+def attention(qkv: Tensor, rows: int, time: int, head_size: int, seen: Tensor | None) -> Tensor:
+    """[rows * time, width] of queries, keys and values [rows * time, 3 width], where width is that of all heads."""
     width = qkv.shape[1] // 3
-    query, key, value = qkv.view(rows, time, 3, n_heads, width // n_heads).permute(2, 0, 3, 1, 4)
+    query, key, value = qkv.view(rows, time, 3, width // head_size, head_size).permute(2, 0, 3, 1, 4)
     found = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
     return found.transpose(1, 2).reshape(rows * time, width)
 

@@ -92,8 +92,11 @@ class Int8Block:
     def __call__(self, hidden: Hidden, attend: Attend) -> Hidden:
         """The block's output, in the place of its input."""
         tokens, floats = hidden.in_int8(self._qkv.fixed), _with_bits(hidden.floats)
-        tokens.take(attend(self._qkv.floats(tokens)), self._out.fixed)
-        int8_rows.add_norm_quantise(*self._out(tokens), *floats, *self._norm1, *tokens.into(self._up.fixed))
+        attended = attend(self._qkv.floats(tokens))
+        # Narrower than the tokens where heads are left out.
+        narrow = tokens if attended.shape == tokens.values.shape else Int8Rows(*attended.shape)
+        narrow.take(attended, self._out.fixed)
+        int8_rows.add_norm_quantise(*self._out(narrow), *floats, *self._norm1, *tokens.into(self._up.fixed))
         wide = Int8Rows(len(tokens.scale), self._up.width)
         row = _with_bits(torch.empty(self._up.width))
         int8_rows.gelu_quantise(*self._up(tokens), *row, *wide.into(self._down.fixed))
@@ -152,5 +155,5 @@ class Int8Encoder(Encoder):
         """See `Encoder`; `hidden` is written to."""
         found = Hidden(hidden.contiguous())
         for block in self._blocks:
-            found = block(found, lambda qkv: attention(qkv, rows, time, self.weights.n_heads, seen))
+            found = block(found, lambda qkv: attention(qkv, rows, time, self.weights.head_size, seen))
         return found.floats

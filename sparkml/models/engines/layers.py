@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,6 +27,11 @@ class Linear:
     def __call__(self, x: Tensor, then: str = "none") -> Tensor:
         """Of weights that are not int8: x [rows, in] -> [rows, out], as `product`."""
         return product(x, self.weight, self.bias, then)
+
+    def rows(self, stay: Tensor) -> Linear:
+        """The same with fewer outputs: where `stay`, bool [out], is True."""
+        scale = None if self.scale is None else self.scale[stay]
+        return replace(self, weight=self.weight[stay], bias=self.bias[stay], scale=scale)
 
     def in_float32(self) -> Linear:
         """The same without a scale."""

@@ -46,6 +46,7 @@ class Family:
     n_heads: str = "num_attention_heads"
     n_blocks: str = "num_hidden_layers"
     activation: str = "hidden_act"
+    channels: str = "intermediate_size"
     positions_from_padding: bool = False
 
 
@@ -73,13 +74,17 @@ FAMILIES = {
         "n_heads",
         "n_layers",
         "activation",
+        "hidden_dim",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block: attention (query, key and value in one matrix [3 width, width]), feed-forward, and two norms."""
+    """One block: attention (query, key and value in one matrix), feed-forward, and two norms.
+
+    That matrix is [3 heads x head_size, width]: heads that pruning has made zeros are left out.
+    """
 
     qkv: Linear
     out: Linear
@@ -112,7 +117,7 @@ class EncoderWeights:
     # `mean` over the tokens, the `first` one, or `each` of them; then layers, each with what follows it.
     pooling: str
     head: tuple[tuple[Linear, str], ...]
-    n_heads: int
+    head_size: int
     epsilon: float
     # The id of padding where positions are counted from it on, as RoBERTa does.
     padding: int | None
@@ -160,16 +165,18 @@ def read_encoder(spec: NetworkSpec, folder: str | Path) -> EncoderWeights:
     read = _Reader(_state(path), family.prefix, str(path))
     pooling = _pooling(spec) or ""
     head = family.head if pooling == "first" else (("classifier", ""),)
+    width = read.linear(family.block.format(0) + family.out).weight.shape[1]
+    head_size = width // config[family.n_heads]
     return EncoderWeights(
         words=read.table("word_embeddings"),
         positions=read.table("position_embeddings"),
         kinds=read.table("token_type_embeddings") if read.has("embeddings.token_type_embeddings") else None,
         norm=read.norm("embeddings.LayerNorm"),
         project=read.linear("embeddings_project").in_float32() if read.has("embeddings_project") else None,
-        blocks=tuple(_block(read, family, number) for number in range(config[family.n_blocks])),
+        blocks=tuple(_block(read, family, number, head_size) for number in range(config[family.n_blocks])),
         pooling=pooling,
         head=tuple((read.head(name), then) for name, then in head),
-        n_heads=config[family.n_heads],
+        head_size=head_size,
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         padding=int(config.get("pad_token_id") or 0) if family.positions_from_padding else None,
     )
@@ -187,7 +194,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     return state | {f"classifier.{name}": tensor for name, tensor in head.items()}
 
 
-def _block(read: _Reader, family: Family, number: int) -> Block:
+def _block(read: _Reader, family: Family, number: int, head_size: int) -> Block:
     within = family.block.format(number)
     query, key, value = (read.linear(within + name) for name in (family.query, family.key, family.value))
     if len({query.input_scale, key.input_scale, value.input_scale}) > 1:
@@ -196,6 +203,11 @@ def _block(read: _Reader, family: Family, number: int) -> Block:
             where=within,
             next_action="compress the model again",
         )
+    out = read.linear(within + family.out)
+    stay = _living(value, out, head_size)
+    if not stay.all():
+        query, key, value = (layer.rows(stay) for layer in (query, key, value))
+        out = replace(out, weight=out.weight[:, stay].contiguous())
     together = Linear(
         torch.cat([query.weight, key.weight, value.weight]),
         torch.cat([query.bias, key.bias, value.bias]),
@@ -206,12 +218,20 @@ def _block(read: _Reader, family: Family, number: int) -> Block:
     )
     return Block(
         qkv=together,
-        out=read.linear(within + family.out),
+        out=out,
         norm1=read.norm(within + family.norm1),
         up=read.linear(within + family.up),
         down=read.linear(within + family.down),
         norm2=read.norm(within + family.norm2),
     )
+
+
+def _living(value: Linear, out: Linear, head_size: int) -> Tensor:
+    """bool [width]: all but heads that add nothing, as pruning leaves them: zeros in, zeros out. At least one stays."""
+    silent = (value.bias == 0) & (value.weight == 0).all(dim=1) & (out.weight == 0).all(dim=0)
+    heads = ~silent.view(-1, head_size).all(dim=1)
+    heads[0] |= ~heads.any()
+    return heads.repeat_interleave(head_size)
 
 
 class _Reader:

@@ -5,50 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 from pydantic import Field, model_validator
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from sparkml.errors import InputError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord, TrainedOn
 from sparkml.frame.run import StageRun
-from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.splits import TRAIN, VALIDATION
 from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, Uses, WritesOwn
-from sparkml.hosting.encode import encode_examples
 from sparkml.hosting.estimates import training_estimate
 from sparkml.hosting.examples import (
-    Columns,
     affordable_answers,
     beyond_measured,
     beyond_rejects,
     count_labels,
-    examples_of,
     kept_share,
-    split_as_given,
 )
-from sparkml.hosting.samples import SampleSpec, WrittenSamples, bytes_of, kept_on_disk, write_samples
-from sparkml.hosting.sizes import FileShape, file_shape
-from sparkml.hosting.training import Trained, TrainingConfig, new_start, run_training
+from sparkml.hosting.learning import (
+    TEST,
+    LearningConfig,
+    encoded_examples,
+    labelled_examples,
+    put_samples,
+    rows_of_split,
+)
+from sparkml.hosting.training import Trained, new_start, run_training
 from sparkml.hosting.verify import verify_manifests
 from sparkml.inference.features import FrozenNetwork
 from sparkml.log import get_logger
 from sparkml.models.adapt.settings import AdaptSettings
 from sparkml.stages.finetune.measuring import Figures, measure
-from sparkml.tasks.on_features import OnFeatures
 from sparkml.tasks.task import Task, TaskChoice, task_spec
 from sparkml.training.settings import Start
 
 _log = get_logger(__name__)
-TEST = "test"
-_SPLITS = (TRAIN, VALIDATION)
-# Encoding a text takes about a second a megabyte; an image or sound of the same size takes less.
-_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 4_000_000, 128_000_000
 
 
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(LearningConfig):
     """Fields of `conf/base/finetune.yaml`."""
 
     source: Reads = Field("kept", description="Table with the examples")
@@ -71,19 +63,12 @@ class FinetuneConfig(TrainingConfig):
         description="A new network: model_type and further fields of its config.json; of `model` the tokenizer alone",
     )
     task: TaskChoice = Field(TaskChoice(name="classify"), description="What is learnt: its name and settings")
-    columns: Columns = Field(Columns(), description="Which columns of the table the task reads")
     adapt: AdaptSettings = Field(AdaptSettings(), description="What of the model is trained, and how")
-    validation_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Part of the clusters that is held out, where the table names no split"
-    )
     baseline: bool = Field(True, description="Measure the simple model to beat beside it")
     baseline_rows: int = Field(
         20_000, ge=1, description="Training examples that the simple model sees at most"
     )
     measured_rows: int = Field(100_000, ge=1, description="Held-out examples that are measured at most")
-    n_buckets: int | None = Field(
-        None, ge=1, le=MOST_BUCKETS, description="Groups that are encoded on their own; null: by bytes"
-    )
 
     @model_validator(mode="after")
     def _has_a_start(self) -> FinetuneConfig:
@@ -97,7 +82,7 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     parent = job.model(config.model) if config.model else None
     start = _start(job, config, parent)
     folder = artifacts.localise(start.folder)
-    examples = _examples(job, config)
+    examples = labelled_examples(job, config, config.source, config.duplicates, config.task.task)
     counts, rows = count_labels(examples, config.task.task, config.task.options)
     learnt = config.task.task.fit(config.task.options, counts)
     task = config.task.task(config.task.options, learnt, config.task.task.read_inputs(str(folder)))
@@ -105,32 +90,30 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     held_out = rows.get(VALIDATION, 0) if task.has_answers else 0
     share = kept_share(held_out, affordable_answers(len(task.targets.labels), config.measured_rows))
     needed = examples.where(~beyond_measured(share)) if share < 1 else examples
-    encoded = kept_on_disk(_encoded(job, config, needed, task, frozen))
-    encoded_as = OnFeatures(task) if frozen else task
-    try:
-        bad = F.col("drop_reason").isNotNull()
-        rejects = encoded.where(bad)
-        if share < 1:
-            rejects = rejects.unionByName(beyond_rejects(examples, share), allowMissingColumns=True)
-        reasons = job.write_rejects(rejects, config.rejects)
-        samples = _write_samples(job, config, encoded.where(~bad), encoded_as)
-        _check(samples)
-        trained = run_training(
-            job,
-            config,
-            model_id=config.model_id,
-            task=task_spec(task),
-            start=start,
-            train=samples.manifests[TRAIN],
-            validation=samples.manifests[VALIDATION],
-            adapt=config.adapt,
-            on_features=frozen is not None,
-        )
-        figures = measure(job, config, task, examples, trained) if trained else Figures({})
-    finally:
-        encoded.unpersist()
+    encoded = encoded_examples(job, config, config.source, needed, task, frozen)
+    samples, reasons = put_samples(
+        job,
+        encoded,
+        frozen.wrap(task) if frozen else task,
+        samples=config.samples,
+        manifests=config.manifests,
+        rejects=config.rejects,
+        further_rejects=beyond_rejects(examples, share) if share < 1 else None,
+    )
+    trained = run_training(
+        job,
+        config,
+        model_id=config.model_id,
+        task=task_spec(task),
+        start=start,
+        train=samples.manifests[TRAIN],
+        validation=samples.manifests[VALIDATION],
+        adapt=config.adapt,
+        on_features=frozen is not None,
+    )
+    figures = measure(job, config, task, examples, trained) if trained else Figures({})
     metrics = {**(trained.metrics if trained else {}), **figures.metrics}
-    metrics["train_rows"] = float(_rows(samples, TRAIN))
+    metrics["train_rows"] = float(rows_of_split(samples, TRAIN))
     if trained:
         _publish(job, config, task, parent, folder, trained, figures, metrics)
         _log.info("%s: %s", config.model_id, figures.line())
@@ -153,13 +136,6 @@ def _start(job: StageRun, config: FinetuneConfig, parent: ModelRecord | None) ->
     return Start(folder=parent.path, random=config.weights == "random")
 
 
-def _examples(job: StageRun, config: FinetuneConfig) -> DataFrame:
-    table = job.read(config.source)
-    examples = examples_of(table, config.task.task, config.columns, where=f"table `{config.source}`")
-    duplicates = job.read(config.duplicates) if config.duplicates else None
-    return split_as_given(examples, duplicates, config.validation_fraction, job.seed)
-
-
 def _frozen(config: FinetuneConfig, task: Task[Any], start: Start, folder: Path) -> FrozenNetwork | None:
     """The network whose vectors are computed once: where it is frozen up to one linear layer."""
     adapt = config.adapt
@@ -170,59 +146,6 @@ def _frozen(config: FinetuneConfig, task: Task[Any], start: Start, folder: Path)
 
     head = single_head(*build_network(task.network(), folder, seed=0))
     return FrozenNetwork(start.folder, artifacts.identity(start.folder), head) if head else None
-
-
-def _encoded(
-    job: StageRun,
-    config: FinetuneConfig,
-    examples: DataFrame,
-    task: Task[Any],
-    frozen: FrozenNetwork | None,
-) -> DataFrame:
-    used = examples.where(F.col("split") != TEST)
-    n_buckets = config.n_buckets or bucket_count(
-        job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES
-    )
-    return encode_examples(used, task, n_buckets=n_buckets, seed=job.seed, frozen=frozen)
-
-
-def _write_samples(
-    job: StageRun, config: FinetuneConfig, encoded: DataFrame, task: Task[Any]
-) -> WrittenSamples:
-    own = tuple(name for name, _ in task.columns)
-    columns = ("doc_id", "window", "n_tokens", *own)
-    spec = SampleSpec(
-        target=config.samples,
-        manifests=config.manifests,
-        splits=_SPLITS,
-        columns=columns,
-        content=columns,
-        documents="n_documents",
-        tokens="n_tokens",
-        bytes=bytes_of([name for name, kind in task.columns if pa.types.is_binary(kind)]),
-        tokenizer_hash=task.inputs.identity,
-        sequence_length=0,
-    )
-
-    def shape_of(samples: int, row_bytes: float) -> FileShape:
-        return file_shape(samples, row_bytes, rows_per_row_group=None, file_bytes=128 << 20)
-
-    return write_samples(job, encoded, spec, shape_of)
-
-
-def _rows(samples: WrittenSamples, split: str) -> int:
-    return sum(bucket.documents for bucket in samples.layout.buckets if bucket.split == split)
-
-
-def _check(samples: WrittenSamples) -> None:
-    train, held_out = _rows(samples, TRAIN), _rows(samples, VALIDATION)
-    if not train or not held_out:
-        raise InputError(
-            "too few examples to train and to measure",
-            got=f"{train} training and {held_out} held-out examples",
-            expected="at least one of each",
-            next_action="give more examples, or raise validation_fraction",
-        )
 
 
 def _publish(

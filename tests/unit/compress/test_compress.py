@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from sparkml.compression.gate import GateSettings
+from sparkml.compression.methods import MethodChoice
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import CHECKSUMS_FILE, check, checksums
 from sparkml.frame.ledger import Ledger
@@ -24,7 +26,11 @@ from tests.tiny import WORDS, tiny_classifier
 
 MakeRun = Callable[..., StageRun]
 CONFIG = CompressConfig(
-    model_id="classifier-int8", latency_documents=3, rounds=2, batch_size=4, throughput_documents=8
+    model_id="classifier-int8",
+    latency_documents=3,
+    rounds=2,
+    throughput_documents=8,
+    gate=GateSettings(max_loss=0.2, max_flips=0.2),
 )
 
 
@@ -72,18 +78,27 @@ def test_int8_model_with_report_and_row(stage_run: MakeRun, tmp_path: Path) -> N
     assert job.outputs == {"models:classifier-int8": 1}
     folder = Path(made.path)
     written = json.loads((folder / "report.json").read_text())
-    assert written["parent"] == "classifier/v1"
-    for precision, place in (("float32", source), ("int8", folder / "int8")):
-        assert written[precision]["size_bytes"] == (place / "model.safetensors").stat().st_size
-        assert written[precision]["documents_per_second"] > 0
-    assert written["int8"]["size_bytes"] < 0.5 * written["float32"]["size_bytes"]
-    assert made.metrics["float_accuracy"] == written["float32"]["accuracy"]
-    assert made.metrics["flipped"] == written["flipped"] <= 2
+    assert (written["parent"], written["documents"], written["picked"]) == (
+        "classifier/v1",
+        20,
+        "int8_dynamic",
+    )
+    before, after = (one["figures"] for one in written["forms"])
+    for figures, place in ((before, source), (after, folder / "int8")):
+        assert figures["size_bytes"] == (place / "model.safetensors").stat().st_size
+        assert figures["documents_per_second"] > 0
+    assert after["size_bytes"] < 0.5 * before["size_bytes"]
+    assert made.metrics["float_accuracy"] == before["accuracy"]
+    assert made.metrics["flipped"] == round(20 * written["forms"][1]["gate"]["flips"][0]) <= 2
+    assert json.loads((folder / "engine.json").read_text()) == {"engine": written["forms"][1]["engine"]}
     (exact,), (quantised,) = (load_scorer(place).answer(["win a prize"]) for place in (source, folder))
     assert dict(quantised.scores) == pytest.approx(dict(exact.scores), abs=0.05)
     names = sorted(entry.name for entry in folder.iterdir())
     files = [
+        "compression.json",
         "config.json",
+        "engine.json",
+        "held_out.parquet",
         "inputs.json",
         "report.json",
         "task.json",
@@ -107,12 +122,50 @@ def test_twice_gives_equal_weights(stage_run: MakeRun, tmp_path: Path) -> None:
     assert first == second
 
 
-def test_no_model_and_a_model_of_another_kind_are_refused(stage_run: MakeRun, tmp_path: Path) -> None:
+def test_no_model_and_one_that_is_quantised_are_refused(stage_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no model `classifier`[\s\S]*sparkml plan"):
         run(stage_run("compress"), CONFIG)
-    put_classifier(stage_run("finetune"), kind="distilled")
-    with pytest.raises(InputError, match="kind distilled"):
-        run(stage_run("compress"), CONFIG)
+    put_classifier(stage_run("finetune"))
+    run(stage_run("compress"), CONFIG)
+    again = CONFIG.model_copy(update={"model": "classifier-int8", "model_id": "again"})
+    with pytest.raises(InputError, match="quantised already"):
+        run(stage_run("compress", "again"), again)
+
+
+def test_where_nothing_passes_nothing_is_published(
+    stage_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_classifier(stage_run("finetune"))
+    job = stage_run("compress", fingerprint="strict")
+    strict = CONFIG.model_copy(
+        update={
+            "method": (MethodChoice.model_validate({"name": "weight_only", "bits": 4, "group": 4096}),),
+            "gate": GateSettings(max_loss=0, max_flips=0, judged_by="bound", max_floats=0.2),
+        }
+    )
+    with pytest.raises(InputError, match=r"no form of the model passes[\s\S]*weight_only"):
+        run(job, strict)
+    assert not job.outputs
+    assert not Path(model_location(job.artifacts, "classifier-int8", 1)).exists()
+
+
+def test_the_best_of_several_lists_is_published(stage_run: MakeRun) -> None:
+    put_classifier(stage_run("finetune"))
+    lists = CompressConfig.model_validate(
+        {
+            **CONFIG.model_dump(),
+            "method": "bf16",
+            "beside": [["int8_dynamic"], "weight_only"],
+            "prefer": "size",
+        }
+    )
+    job = stage_run("compress", fingerprint="several")
+    run(job, lists)
+    made = job.registry.require("classifier-int8")
+    written = json.loads(Path(made.path, "report.json").read_text())
+    assert [one["name"] for one in written["forms"]] == ["as it is", "bf16", "int8_dynamic", "weight_only"]
+    sizes = {one["name"]: one["figures"]["size_bytes"] for one in written["forms"]}
+    assert sizes[written["picked"]] == min(sizes.values())
 
 
 def test_a_directory_is_compressed_as_a_model_of_the_registry_is(stage_run: MakeRun, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sparkml.errors import ConfigError, InputError
+from sparkml.models import onednn
 from sparkml.models.adapt import AdaptSettings, adapt
 from sparkml.models.engines import choose, engine
 from sparkml.models.engines.encoder_float import Encoder
@@ -21,6 +22,7 @@ from sparkml.models.folder import CONFIG_FILE, INT8_FOLDER, WEIGHTS_FILE, read_j
 from sparkml.models.heads import build_network, load_trained, save_network
 from sparkml.models.int8 import save_int8, to_int8
 from sparkml.models.networks import NetworkSpec
+from sparkml.models.onednn import Int8Weight, has_bfloat16
 from tests.tiny import SHAPE, tiny_model
 
 LABELS = ("a", "b", "c")
@@ -112,7 +114,7 @@ def test_layers_that_went_back_to_float_compute_in_float(tmp_path: Path) -> None
     assert max(off) < 0.2
 
 
-def test_bfloat16_weights_compute_in_bfloat16(tmp_path: Path) -> None:
+def test_bfloat16_weights_compute_in_bfloat16_where_the_processor_can(tmp_path: Path) -> None:
     spec, folder = SPECS["mean"], trained(tmp_path, SHAPES["bert"], SPECS["mean"])
     state = {name: tensor.bfloat16() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
     exact = Encoder(read_encoder(spec, folder))
@@ -124,6 +126,21 @@ def test_bfloat16_weights_compute_in_bfloat16(tmp_path: Path) -> None:
     assert got.dtype == torch.float32
     assert not torch.equal(got, wanted)
     torch.testing.assert_close(got, wanted, rtol=0.05, atol=0.05)
+    loaded = engine("encoder").load(spec, folder)
+    expected = torch.bfloat16 if has_bfloat16() else torch.float32
+    assert loaded.weights.blocks[0].qkv.weight.dtype == expected
+    torch.testing.assert_close(loaded(ids).logits, wanted, rtol=0.05, atol=0.05)
+
+
+def test_int8_products_are_the_same_sums_without_instructions_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = torch.randint(-127, 128, (5, 24), dtype=torch.int8)
+    weight = torch.randint(-127, 128, (7, 24), dtype=torch.int8)
+    exact = rows.long() @ weight.long().t()
+    for able in (True, False):
+        monkeypatch.setattr(onednn, "has_int8", lambda able=able: able)
+        assert torch.equal(Int8Weight(weight)(rows).long(), exact)
 
 
 def test_the_encoder_is_taken_where_it_can_be(tmp_path: Path) -> None:

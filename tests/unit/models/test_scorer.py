@@ -15,18 +15,15 @@ from sparkml.feed.batches import parts_of
 from sparkml.inference.scorer import Scorer, load_scorer
 from sparkml.models.int8 import Int8Linear, quantise_rows
 from sparkml.models.networks import load_network
-from sparkml.stages.compress import write_int8
 from sparkml.tasks.task import make_task, task_spec
+from tests.forms import compressed
 
 TEXTS = ["win a prize now", "lunch tomorrow", "?", "free cash " * 30, "train late home", "x", "click " * 12]
 
 
 @pytest.fixture(scope="module")
 def int8_folder(classifier_folder: Path) -> Path:
-    target = classifier_folder.parent / "int8"
-    target.mkdir()
-    write_int8(classifier_folder, target)
-    return target
+    return compressed(classifier_folder, classifier_folder.parent / "int8")
 
 
 @pytest.fixture(params=["float", "int8"])
@@ -121,6 +118,7 @@ def test_int8_agrees_with_float(classifier_folder: Path, int8_folder: Path) -> N
 def test_int8_folder_is_small_and_holds_no_pickle(classifier_folder: Path, int8_folder: Path) -> None:
     names = sorted(entry.name for entry in int8_folder.iterdir())
     assert names == [
+        "compression.json",
         "config.json",
         "inputs.json",
         "int8",
@@ -162,7 +160,7 @@ def test_a_token_has_its_own_scale() -> None:
 
 def test_an_int8_folder_cannot_be_compressed_again(int8_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="already"):
-        write_int8(int8_folder, tmp_path)
+        compressed(int8_folder, tmp_path / "again")
 
 
 def test_parts_keep_the_token_budget_and_every_row() -> None:
