@@ -8,7 +8,7 @@ BIN := .venv/bin
 LAKE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup s3 demo test test-slow check check-style check-kernels check-units bundle format lock wheel zip env clean
+.PHONY: help setup s3 kafka demo test test-slow check check-style check-kernels check-units bundle format lock wheel zip env clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -19,14 +19,17 @@ setup: ## Make .venv: exact packages, torch, Horovod, the Delta jars (skips what
 s3: ## The set-up with the jars for s3a:// lakes
 	@$(PYTHON) -B tools/setup --s3
 
+kafka: ## The set-up with the jars for streams from Kafka
+	@$(PYTHON) -B tools/setup --kafka
+
 demo: setup ## A whole pipeline on the documentation of the installed Python: ingest to report
 	@$(BIN)/sparkml run-all --env local $(if $(LAKE),lake=$(LAKE))
 
 test: setup ## All the tests but the slow ones, in two processes
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: ## The slow tests, with servers (S3, HDFS) and a cluster of processes: by hand and before a release
-	@$(PYTHON) -B tools/setup --s3 --slow
+test-slow: ## The slow tests, with servers (S3, HDFS, Kafka) and a cluster of processes: by hand and before a release
+	@$(PYTHON) -B tools/setup --s3 --kafka --slow
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group slow
 	@$(BIN)/python -m pytest tests/slow
 

@@ -91,5 +91,9 @@ class ScoringError(SparkmlError):
     """Too many documents could not be scored."""
 
 
+class StreamError(SparkmlError):
+    """A stream has failed; what it has committed counts, and it goes on from there."""
+
+
 class MissingToolError(SparkmlError):
     """Something that the machine must have is missing (Java, a jar, a wheel)."""

@@ -114,7 +114,7 @@ def _account(lake: str | Path, run: Run) -> list[str]:
     if sum(dict(run["reasons"] or []).values()) != rejected:
         found.append(f"{run['run_id']}: the reasons do not add up to {rejected}")
     source = run["config"].get("source")
-    if isinstance(source, str) and source in run["inputs"]:
+    if isinstance(source, str) and source in run["inputs"] and run["stage"] != "stream":
         read = table(lake, source, run["inputs"][source]).num_rows
         if read != run["rows_in"]:
             found.append(f"{run['run_id']}: {source} has {read} rows, the ledger says {run['rows_in']}")
@@ -236,6 +236,21 @@ def _score(lake: str | Path, run: Run, _: float) -> list[str]:
     return found + ([f"neither scored nor failed: {empty[:3]}"] if empty else [])
 
 
+def _stream(lake: str | Path, run: Run, _: float) -> list[str]:
+    """What of a followed table is there now was answered; what it had before may have been, too."""
+    config = run["config"]
+    rows = [row for row in table(lake, config["target"]).to_pylist() if row["step"] == run["step"]]
+    scored = {row["doc_id"] for row in rows}
+    found = []
+    if config["source"] in run["inputs"]:
+        ids = column(lake, config["source"], "doc_id", run["inputs"][config["source"]])
+        found += [
+            f"{run['step']}: {doc_id} was not scored" for doc_id in ids if doc_id not in scored | {None}
+        ]
+    empty = [row["doc_id"] for row in rows if (row["prediction"] is None) == (row["error"] is None)]
+    return found + ([f"neither scored nor failed: {empty[:3]}"] if empty else [])
+
+
 _BY_STAGE = {
     "ingest": _ingest,
     "clean": _clean,
@@ -243,13 +258,17 @@ _BY_STAGE = {
     "shard": _shard,
     "finetune": _finetune,
     "score": _score,
+    "stream": _stream,
 }
 
 
 def _ledger(lake: str | Path) -> list[str]:
     """Every version that a succeeded run names is there; what it read, a succeeded run (or a stranger) had left."""
     runs = {run["run_id"]: run for run in succeeded(lake)}
-    known = {row["run_id"] for row in table(lake, "_runs").to_pylist()}
+    rows = table(lake, "_runs").to_pylist()
+    known = {row["run_id"] for row in rows}
+    whole = {row["run_id"] for row in rows if "whole_commits" in dict(row["metrics"] or ())}
+    counting = runs.keys() | whole
     found = []
     for run in runs.values():
         found += [
@@ -262,14 +281,14 @@ def _ledger(lake: str | Path) -> list[str]:
                 if name.startswith("models:") or "/" in name:
                     continue
                 writer = _writer(lake, name, version)
-                if writer in known and writer not in runs:
+                if writer in known and writer not in counting:
                     found.append(
                         f"{run['run_id']}: {name}@{version} of its {kind} was left by {writer}, which did not succeed"
                     )
                 if kind == "outputs" and name not in SHARED and writer != run["run_id"]:
                     found.append(f"{run['run_id']}: {name}@{version} was written by {writer}")
     for name in tables_of(lake):
-        strangers = set() if name == "_runs" else set(column(lake, name, "run_id")) & (known - set(runs))
+        strangers = set() if name == "_runs" else set(column(lake, name, "run_id")) & (known - counting)
         if strangers:
             found.append(f"{name}: rows of runs that did not succeed: {sorted(strangers)[:3]}")
     return found

@@ -1,4 +1,4 @@
-"""Real servers for the slow tests, on the loopback address: an S3 server, an HDFS, a standalone cluster of Spark."""
+"""Real servers for the slow tests, on the loopback address: S3, HDFS, Kafka, a standalone cluster of Spark."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ import pyspark
 import pytest
 
 from sparkml.frame import storage
+from tests.jvm import QUICK_JVM
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 JARS = Path(pyspark.__path__[0], "jars")
+# What a broker needs of Spark's own jars.
+_OF_BROKER = (
+    *("jackson-core", "jackson-databind", "jackson-annotations", "jackson-dataformat-yaml", "snakeyaml"),
+    *("scala-library", "slf4j-api", "log4j-api", "log4j-core", "log4j-slf4j2-impl"),
+    *("lz4-java", "snappy-java", "zstd-jni"),
+)
 
 
 def free_ports(n: int) -> list[int]:
@@ -120,6 +127,68 @@ def hdfs_server(folder: Path) -> Iterator[str]:
     with process(command, folder / "log"):
         wait_for(lambda: answers(port) and _is_writable(f"{home}/probe"), 120, "the HDFS")
         yield home
+
+
+class Broker:
+    """A broker of Kafka that may be stopped and started again, with its topics; one appears when it is written to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._jars = [*Path(sys.prefix, "share", "sparkml-tests", "kafka").glob("*.jar")]
+        assert self._jars, "no Kafka here: `make test-slow` brings the jars of it"
+        for name in _OF_BROKER:
+            self._jars += JARS.glob(f"{name}-[0-9]*.jar")
+        self._folder = folder
+        self._port, controller = free_ports(2)
+        self._settings = folder / "server.properties"
+        listeners = f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller}"
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": listeners,
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(folder / "data"),
+            "num.partitions": "2",
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+        }
+        self._settings.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        format_it = ["format", "-t", "c3BhcmttbC10ZXN0cy0tLQ", "-c", str(self._settings)]
+        subprocess.run(
+            [*self._java("kafka.tools.StorageTool"), *format_it], check=True, capture_output=True, cwd=folder
+        )
+        self._running = contextlib.ExitStack()
+
+    @property
+    def servers(self) -> str:
+        """What clients are told."""
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [*self._java("kafka.Kafka"), str(self._settings)]
+        self._running.enter_context(process(command, self._folder / "log"))
+        wait_for(lambda: answers(self._port), 60, "the broker")
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._running.close()
+
+    def _java(self, name: str) -> list[str]:
+        return ["java", "-Xmx384m", QUICK_JVM, "-cp", ":".join(map(str, self._jars)), name]
+
+
+@contextlib.contextmanager
+def kafka_broker(folder: Path) -> Iterator[Broker]:
+    """A running broker for the block."""
+    broker = Broker(folder)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from sparkml.errors import ConfigError, TableError
 from sparkml.frame.commits import Commit, commit_of
 from sparkml.frame.delta import ANYWHERE, RETENTION, missing_table
 from sparkml.frame.effects import effect
+from sparkml.frame.merging import marked
 from sparkml.frame.tables import slice_of, write_error
 
 _MISSING = {
@@ -28,7 +29,6 @@ _MISSING = {
     "SCHEMA_NOT_FOUND",
 }
 _MOST_COMMITS = 100
-_SESSION_MARK = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 class CatalogTable:
@@ -152,12 +152,5 @@ class CatalogTable:
 def save_as_table(writer: DataFrameWriter, name: str, mark: str, spark: SparkSession) -> None:
     """Write a table of a catalog in one commit that carries `mark`."""
     # Where an append creates the table, Delta forgets the writer's option; it asks the session then.
-    before = spark.conf.get(_SESSION_MARK, None)
-    spark.conf.set(_SESSION_MARK, mark)
-    try:
+    with marked(spark, mark):
         writer.option("userMetadata", mark).saveAsTable(name)
-    finally:
-        if before is None:
-            spark.conf.unset(_SESSION_MARK)
-        else:
-            spark.conf.set(_SESSION_MARK, before)

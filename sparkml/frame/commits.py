@@ -12,6 +12,8 @@ _KEEPS_ROWS = {
     *("OPTIMIZE", "REORG", "VACUUM START", "VACUUM END"),
     *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "UPGRADE PROTOCOL", "CLUSTER BY"),
 }
+# Rows that stay, written anew with those beside them: of an overwrite or delete, of a merge.
+_COPIED = ("numCopiedRows", "numTargetRowsCopied")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def commit_of(entry: Mapping[str, Any]) -> Commit:
         version=int(entry["version"]),
         run_id=info.get("run_id") if isinstance(info, dict) else None,
         mark=mark,
-        rows=rows - int(metrics.get("numCopiedRows", 0) or 0),
+        rows=rows - sum(int(metrics.get(name, 0) or 0) for name in _COPIED),
         bytes=int(metrics.get("numOutputBytes", 0) or 0),
         replaces_all=replaced or (overwrite and parameters.get("predicate") in (None, "", "[]")),
         operation=str(entry.get("operation") or ""),

@@ -26,7 +26,7 @@ RETENTION = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
-_MOST_COMMITS = 1000
+_FIRST_COMMITS, _MOST_COMMITS = 16, 1000
 ANYWHERE: Mapping[str, int] = MappingProxyType({})
 
 
@@ -106,9 +106,16 @@ class FolderTable:
 
     def commits(self) -> Iterator[Commit]:
         """See `TableLog.commits`."""
-        table = self._open()
-        for entry in [] if table is None else table.history(_MOST_COMMITS):
-            yield commit_of(entry)
+        table, given = self._open(), 0
+        if table is None:
+            return
+        # Mostly one of the newest is wanted, and a table that a stream writes has very many.
+        for most in (_FIRST_COMMITS, _MOST_COMMITS):
+            entries = table.history(most)
+            yield from map(commit_of, entries[given:])
+            given = len(entries)
+            if given < most:
+                return
 
     def count(self, version: int) -> int:
         """See `TableLog.count`."""

@@ -20,6 +20,8 @@ _log = get_logger(__name__)
 
 STARTED, SUCCEEDED, FAILED = "started", "succeeded", "failed"
 LEDGER = "_runs"
+# Among the metrics of a run from its start: each of its commits counts by itself (`Stage.whole_commits`).
+WHOLE_COMMITS = "whole_commits"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Run:
         metrics = {name: value for name, value in self.metrics.items() if not name.startswith(USED)}
         rows = self.rows_in, self.rows_kept, self.rows_rejected
         return RunReport(*rows, self.reasons, self.bytes_in or 0, metrics)
+
+    @property
+    def counts(self) -> bool:
+        """Whether others use what it has committed: it succeeded, or each of its commits is whole by itself."""
+        return self.status == SUCCEEDED or WHOLE_COMMITS in self.metrics
 
     def record(self) -> dict[str, Any]:
         """The columns of `_runs`."""
@@ -109,8 +116,8 @@ class Ledger:
         return [run.run_id for run in mine[done + 1 :] if run.status == FAILED]
 
     def unfinished(self) -> set[str]:
-        """The runs that failed, died or are still at work: nobody uses what they left."""
-        return {run.run_id for run in self.runs() if run.status != SUCCEEDED}
+        """The runs that failed, died or are still at work, and whose commits count only together: nobody uses them."""
+        return {run.run_id for run in self.runs() if not run.counts}
 
     def writer_of(self, ref: str, version: int) -> Run | None:
         """The successful run that wrote a version of a table or model."""

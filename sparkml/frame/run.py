@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from sparkml.errors import TableError
 from sparkml.frame import artifacts
 from sparkml.frame.ledger import Ledger, new_run_id, utc_now
+from sparkml.frame.merging import merge_rows
 from sparkml.frame.pipeline import model_ref
 from sparkml.frame.registry import ModelRecord, Registry, TrainedOn, model_location
 from sparkml.frame.schemas import SCHEMAS, without_run
@@ -65,6 +67,12 @@ class StageRun:
     def lake(self) -> str:
         """The folder, URI or `catalog.schema` of the tables."""
         return self.tables.lake
+
+    def within(self, spark: SparkSession) -> StageRun:
+        """The same run on another session of the cluster: a micro-batch of a stream has one of its own."""
+        other = copy.copy(self)
+        other.tables = Tables(self.lake, lambda: spark)
+        return other
 
     def read(self, ref: str) -> DataFrame:
         """A table at its pinned version: what successful runs had left when this run began, or at its first read."""
@@ -131,6 +139,13 @@ class StageRun:
     def append(self, df: DataFrame, ref: str) -> Written:
         """Add rows."""
         return self._record(self.tables.append(self._mark(df), ref, commit_info=self._commit_info()))
+
+    def merge(
+        self, df: DataFrame, ref: str, where: Mapping[str, object], key: str, between: tuple[str, str]
+    ) -> Written:
+        """Replace the rows of the same key among those with the values of `where`, and add the others: one commit."""
+        info = self._commit_info()
+        return self._record(merge_rows(self.tables, self._mark(df), ref, where, key, between, info))
 
     def put_rows(self, ref: str, rows: Sequence[Mapping[str, object]], key: str, schema: pa.Schema) -> None:
         """Add few rows to a table without Spark; rows of the same key go, and what this step's dead runs left."""

@@ -13,7 +13,17 @@ from sparkml.frame import storage
 from sparkml.frame.as_left import why_not_as_left
 from sparkml.frame.config import ProjectConfig
 from sparkml.frame.fingerprint import code_of, digest, git_commit, versions_of
-from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger, Run, as_json, ended, error_text
+from sparkml.frame.ledger import (
+    FAILED,
+    STARTED,
+    SUCCEEDED,
+    WHOLE_COMMITS,
+    Ledger,
+    Run,
+    as_json,
+    ended,
+    error_text,
+)
 from sparkml.frame.pipeline import MODEL_MARK, Step, model_ref
 from sparkml.frame.progress import Progress
 from sparkml.frame.registry import Registry, model_identity
@@ -198,6 +208,7 @@ class Runner:
             code_version=__version__,
             git_commit=git_commit(),
             packages=versions_of(_packages(step)),
+            metrics={WHOLE_COMMITS: 1.0} if step.stage.whole_commits else {},
         )
         self.ledger.put(row)
         return row

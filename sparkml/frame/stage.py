@@ -150,7 +150,9 @@ class Stage:
     (the report). `trace`: what it says about a document (`frame.lineage`), else every row of the document in its
     tables. `verify`: reads again what a run has written, raises where it is damaged, and counts. `sections`: the parts
     of the report about one of its steps, loaded for a report. `estimate`: what a step would take, from earlier runs
-    with their sizes, where that does not grow with its rows in a straight line.
+    with their sizes, where that does not grow with its rows in a straight line. `whole_commits`: every commit of a run
+    is whole by itself and counts whatever becomes of the run, as the micro-batches of a stream do; of other stages
+    only what a run has left that succeeded.
     """
 
     config: type[StageConfig]
@@ -159,6 +161,7 @@ class Stage:
     source_state: Callable[[Any], str] | None = None
     again: Callable[[RunReport], str] | None = None
     last: bool = False
+    whole_commits: bool = False
     trace: Callable[[Any], Sequence[Any]] | None = None
     verify: Callable[[StageRun, Any, Any], Mapping[str, float]] | None = None
     estimate: Callable[[Sequence[Any], Sequence[float], Any, Cluster], Estimate] | None = None

@@ -219,9 +219,9 @@ class Tables:
         except (PySparkException, Py4JError) as error:
             raise write_error(ref, location.identifier, error) from error
         effect(f"table committed: {ref}")
-        return self._commit_of(ref, mark)
+        return self.commit_of(ref, mark)
 
-    def _commit_of(self, ref: str, mark: str) -> Written:
+    def commit_of(self, ref: str, mark: str) -> Written:
         """Our own commit and its metrics: found by its mark, since another writer may have come after it."""
         ours = next((commit for commit in self.log(ref).commits() if commit.mark == mark), None)
         if ours is None:  # Delta skips a commit that would neither add nor replace a row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -45,8 +45,12 @@ def examples_of(
     *,
     where: str,
     labelled: bool = True,
+    also: Sequence[str] = (),
 ) -> DataFrame:
-    """`doc_id` and the columns that the task reads, under its names; InputError names a column that is missing."""
+    """`doc_id`, the columns that the task reads, under its names, and those of `also`.
+
+    InputError names a column that is missing.
+    """
     wanted = task.reads if labelled else task.answered_from()
     named = {name: str(getattr(columns, name)) for name in wanted}
     missing = sorted(column for column in ("doc_id", *named.values()) if column not in table.columns)
@@ -65,7 +69,7 @@ def examples_of(
     }
     given = [name for name in ("split", *SLICE_COLUMNS) if name in table.columns and name not in named]
     chosen = [F.col(column).alias(name) for name, column in {**named, **optional}.items()]
-    return table.select("doc_id", *given, *chosen)
+    return table.select("doc_id", *given, *chosen, *also)
 
 
 def judged_columns(examples: DataFrame, task: type[Task[Any]]) -> list[Column]:

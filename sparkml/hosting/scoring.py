@@ -84,7 +84,7 @@ def _bytes_of(name: str, kind: str) -> Column:
 
 
 def with_provenance(
-    answers: DataFrame, record: ModelRecord, *, step: str, run_id: str, table: str, version: int
+    answers: DataFrame, record: ModelRecord, *, step: str, run_id: str, table: str, version: int | None
 ) -> DataFrame:
     """Rows of the table `scores`: answers, and which model looked at which version of which table."""
     return answers.select(

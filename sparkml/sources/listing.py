@@ -60,6 +60,28 @@ def list_source(location: str, format_name: str) -> Listing:
     return Listing(_uri(base, location), tuple(files), ignored)
 
 
+def followed_file(spark_path: str, size: int, modified: float, location: str, format_name: str) -> SourceFile:
+    """A file of `location` by the name that Spark gives it, described as `list_source` does."""
+    folder, _ = _split_glob(location)
+    filesystem, root = storage.filesystem_of(folder)
+    root = root.rstrip("/")
+    if filesystem.get_file_info(root or "/").type == fs.FileType.File:
+        root = root.rpartition("/")[0]
+    # Spark names hosts and accounts that a file system of Arrow leaves out.
+    places = (root.lstrip("/") + "/", root.lstrip("/").partition("/")[2] + "/")
+    relative = (
+        next((spark_path.partition(place)[2] for place in places if place in spark_path), "") or spark_path
+    )
+    path = f"{root}/{relative}"
+    chosen = format_of(path) if format_name == AUTO else format_name
+    return SourceFile(path, _uri(path, location), relative, size, modified, chosen)
+
+
+def followed_folder(location: str) -> str:
+    """The folder below which the files of a source lie: what is before the first glob character."""
+    return _split_glob(location)[0]
+
+
 def format_of(path: str) -> str:
     """The format that a file's extension says, under its compression's; `unknown` for any other extension."""
     suffix = compression_suffix(path)

@@ -1,4 +1,4 @@
-"""`python3 -B tools/setup [--s3] [--lock] [--upgrade]`: the command line of the set-up."""
+"""`python3 -B tools/setup [--s3] [--kafka] [--lock] [--upgrade]`: the command line of the set-up."""
 
 import os
 import sys

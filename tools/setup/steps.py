@@ -104,7 +104,7 @@ def pins(lock: str) -> list[tuple[str, str]]:
     return [(block.partition("==")[0], block) for block in blocks]
 
 
-def set_up(site: Site, *, s3: bool, slow: bool = False) -> None:
+def set_up(site: Site, *, s3: bool, kafka: bool = False, slow: bool = False) -> None:
     """Makes the environment when what it depends on has changed, and puts the jars there that it lacks.
 
     `slow`: also the servers of the slow tests.
@@ -112,19 +112,26 @@ def set_up(site: Site, *, s3: bool, slow: bool = False) -> None:
     start = time.monotonic()
     java, folder = machine.find_java(site.environ), site.packages / "pyspark" / "jars"
     known = jars.read_lock(jars.LOCK.read_text())
-    # Jars of S3 that were fetched once come again into an environment that is made anew.
-    wanted = known["delta"] + (known["s3"] if s3 or any(folder.glob("hadoop-aws-*.jar")) else [])
-    servers = known["slow"] if slow else []
-    is_placed = all(jar.is_in(folder) for jar in wanted) and all(jar.is_in(site.servers) for jar in servers)
+    # Jars of S3 or Kafka that were fetched once come again into an environment that is made anew.
+    asked = {
+        "s3": s3 or any(folder.glob("hadoop-aws-*.jar")),
+        "kafka": kafka or any(folder.glob("kafka-clients-*.jar")),
+    }
+    wanted = known["delta"] + [
+        jar for section, is_asked in asked.items() if is_asked for jar in known[section]
+    ]
+    servers = {site.servers: known["slow"], site.servers / "kafka": known["broker"]} if slow else {}
+    placed = {folder: wanted, **servers}
+    is_placed = all(jar.is_in(place) for place, listed in placed.items() for jar in listed)
     if not (site.is_made() and is_placed):
         with only_one(site.cache):
             if not site.is_made():
                 make_environment(site)
             with step("jars", f"{len(wanted)} for Spark"):
                 jars.place(wanted, folder, site.cache / "jars", site, java)
-                if servers:
-                    site.servers.mkdir(parents=True, exist_ok=True)
-                jars.place(servers, site.servers, site.cache / "jars", site, java, ivy=folder)
+                for place, listed in servers.items():
+                    place.mkdir(parents=True, exist_ok=True)
+                    jars.place(listed, place, site.cache / "jars", site, java, ivy=folder)
     print(f"setup: everything is in place ({time.monotonic() - start:.1f} s)", flush=True)
 
 
@@ -243,6 +250,7 @@ def main(arguments: Sequence[str]) -> int:
     """Sets the checkout up; returns the exit code."""
     parser = argparse.ArgumentParser("python3 -B tools/setup", description="Makes .venv; skips what is done.")
     parser.add_argument("--s3", action="store_true", help="also the jars for s3a:// lakes")
+    parser.add_argument("--kafka", action="store_true", help="also the jars for streams from Kafka")
     parser.add_argument("--slow", action="store_true", help="also the servers of the slow tests")
     parser.add_argument("--lock", action="store_true", help=f"resolve {LOCK} instead, from pyproject.toml")
     parser.add_argument("--upgrade", action="store_true", help="with --lock: take the newest versions")
@@ -254,7 +262,7 @@ def main(arguments: Sequence[str]) -> int:
             with only_one(cache):
                 write_lock(site, upgrade=asked.upgrade)
         else:
-            set_up(site, s3=asked.s3, slow=asked.slow)
+            set_up(site, s3=asked.s3, kafka=asked.kafka, slow=asked.slow)
     except (machine.SetupError, OSError) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1

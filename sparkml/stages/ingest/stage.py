@@ -16,18 +16,17 @@ from sparkml.errors import InputError
 from sparkml.frame import storage
 from sparkml.frame.ledger import utc_now
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import spark_schema
 from sparkml.frame.session import shuffles_for
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.log import get_logger
-from sparkml.sources.documents import ROW_SCHEMA
 from sparkml.sources.environment import environment_files, environment_state
 from sparkml.sources.formats.table import AUTO, EMBEDDED
 from sparkml.sources.listing import list_source
-from sparkml.sources.reader import split_reader
-from sparkml.sources.records import LabelledFields, ReadOptions, Split
-from sparkml.sources.splits import plan_environment, plan_files, sample_files, splits_table
-from sparkml.stages.ingest.config import IngestConfig, SourceConfig
+from sparkml.sources.records import ReadOptions, Split
+from sparkml.sources.rows import rows_of
+from sparkml.sources.settings import SourceConfig
+from sparkml.sources.splits import plan_environment, plan_files, sample_files
+from sparkml.stages.ingest.config import IngestConfig
 
 _log = get_logger(__name__)
 _BRONZE = (
@@ -123,10 +122,7 @@ def plan_reading(config: IngestConfig) -> ReadPlan:
 
 def read_rows(spark: SparkSession, plan: ReadPlan) -> DataFrame:
     """One row a record of the source: a document, or a reject where `drop_reason` is set."""
-    table = splits_table(plan.splits)
-    groups = 1 + max(split.group for split in plan.splits)
-    splits = spark.createDataFrame(table).repartitionById(groups, "group")
-    return splits.mapInArrow(split_reader(plan.options), spark_schema(ROW_SCHEMA))
+    return rows_of(spark, plan.splits, plan.options)
 
 
 def transform(rows: DataFrame, options: ReadOptions, ingested_at: datetime) -> tuple[DataFrame, DataFrame]:
@@ -204,29 +200,12 @@ def _labelled_columns(source: SourceConfig) -> dict[str, str]:
 
 
 def _options(config: IngestConfig, root: str, dataset: str) -> ReadOptions:
-    source = config.source
-    return ReadOptions(
-        root=root,
-        dataset=dataset,
-        text_field=source.text_field,
-        id_field=source.id_field,
-        label_field=source.label_field,
-        header=source.header,
-        delimiter=source.delimiter,
-        quote=source.quote,
+    return config.source.read_options(
+        root,
+        dataset,
         max_record_bytes=config.max_record_bytes,
         batch_bytes=config.batch_bytes,
         max_inflation=config.max_inflation,
-        labelled=LabelledFields(
-            text_b=source.text_b_field,
-            tokens=source.tokens_field,
-            tags=source.tags_field,
-            media=source.media_field,
-            split=source.split_field,
-            label_pattern=source.label_pattern,
-            split_pattern=source.split_pattern,
-        ),
-        tag_column=source.tag_column,
     )
 
 

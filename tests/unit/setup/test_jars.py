@@ -11,6 +11,7 @@ import pytest
 
 from sparkml.errors import MissingToolError
 from sparkml.frame.session import DELTA_PACKAGE, build_session
+from sparkml.sources.kafka import KAFKA_PACKAGE
 from tools.setup.jars import LOCK, Jar, java_proxy, place, read_lock
 from tools.setup.machine import SetupError
 
@@ -90,8 +91,11 @@ def test_the_projects_lock_is_what_sessions_name_and_nothing_twice() -> None:
     known = read_lock(LOCK.read_text())
     assert ":".join(known["delta"][0][:3]) == DELTA_PACKAGE
     assert "hadoop-aws" in {jar.artifact for jar in known["s3"]}
-    names = [jar.artifact for section in known.values() for jar in section]
+    assert ":".join(known["kafka"][-2][:3]) == KAFKA_PACKAGE
+    # A broker runs by itself; all others may come into one folder.
+    names = [jar.artifact for section in known.keys() - {"broker"} for jar in known[section]]
     assert len(names) == len(set(names))
+    assert "kafka_2.13" in {jar.artifact for jar in known["broker"]}
 
 
 def test_java_gets_the_proxy_and_its_exceptions() -> None:

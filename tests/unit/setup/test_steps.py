@@ -176,18 +176,21 @@ def test_a_missing_compiler_is_said_before_anything_is_done(checkout: Checkout, 
     assert bare.ran == []
 
 
-def test_jars_of_s3_come_again_into_a_new_environment(
-    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("section", "jar"), [("s3", "hadoop-aws-3.5.0.jar"), ("kafka", "kafka-clients-3.9.2.jar")]
+)
+def test_jars_that_were_asked_for_once_come_again_into_a_new_environment(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], section: str, jar: str
 ) -> None:
     known = read_lock(JARS.read_text())
     set_up(checkout, s3=False)
     assert f"jars     {len(known['delta'])} for Spark" in capsys.readouterr().out
     folder = checkout.packages / "pyspark" / "jars"
     folder.mkdir(parents=True)
-    (folder / "hadoop-aws-3.5.0.jar").touch()
+    (folder / jar).touch()
     (checkout.root / "requirements.lock").write_text(LOCK + "# changed\n")
     set_up(again(checkout), s3=False)
-    assert f"jars     {len(known['delta'] + known['s3'])} for Spark" in capsys.readouterr().out
+    assert f"jars     {len(known['delta'] + known[section])} for Spark" in capsys.readouterr().out
 
 
 def test_a_second_set_up_waits_for_the_first(tmp_path: Path) -> None:
