@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sparkml.compression.forms import Form, make
-from sparkml.compression.methods import Given, MethodChoice
+from sparkml.compression.methods import NOTHING, Given, MethodChoice
 from sparkml.models.directory import read_task
 from sparkml.tasks.task import task_of
 
@@ -19,7 +19,15 @@ def given_of(folder: Path, examples: pa.Table | None = None) -> Given:
     return Given(folder, task_of(read_task(folder), folder), batches[0] if batches else nothing)
 
 
-def compressed(source: Path, target: Path, name: str = "int8_dynamic", **settings: object) -> Path:
-    """The directory that one method makes of another one."""
+def compressed(
+    source: Path,
+    target: Path,
+    name: str = "int8_dynamic",
+    *,
+    examples: pa.Table | None = None,
+    kept: frozenset[str] = NOTHING,
+    **settings: object,
+) -> Path:
+    """The directory that one method makes of another one; groups of layers that are `kept` stay float."""
     choice = MethodChoice.model_validate({"name": name, **settings})
-    return make(Form(source, "finetuned"), choice, given_of(source), target).folder
+    return make(Form(source, "finetuned"), choice, given_of(source, examples), target, kept).folder

@@ -97,8 +97,21 @@ def _export(network: nn.Module, inputs: Inputs, file: Path) -> None:
     )
     if program is None:
         raise RuntimeError("the exporter gave nothing")
+    _drop_notes(program.model)
     # Weights in a file of their own are mapped into memory, by all processes of a machine together.
     program.save(str(file), external_data=True)
+
+
+def _drop_notes(model: Any) -> None:
+    """Without what the exporter notes at each operator: stack traces of this machine, ten times the graph's bytes."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def _two_rows(tensor: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sparkml.compression.calibration import BINS, end_of_entropy, end_of_percentile, input_scales
-from sparkml.compression.forms import Form, make
-from sparkml.compression.methods import Given, MethodChoice
 from sparkml.errors import InputError
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.directory import read_task
@@ -24,6 +23,7 @@ from sparkml.models.engines.layout import read_encoder
 from sparkml.models.folder import INT8_FOLDER, WEIGHTS_FILE
 from sparkml.models.int8 import Int8Linear, saturate_rows
 from sparkml.tasks.task import task_of
+from tests.forms import compressed
 from tests.tiny import WORDS, tiny_classifier
 
 Make = Callable[..., Path]
@@ -38,13 +38,11 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def static(exact: Path, tmp_path: Path) -> Make:
     """Makes the static int8 form of the tiny classifier by some settings."""
-    examples = pa.RecordBatch.from_pydict({"text": TEXTS, "label": ["a"] * len(TEXTS)})
-    given = Given(exact, task_of(read_task(exact), exact), examples)
+    examples = pa.table({"text": TEXTS})
 
-    def made(kept: frozenset[str] = frozenset(), **settings: object) -> Path:
-        choice = MethodChoice.model_validate({"name": "int8_static", **settings})
-        folder = tmp_path / f"made-{len(list(tmp_path.iterdir()))}"
-        return make(Form(exact, "finetuned"), choice, given, folder, kept).folder
+    def made(**settings: Any) -> Path:
+        target = tmp_path / f"made-{len(list(tmp_path.iterdir()))}"
+        return compressed(exact, target, "int8_static", examples=examples, **settings)
 
     return made
 
@@ -120,7 +118,7 @@ def test_an_answer_depends_on_its_row_alone(static: Make, engine: str) -> None:
 
 def test_groups_that_stay_float_have_no_scale(static: Make) -> None:
     kept = frozenset({"bert.encoder.layer.0.attention.self", "bert.encoder.layer.1.output"})
-    folder = static(kept)
+    folder = static(kept=kept)
     weights = load_file(folder / INT8_FOLDER / WEIGHTS_FILE)
     assert weights["bert.encoder.layer.1.output.dense.weight"].dtype == torch.float32
     assert len(scales_of(folder)) == 2 * 6 + 1 - 4

@@ -18,7 +18,7 @@ from sparkml.models.folder import CONFIG_FILE, ONNX_FILE, ONNX_FOLDER, WEIGHTS_F
 from sparkml.models.heads import load_trained
 from sparkml.models.onnx_export import export_onnx
 from sparkml.tasks.task import task_of
-from tests.tiny import WORDS, copy_of
+from tests.tiny import WORDS, copy_of, tiny_image_classifier
 from tests.unit.models.test_engine_encoder import SHAPES, SPECS, trained
 
 TEXTS = [" ".join(WORDS[n % 2].split()[: 1 + n % 8]) for n in range(24)]
@@ -60,6 +60,20 @@ def test_logits_are_those_of_transformers(tmp_path: Path, family: str, pooling: 
         with torch.inference_mode():
             wanted, got = (one(**inputs).logits for one in (theirs, ours))
         assert got.dtype == torch.float32
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
+
+
+def test_images_in_any_number(tmp_path: Path) -> None:
+    source = tiny_image_classifier(tmp_path / "images")
+    spec = task_of(read_task(source), source).network()
+    images = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    export_onnx(
+        load_trained(spec, source), [{"pixel_values": images[:3]}], source / ONNX_FOLDER, tolerance=1e-4
+    )
+    theirs, ours = (engine(name).load(spec, source) for name in ("torch", "onnx"))
+    for rows in (1, 5):
+        with torch.inference_mode():
+            wanted, got = (one(pixel_values=images[:rows]).logits for one in (theirs, ours))
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
 
 
