@@ -1,91 +1,78 @@
-"""Float against two ways of dynamic int8, on one thread: `python -m tests.bench.bench_compress [HIDDEN LAYERS]`.
+"""What methods of compression make of a classifier, each form beside the float one, under every engine that runs it.
 
-Times are CPU seconds of the thread, so that a busy machine disturbs them little. `company` is the largest change
-of a document's probabilities when it is scored alone instead of in a batch.
+    python -m tests.bench.bench_compress --model DIR [--recipes "int8_dynamic;bf16;int8_static;onnx"] [--rounds 5]
+
+`--model`: a directory that the stage `finetune` made, with its held-out examples. Recipes are separated by `;`, methods
+of one by `>`. All forms take turns on one thread; medians count. `quality` is the task's main figure on all held-out
+examples, `flips` the answers that differ from the float model's.
 """
 
 from __future__ import annotations
 
-import copy
-import sys
+import argparse
 import tempfile
-import time
-import warnings
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import nn
+from sparkml.compression.candidates import Candidate, Measuring, candidates_of
+from sparkml.compression.gate import GateSettings
+from sparkml.compression.measure import TimingPlan
+from sparkml.compression.methods import MethodChoice
+from sparkml.models.held_out import read_held_out
+from tests.forms import given_of
 
-from sparkml.inference.scorer import Scorer
-from sparkml.models.inputs import TextInputs
-from sparkml.models.int8 import to_int8
-from sparkml.tasks.texts import as_bytes
-from tests.bench.classifiers import MAX_LENGTH, random_classifier
-
-DOCUMENTS, ROUNDS, VOCABULARY = 128, 5, 8192
-# The documents are token ids already: nothing is tokenised, and there is no tokenizer.
-INPUTS = TextInputs(
-    tokenizer_json="",
-    pad_id=0,
-    mask_id=4,
-    cls_id=2,
-    sep_id=3,
-    special_ids=(0, 1, 2, 3, 4),
-    vocab_size=VOCABULARY,
-    longest=MAX_LENGTH,
-    segments=False,
-)
+RECIPES = "int8_dynamic;int8_static;bf16;weight_only;onnx"
 
 
-def scorers(hidden: int, layers: int) -> dict[str, Scorer]:
-    """The same random classifier in float, in our int8, and in torch's, which has one scale a batch."""
-    with tempfile.TemporaryDirectory() as folder:
-        task, exact = random_classifier(
-            Path(folder), INPUTS, hidden=hidden, layers=layers, heads=hidden // 32, deviation=0.05
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces that this module moves to torchao
-        per_batch = torch.ao.quantization.quantize_dynamic(
-            copy.deepcopy(exact), {nn.Linear}, dtype=torch.qint8
-        )
-    found = {"float32": exact, "int8 a token": to_int8(copy.deepcopy(exact)), "int8 a batch": per_batch}
-    return {name: Scorer(task, network) for name, network in found.items()}
+def parse() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--recipes", default=RECIPES)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=512, help="examples that are timed in batches")
+    return parser.parse_args()
 
 
-def scores(scorer: Scorer, rows: list[list[int]]) -> npt.NDArray[np.float32]:
-    """Probabilities as the scorer computes them, float32 [rows, labels]."""
-    samples = {
-        "input_ids": np.array([as_bytes(row) for row in rows], dtype=object),
-        "n_tokens": np.array([len(row) for row in rows]),
-    }
-    return np.stack(scorer.outputs(samples))
+def line(one: Candidate, first: Candidate) -> str:
+    """Figures, and how they compare with the float form's."""
+    flips = f"{one.verdict.flips:8.2%}" if one.verdict else f"{'':8}"
+    quality = one.quality.judged.value
+    memory = (one.memory_bytes or 0) / 1e6
+    rates = ", ".join(f"{name} {speed.documents_per_second:,.0f}" for name, speed in one.engines.items())
+    speed, before = one.speed, first.speed
+    smaller = first.size_bytes / one.size_bytes
+    faster = speed.documents_per_second / before.documents_per_second
+    return (
+        f"{one.form.name:32}{quality:9.4f}{flips}{one.size_bytes / 1e6:9.1f}{smaller:6.1f}x{memory:9.0f}"
+        f"{speed.latency_p50_ms:8.2f}{speed.latency_p95_ms:8.2f}{speed.documents_per_second:9.0f}{faster:6.2f}x"
+        f"{speed.core_seconds_per_1000:8.2f}  {rates}"
+    )
 
 
 def main() -> None:
-    """Print one line a model and a batch size."""
-    hidden, layers = (int(word) for word in sys.argv[1:3]) if len(sys.argv) > 2 else (128, 3)
-    torch.set_num_threads(1)
-    random = np.random.default_rng(0)
-    lengths = np.clip(random.normal(100, 30, DOCUMENTS), 16, MAX_LENGTH).astype(int)
-    rows = [random.integers(5, VOCABULARY, length).tolist() for length in lengths]
-    found = scorers(hidden, layers)
-    exact = scores(found["float32"], rows)
-    for size in (1, 32):
-        for name, scorer in found.items():
-            spent = []
-            for _ in range(ROUNDS):
-                started = time.thread_time()
-                for start in range(0, DOCUMENTS, size):
-                    scores(scorer, rows[start : start + size])
-                spent.append(time.thread_time() - started)
-            together = scores(scorer, rows)
-            alone = np.concatenate([scores(scorer, [row]) for row in rows[:8]])
-            print(
-                f"batch {size:2d}  {name:13s} {DOCUMENTS / np.median(spent):8.0f} documents/s"
-                f"  error {np.abs(together - exact).max():.4f}  company {np.abs(together[:8] - alone).max():.1e}"
-            )
+    """Print a line a form."""
+    options = parse()
+    examples = read_held_out(options.model)
+    recipes = [
+        [MethodChoice(name=name.strip()) for name in recipe.split(">")]
+        for recipe in options.recipes.split(";")
+    ]
+    plan = TimingPlan(latency_documents=100, throughput_documents=options.rows, rounds=options.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        measuring = Measuring(examples, GateSettings(), plan, 17)
+        found = candidates_of(given_of(options.model, examples), "finetuned", recipes, measuring, Path(name))
+    print(f"{len(examples)} held-out examples, one thread, median of {options.rounds}")
+    heads = ("quality", "flips", "MB", "", "peak MB", "p50 ms", "p95 ms", "rows/s", "", "s/1000")
+    widths = (9, 8, 9, 7, 9, 8, 8, 9, 7, 8)
+    print(
+        f"{'':32}"
+        + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))
+        + "  rows/s by engine"
+    )
+    for one in found:
+        print(line(one, found[0]))
 
 
 if __name__ == "__main__":
