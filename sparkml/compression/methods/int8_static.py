@@ -16,7 +16,7 @@ class Int8StaticOptions(MethodOptions):
     """Settings of `int8_static`."""
 
     calibration: Calibration = Field(
-        "percentile", description="Where the range of a layer's input ends; what is larger saturates"
+        "minmax", description="Where the range of a layer's input ends; what is larger saturates"
     )
     percentile: float = Field(
         99.99, gt=50, le=100, description="Of the magnitudes that stay within the range, with `percentile`"
