@@ -50,3 +50,13 @@ for model in lake.models():
     print(model.name, model.kind, model.parent or "", dict(model.metrics))
 unsure = lake.spark("scores").where("error IS NULL").orderBy("score", "doc_id")
 unsure.select("step", "doc_id", "prediction", "score").show(10, truncate=False)
+
+# COMMAND ----------
+
+# MAGIC %md ## Ask a model: the same function for SQL and DataFrames
+
+# COMMAND ----------
+
+sparkml.register(spark, "topic_of", "classifier", lake=lake)
+lake.spark("kept").limit(5).createOrReplaceTempView("some")
+spark.sql("SELECT doc_id, answer.prediction, answer.score FROM (SELECT doc_id, topic_of(text) AS answer FROM some)").show()

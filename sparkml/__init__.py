@@ -11,7 +11,10 @@
 
     sparkml.run_pipeline("default", "lake=lake", "ingest.source.path=/data/*.jsonl")
     scorer = sparkml.load_scorer(lake.model("classifier").path)
-    scorer.score(["a text", "another"])                  # float32 [2, len(scorer.labels)]
+    scorer.answer(["a text", "another"])                 # one Answer each: prediction, score, scores, ...
+
+    sparkml.register(spark, "sentiment", "classifier", lake="lake")   # SELECT sentiment(text).prediction FROM ...
+    sparkml.save_mlflow_model("classifier", "exported", lake="lake")  # mlflow.pyfunc.spark_udf(spark, "exported")
 
 Nothing is imported before it is asked for.
 """
@@ -25,10 +28,13 @@ _WHERE = {
     "Lake": "sparkml.face",
     "SparkmlError": "sparkml.errors",
     "load_scorer": "sparkml.face",
+    "log_mlflow_model": "sparkml.face",
     "open_lake": "sparkml.face",
+    "register": "sparkml.face",
     "run_pipeline": "sparkml.face",
+    "save_mlflow_model": "sparkml.face",
 }
-__all__ = ["Lake", "SparkmlError", "__version__", "load_scorer", "open_lake", "run_pipeline"]
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from sparkml.errors import TableError
+from sparkml.errors import TableError, UsageError
 from sparkml.frame import artifacts, storage
 from sparkml.frame.checks import check_storage, known_in_lake
 from sparkml.frame.config import DEFAULT_PIPELINE, load_config
 from sparkml.frame.ledger import Ledger, Run
 from sparkml.frame.lineage import Station, trace
 from sparkml.frame.locks import lake_lock
+from sparkml.frame.pipeline import is_directory
 from sparkml.frame.progress import Progress
-from sparkml.frame.registry import ModelRecord, Registry
+from sparkml.frame.registry import ModelRecord, Registry, external_model, model_identity
 from sparkml.frame.runner import Runner, StepOutcome
 from sparkml.frame.tables import Tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from sparkml.inference.scorer import Scorer
 
@@ -111,6 +113,86 @@ def run_pipeline(
         if locked:
             runner.ledger.abandon_started()
         return runner.run_steps(config.pipeline.until(until), force=force, whole=True)
+
+
+def register(
+    spark: SparkSession,
+    name: str,
+    model: str | ModelRecord,
+    *,
+    lake: str | Lake | None = None,
+    engine: str = "auto",
+    threads: int = 1,
+) -> Callable[..., Column]:
+    """A model as a function of SQL and of DataFrames, for this session: classic Spark or Spark Connect.
+
+        sentiment = sparkml.register(spark, "sentiment", "classifier", lake="lake")
+        spark.sql("SELECT text, sentiment(text).prediction FROM reviews")
+        reviews.select("text", sentiment("text").alias("answer"))
+
+    `model`: a name of `lake`'s registry (`classifier`, `classifier/v3`), a record of it, or a directory or URI, which
+    Spark's workers read too. The function takes the columns that the model's task reads: a text, two of them for pairs,
+    array<string> for words, binary for images and sounds. It gives a struct `prediction, score, scores, spans,
+    embedding, output, error`, as in the table `scores`; a null or broken input gets an `error`, and fails nobody else.
+    `threads` of a task: at most spark.task.cpus. UsageError, ConfigError or InputError where it cannot be had.
+    """
+    from sparkml.hosting.functions import register_function
+    from sparkml.hosting.scoring import answering, check_threads
+
+    check_threads(spark, threads, "threads")
+    record = _record_of(model, lake, spark)
+    source = answering(record.path, model_identity(record), threads=threads, engine=engine)
+    return register_function(spark, name, source)
+
+
+def save_mlflow_model(
+    model: str | ModelRecord, path: str, *, lake: str | Lake | None = None, **settings: Any
+) -> None:
+    """Write a model, named as for `register`, in MLflow's form into the new folder `path`.
+
+    The folder loads with `mlflow.pyfunc.load_model` and `mlflow.pyfunc.spark_udf` wherever the packages of its
+    requirements.txt are; it carries the code of `sparkml`. `settings`: `engine` and `threads`, the `input_example` to
+    keep instead of one of the task's, and `code_paths`, where tasks of other packages lie.
+    """
+    from sparkml.inference.flavor import save_model
+
+    save_model(path, **_flavored(model, lake), **settings)
+
+
+def log_mlflow_model(
+    model: str | ModelRecord,
+    name: str,
+    *,
+    lake: str | Lake | None = None,
+    registered_model_name: str | None = None,
+    **settings: Any,
+) -> Any:
+    """Log a model as `save_mlflow_model` writes it to MLflow's active run, or a new one; MLflow's `ModelInfo`."""
+    from sparkml.inference.flavor import log_model
+
+    return log_model(name, registered_model_name, **_flavored(model, lake), **settings)
+
+
+def _flavored(model: str | ModelRecord, lake: str | Lake | None) -> dict[str, Any]:
+    record = _record_of(model, lake)
+    return {"folder": artifacts.localise(record.path), "model_name": record.name}
+
+
+def _record_of(
+    model: str | ModelRecord, lake: str | Lake | None, spark: SparkSession | None = None
+) -> ModelRecord:
+    if isinstance(model, ModelRecord):
+        return model
+    if lake is not None:
+        return (lake if isinstance(lake, Lake) else open_lake(lake, spark)).model(model)
+    if is_directory(model):
+        return external_model(model)
+    raise UsageError(
+        "a model is named without the lake that has it",
+        got=f"model={model!r}",
+        expected="a directory or URI, or a name with its lake",
+        next_action=f"give the lake (lake=...), or the directory as a path: ./{model}",
+    )
 
 
 def load_scorer(model: str, threads: int = 1) -> Scorer:

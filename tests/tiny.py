@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from sparkml.models.directory import TASK_FILE, copy_inputs
 from sparkml.models.folder import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, read_json, write_json
+from sparkml.models.heads import build_network
 from sparkml.models.inputs import TextInputs, read_text_inputs, special_fields
 from sparkml.models.networks import kept_config, load_network, quiet, write_config
 from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
-from sparkml.tasks.classify import Classify, ClassifyOptions
-from sparkml.tasks.task import Targets, task_spec
+from sparkml.tasks.classify import Classify
+from sparkml.tasks.classify_images import ClassifyImages, ImageOptions
+from sparkml.tasks.task import Targets, Task, task_spec
 
 SHAPE: dict[str, Any] = {
     "model_type": "bert",
@@ -26,6 +28,8 @@ SHAPE: dict[str, Any] = {
     "intermediate_size": 64,
     "max_position_embeddings": 32,
 }
+# Weights far apart: other words are other vectors.
+DECIDED: dict[str, Any] = {**SHAPE, "initializer_range": 1.0}
 WORDS = (
     "spam offer money win prize now click free cash claim",
     "meeting tomorrow lunch friend home train late book",
@@ -77,12 +81,39 @@ def copy_of(folder: Path, target: Path) -> Path:
     return target
 
 
-def tiny_classifier(folder: Path, labels: tuple[str, ...] = ("a", "b", "c"), seed: int = 5) -> Path:
-    """Write a classifier of 32 tokens whose weights are large enough for clear predictions, with its task."""
-    tiny_model(folder, "AutoModelForSequenceClassification", seed, labels=labels)
+def tiny_classifier(
+    folder: Path,
+    labels: tuple[str, ...] = ("a", "b", "c"),
+    seed: int = 5,
+    task: type[Task[Any]] = Classify,
+    config: Mapping[str, Any] = SHAPE,
+) -> Path:
+    """Write a classifier of 32 tokens whose weights are large enough for clear predictions, with its task.
+
+    `task`: `classify`, or another that answers with labels of texts (`pairs`) or of words (`tag`). `config`: `DECIDED`
+    for a network whose texts get different labels.
+    """
+    options, targets = task.Options(max_length=32), Targets(labels=labels)
+    tiny_model(folder, _head_of(task, options, targets), seed, config, labels)
     state = load_file(folder / WEIGHTS_FILE)
-    state["classifier.weight"] *= 40.0
+    state["classifier.weight"] *= 0.8 / config.get("initializer_range", 0.02)  # what a spread of 0.8 takes
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    task = Classify(ClassifyOptions(max_length=32), Targets(labels=labels), read_text_inputs(folder))
+    write_json(folder / TASK_FILE, task_spec(task(options, targets, read_text_inputs(folder))))
+    return folder
+
+
+def _head_of(task: type[Task[Any]], options: Any, targets: Targets) -> str:
+    with tempfile.TemporaryDirectory() as name:
+        return task(options, targets, tiny_inputs(Path(name))).network().head
+
+
+def tiny_image_classifier(folder: Path, labels: tuple[str, ...] = ("blue", "red"), seed: int = 5) -> Path:
+    """Write a classifier of images of 16 pixels with random weights, with its task."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ClassifyImages.begin({"model_type": "sparkml_resnet", "image_size": 16, "hidden_size": 8}, folder, None)
+    task = ClassifyImages(ImageOptions(), Targets(labels=labels), ClassifyImages.read_inputs(str(folder)))
+    network: Any = build_network(task.network(), folder, seed=seed, random=True)[0]
+    with quiet():
+        network.save_pretrained(folder)
     write_json(folder / TASK_FILE, task_spec(task))
     return folder

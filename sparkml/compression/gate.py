@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from sparkml.measures.intervals import Difference, Interval, wilson_interval
 from sparkml.measures.judged import Judged
 
-
 _ROUNDING = 1e-9  # a loss of exactly the limit passes
 
 

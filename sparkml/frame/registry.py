@@ -108,6 +108,15 @@ def package_folder(model: str) -> str:
     return str(found[0])
 
 
+def external_model(model: str) -> ModelRecord:
+    """A directory of the user's own, by its path, URI or `package:NAME`."""
+    path = package_folder(model) if model.startswith(PACKAGE) else storage.normalise(model)
+    # The version of a directory follows its content: other files are another model.
+    content = artifacts.identity(path)
+    name = model if model.startswith(PACKAGE) else path
+    return ModelRecord(name, 0 if content == "missing" else int(content[:7], 16), path, "external")
+
+
 class Registry:
     """The models of a lake."""
 
@@ -124,11 +133,7 @@ class Registry:
     def find(self, model: str, version: int | None = None) -> ModelRecord | None:
         """`name` (its newest version), `name/vN`, or a directory; None where the registry does not know it."""
         if is_directory(model):
-            path = package_folder(model) if model.startswith(PACKAGE) else storage.normalise(model)
-            # The version of a directory follows its content: other files are another model.
-            content = artifacts.identity(path)
-            name = model if model.startswith(PACKAGE) else path
-            return ModelRecord(name, 0 if content == "missing" else int(content[:7], 16), path, "external")
+            return external_model(model)
         name = model_name(model)
         wanted = int(model.rpartition("/v")[2]) if name != model else version
         mine = [record for record in self.models() if record.model_id == name]

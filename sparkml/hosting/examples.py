@@ -47,7 +47,7 @@ def examples_of(
     labelled: bool = True,
 ) -> DataFrame:
     """`doc_id` and the columns that the task reads, under its names; InputError names a column that is missing."""
-    wanted = [name for name in task.reads if labelled or name not in task.target_columns]
+    wanted = task.reads if labelled else task.answered_from()
     named = {name: str(getattr(columns, name)) for name in wanted}
     missing = sorted(column for column in ("doc_id", *named.values()) if column not in table.columns)
     if missing:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkml.errors import ConfigError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.schemas import spark_schema
-from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, scoring
-from sparkml.models.directory import read_task
-from sparkml.tasks.task import Task, task_class
+from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, answering_task, scoring
+from sparkml.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Answering:
     @property
     def columns(self) -> list[str]:
         """What an example must have to be answered."""
-        return [name for name in self.task.reads if name not in self.task.target_columns]
+        return list(self.task.answered_from())
 
 
 def answering(location: str, identity: str, *, threads: int = 1, engine: str = "auto") -> Answering:
@@ -42,8 +42,22 @@ def answering(location: str, identity: str, *, threads: int = 1, engine: str = "
     `identity` changes with the model's files. InputError where it is incomplete, unsafe or answers nothing.
     """
     folder: Path = artifacts.localise(location)
-    task = task_class(read_task(folder)["name"])
+    task = answering_task(folder)
     return Answering(task, ModelSource(location, identity, threads, engine, task.read_inputs(str(folder))))
+
+
+def check_threads(spark: SparkSession, threads: int, where: str) -> None:
+    """ConfigError where a task would use more threads than it has cores; `where` names the setting."""
+    # Spark gives a task `spark.task.cpus` cores of its executor: more threads fight with the next task's.
+    cores = int(spark.conf.get("spark.task.cpus", "1") or 1)
+    if threads > cores:
+        raise ConfigError(
+            "more threads than a task has cores",
+            where=where,
+            got=str(threads),
+            expected=f"at most spark.task.cpus = {cores}",
+            next_action=f"set spark.task.cpus={threads}, or {where}={cores}",
+        )
 
 
 def answered(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,13 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sparkml.errors import InputError
 from sparkml.frame import artifacts
-from sparkml.tasks.task import Answer
+from sparkml.models.directory import read_task
+from sparkml.tasks.task import Answer, Task, task_class
 
 SPAN = pa.struct(
     [("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("score", pa.float64())]
 )
-ANSWER_FIELDS = [
+SAID_FIELDS = [
     ("prediction", pa.string()),
     ("score", pa.float64()),
     ("scores", pa.map_(pa.string(), pa.float64())),
@@ -27,9 +30,8 @@ ANSWER_FIELDS = [
     ("embedding", pa.list_(pa.float32())),
     ("output", pa.string()),
     ("error", pa.string()),
-    ("n_tokens", pa.int32()),
-    ("engine", pa.string()),
 ]
+ANSWER_FIELDS = [*SAID_FIELDS, ("n_tokens", pa.int32()), ("engine", pa.string())]
 # What names an example: these columns go through as they are.
 KEY_FIELDS = [("doc_id", pa.string()), ("text_hash", pa.string())]
 SCORED_SCHEMA = pa.schema([*KEY_FIELDS, *ANSWER_FIELDS])
@@ -38,6 +40,8 @@ _CHUNK_BYTES = 16_000_000
 # float32 probabilities have 7 digits; the last one is noise of the order of summation.
 _DECIMALS = 6
 _ERROR_CHARACTERS = 500
+# Models that a worker keeps: those of a query with several functions, not those of a whole day.
+_KEPT_MODELS = 4
 
 
 class Answers(Protocol):
@@ -68,9 +72,25 @@ class ModelSource:
     inputs: Any = None
 
 
-@functools.lru_cache(maxsize=1)
+def answering_task(folder: str | Path) -> type[Task[Any]]:
+    """The task of a model directory; InputError where its model is something to start from."""
+    task = task_class(read_task(folder)["name"])
+    if not task.has_answers:
+        raise InputError(
+            "the model has no answers: it is something to start from",
+            where=str(folder),
+            got=f"task {task.name}",
+            next_action="make a model of it that answers: the stage finetune",
+        )
+    return task
+
+
+@functools.lru_cache(maxsize=_KEPT_MODELS)
 def worker_scorer(model: ModelSource) -> Answers:
-    """The scorer of this Python process, loaded at its first chunk and kept for its later tasks."""
+    """The scorer of this Python process, loaded at its first chunk and kept for its later tasks.
+
+    Spark gives a worker to the functions of a query in turn: with one place for a model each would load its own again.
+    """
     # torch takes seconds to import: once in the worker, never in the driver.
     from sparkml.inference.scorer import load_scorer
 
@@ -143,26 +163,33 @@ def _together(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def answer_chunk(scorer: Answers, chunk: pa.RecordBatch) -> list[Answer]:
-    """One answer per example, in order. Where a chunk fails, its examples are tried one by one."""
+    """One answer per example, in order. A chunk that fails is halved until the example is found that it fails for."""
     try:
         return scorer.answer_batch(chunk)
-    except Exception:
-        # Whatever the model raises is about some example of the chunk; the next line finds out which.
-        return [_answer_alone(scorer, chunk.slice(row, 1)) for row in range(chunk.num_rows)]
-
-
-def _answer_alone(scorer: Answers, example: pa.RecordBatch) -> Answer:
-    try:
-        return scorer.answer_batch(example)[0]
     except Exception as error:  # kept in the example's row: one bad example must not end the job
-        return Answer(error=f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS])
+        if chunk.num_rows == 1:
+            return [Answer(error=f"{type(error).__name__}: {error}"[:_ERROR_CHARACTERS])]
+    half = chunk.num_rows // 2
+    return [*answer_chunk(scorer, chunk.slice(0, half)), *answer_chunk(scorer, chunk.slice(half))]
 
 
 def answer_rows(
     chunk: pa.RecordBatch, answers: list[Answer], top_labels: int | None, engine: str
 ) -> pa.RecordBatch:
     """The rows of `SCORED_SCHEMA`."""
-    values: dict[str, list[Any]] = {
+    values = {
+        **answer_values(answers, top_labels),
+        "n_tokens": [answer.n_tokens for answer in answers],
+        "engine": [engine] * len(answers),
+    }
+    keys = [chunk.column(name).cast(kind) for name, kind in KEY_FIELDS]
+    arrays = [pa.array(values[name], kind) for name, kind in ANSWER_FIELDS]
+    return pa.RecordBatch.from_arrays([*keys, *arrays], schema=SCORED_SCHEMA)
+
+
+def answer_values(answers: Sequence[Answer], top_labels: int | None = None) -> dict[str, list[Any]]:
+    """The values of `SAID_FIELDS` by column. `top_labels`: how many of the labels, best first; None: all."""
+    return {
         "prediction": [answer.prediction for answer in answers],
         "score": [_rounded(answer.score) for answer in answers],
         "scores": [_ranked(answer, top_labels) for answer in answers],
@@ -170,12 +197,7 @@ def answer_rows(
         "embedding": [answer.embedding for answer in answers],
         "output": [answer.output for answer in answers],
         "error": [answer.error for answer in answers],
-        "n_tokens": [answer.n_tokens for answer in answers],
-        "engine": [engine] * len(answers),
     }
-    keys = [chunk.column(name).cast(kind) for name, kind in KEY_FIELDS]
-    arrays = [pa.array(values[name], kind) for name, kind in ANSWER_FIELDS]
-    return pa.RecordBatch.from_arrays([*keys, *arrays], schema=SCORED_SCHEMA)
 
 
 def _rounded(value: float | None) -> float | None:

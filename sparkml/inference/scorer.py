@@ -24,12 +24,11 @@ from sparkml.errors import UsageError
 from sparkml.feed.batches import parts_of
 from sparkml.models.directory import read_task
 from sparkml.models.engines import choose, engine
-from sparkml.tasks.task import Answer, Purpose, Reject, Rows, Task, make_task, task_of
+from sparkml.tasks.task import Answer, Purpose, Reject, Rows, Task, column_type, make_task, task_of
 
 # Tokens of one forward pass, padding included: the widest activations of a small network then stay in the
 # second-level cache, and a large batch of long documents cannot exhaust the memory.
 TOKEN_BUDGET = 2048
-_TYPES = {"tokens": pa.list_(pa.string()), "media": pa.binary()}
 
 
 class Scorer:
@@ -57,7 +56,7 @@ class Scorer:
     @property
     def columns(self) -> tuple[str, ...]:
         """What an example must have to be answered."""
-        return tuple(name for name in self.task.reads if name not in self.task.target_columns)
+        return self.task.answered_from()
 
     def answer(self, texts: Sequence[str | None] | None = None, **columns: Sequence[Any]) -> list[Answer]:
         """An answer to each example, in order; one that cannot be answered has an `error`.
@@ -71,7 +70,7 @@ class Scorer:
                 got=", ".join(given) or "nothing",
                 expected=", ".join(self.columns),
             )
-        arrays = {name: pa.array(values, _TYPES.get(name, pa.string())) for name, values in given.items()}
+        arrays = {name: pa.array(values, column_type(name)) for name, values in given.items()}
         return self.answer_batch(pa.RecordBatch.from_pydict(arrays))
 
     def answer_batch(self, examples: pa.RecordBatch) -> list[Answer]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
-from sparkml.errors import AccountingError, ConfigError, InputError, ScoringError
+from sparkml.errors import AccountingError, InputError, ScoringError
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import SCORES, spark_schema
@@ -18,7 +18,7 @@ from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.frame.tables import slice_of
 from sparkml.hosting.examples import Columns, examples_of
-from sparkml.hosting.scoring import answered, answering, with_hash, with_provenance
+from sparkml.hosting.scoring import answered, answering, check_threads, with_hash, with_provenance
 from sparkml.inference.batches import ModelSource
 from sparkml.log import get_logger
 
@@ -85,7 +85,7 @@ class Pending:
 
 def run(job: StageRun, config: ScoreConfig) -> RunReport:
     """Score what has no score of this model version yet, or failed before; one commit at most."""
-    _check_threads(job, config)
+    check_threads(job.spark, config.threads, f"{job.step}.threads")
     record = job.model(config.model)
     scorer = answering(record.path, model_identity(record), threads=config.threads, engine=config.engine)
     where = f"table `{config.source}`"
@@ -118,19 +118,6 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
             "tried_again": pending.failed,
         },
     )
-
-
-def _check_threads(job: StageRun, config: ScoreConfig) -> None:
-    # Spark gives a task `spark.task.cpus` cores of its executor: more threads fight with the next task's.
-    cores = int(job.spark.conf.get("spark.task.cpus", "1") or 1)
-    if config.threads > cores:
-        raise ConfigError(
-            "more threads than a task has cores",
-            where=f"{job.step}.threads",
-            got=str(config.threads),
-            expected=f"at most spark.task.cpus = {cores}",
-            next_action=f"set spark.task.cpus={config.threads}, or {job.step}.threads={cores}",
-        )
 
 
 def _check_ids(config: ScoreConfig, pending: Pending) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +64,15 @@ class ClassifyAudio(Labels[AudioOptions]):
     def read_inputs(cls, folder: str) -> AudioInputs:
         """Rate and feature extractor of a model directory."""
         return read_audio_inputs(folder)
+
+    @classmethod
+    def example(cls) -> dict[str, Any]:
+        """Half a second of a tone."""
+        import soundfile
+
+        rate, sink = 8000, io.BytesIO()
+        soundfile.write(sink, 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate), rate, format="WAV")
+        return {"media": sink.getvalue()}
 
     @classmethod
     def begin(cls, network: Mapping[str, Any], folder: Path, inputs: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,15 @@ class ClassifyImages(Labels[ImageOptions]):
     def read_inputs(cls, folder: str) -> ImageInputs:
         """Size, mean and deviation of a model directory."""
         return read_image_inputs(folder)
+
+    @classmethod
+    def example(cls) -> dict[str, Any]:
+        """A small red square."""
+        from PIL import Image
+
+        sink = io.BytesIO()
+        Image.new("RGB", (32, 32), (220, 40, 40)).save(sink, "PNG")
+        return {"media": sink.getvalue()}
 
     @classmethod
     def begin(cls, network: Mapping[str, Any], folder: Path, inputs: Path | None) -> None:

@@ -38,6 +38,18 @@ Float32 = npt.NDArray[np.float32]
 SAMPLE_FIELDS = [("example", pa.int32()), ("window", pa.int32()), ("n_tokens", pa.int32())]
 # What a row of `examples` has beside the columns that a task reads.
 EXAMPLE_FIELDS = [("doc_id", pa.string()), ("split", pa.string())]
+_EXAMPLE = {
+    "text": "The train was late, and nobody said why.",
+    "text_b": "The train did not come in time.",
+    "tokens": ["Ada", "Lovelace", "lived", "in", "London", "."],
+}
+# Columns of examples that are no texts.
+_COLUMN_TYPES = {"tokens": pa.list_(pa.string()), "tags": pa.list_(pa.string()), "media": pa.binary()}
+
+
+def column_type(name: str) -> pa.DataType:
+    """What a column of examples holds: a text, words or bytes."""
+    return _COLUMN_TYPES.get(name, pa.string())
 
 
 class TaskOptions(BaseModel):
@@ -152,6 +164,16 @@ class Task(ABC, Generic[OptionsT]):
         self.options = options
         self.targets = targets
         self.inputs = inputs
+
+    @classmethod
+    def answered_from(cls) -> tuple[str, ...]:
+        """The columns that an example must have to be answered."""
+        return tuple(name for name in cls.reads if name not in cls.target_columns)
+
+    @classmethod
+    def example(cls) -> dict[str, Any]:
+        """An example with the columns of `answered_from`, to show how a model of this task is called."""
+        return {name: _EXAMPLE[name] for name in cls.answered_from()}
 
     # What there is to learn.
 

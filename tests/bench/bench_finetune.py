@@ -135,7 +135,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ways", default="ours,trainer,trainer by length", help=", ".join(WAYS))
     parser.add_argument("--adapt", type=json.loads, help="how `ours lora` adapts the network")
     parser.add_argument("--adapt-rate", type=float, help="its learning rate")
-    for option, default in (("--batch-size", 32), ("--max-length", 128), ("--threads", 1), ("--rounds", 5)):
+    for settings in ("task", "loop"):
+        parser.add_argument(
+            f"--{settings}",
+            type=json.loads,
+            default={},
+            help=f"more settings of the {settings}, for ours alone",
+        )
+    for option, default in (
+        ("--batch-size", 32),
+        ("--max-length", 128),
+        ("--threads", 1),
+        ("--rounds", 5),
+        ("--seed", 17),
+    ):
         parser.add_argument(option, type=int, default=default)
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
@@ -153,11 +166,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         tables = Path(name) / "tables.json"
         sizes = write_tables(read_rows(options.data, options.rows), tables)
-        common = {name: getattr(options, name) for name in ("model", "batch_size", "epochs", "max_length")}
+        taken = ("model", "batch_size", "epochs", "max_length", "task", "loop")
+        common = {name: getattr(options, name) for name in taken}
         common |= {"learning_rate": options.learning_rate, "warmup_fraction": 0.1, "weight_decay": 0.01}
         for turn in range(options.rounds):
             for way in ways:
-                job = {**DEFAULTS, **common, **WAYS[way], "tables": str(tables), "seed": 17 + turn}
+                job = {**DEFAULTS, **common, **WAYS[way], "tables": str(tables), "seed": options.seed + turn}
                 found[way].append(run_once(way, job, Path(name), options))
     print(
         f"{sizes['train']} rows of at most {options.max_length} tokens, batches of {options.batch_size}, "

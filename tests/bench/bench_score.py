@@ -1,4 +1,4 @@
-"""Rows a second of a whole scoring on Spark, tables written: the stage `score` beside what others use.
+"""Rows a second of a whole scoring on Spark, tables written: the stage `score`, a SQL function, and what others use.
 
     python -m tests.bench.bench_score [--model DIR] [--rows 12000] [--rounds 5] [--peer-python PATH] [--ways "..."]
 
@@ -19,8 +19,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +30,18 @@ import pyarrow.parquet as pq
 from tests.bench.documents import docstrings_of_packages
 from tests.bench.fresh import last_line
 
+if TYPE_CHECKING:
+    from pyspark.sql import Column, SparkSession
+
 MEAN_WORDS, P95_WORDS, LONGEST, PARTS = 40, 129, 256, 8
 PEER = Path(__file__).with_name("score_peer.py")
 PEERS = ("predict_batch_udf", "pipeline in mapInPandas", "MLflow spark_udf")
 OURS: dict[str, dict[str, str]] = {
-    "ours": {"engine": "auto", "form": "float32"},
-    "ours, transformers' network": {"engine": "torch", "form": "float32"},
-    "ours, int8": {"engine": "auto", "form": "int8"},
+    "ours": {"called": "stage", "engine": "auto", "form": "float32"},
+    "ours, transformers' network": {"called": "stage", "engine": "torch", "form": "float32"},
+    "ours, int8": {"called": "stage", "engine": "auto", "form": "int8"},
+    "ours, SQL function": {"called": "function", "engine": "auto", "form": "float32"},
+    "ours, MLflow spark_udf": {"called": "mlflow", "engine": "auto", "form": "float32"},
 }
 
 
@@ -82,25 +88,64 @@ def write_model(folder: Path) -> None:
     write_json(folder / TASK_FILE, task_spec(task))
 
 
-def ours(job: dict[str, Any]) -> dict[str, float]:
-    """The stage, on a lake whose table of documents is there."""
-    from sparkml.frame.config import load_config
+def by_stage(spark: SparkSession, job: dict[str, Any]) -> tuple[int, float]:
+    """The stage, on a lake whose table of documents is there: rows and seconds."""
     from sparkml.frame.ledger import Ledger
-    from sparkml.frame.session import build_session
     from sparkml.frame.tables import Tables
     from sparkml.stages.score import ScoreConfig, run
     from tests.runs import new_run
 
     lake = Path(job["out"])
-    spark = build_session(load_config("local", ["spark.master=local[2]"]).spark, name="bench-score")
     tables = Tables(str(lake), lambda: spark)
     tables.overwrite(spark.read.parquet(job["texts"]), "documents")
     started = time.monotonic()
     step = new_run(tables, Ledger(tables), lake / "_artifacts", "score")
     report = run(step, ScoreConfig(source="documents", model=job["model"], engine=job["engine"]))
+    return report.rows_kept, time.monotonic() - started
+
+
+def by_function(spark: SparkSession, job: dict[str, Any]) -> tuple[int, float]:
+    """The function of `sparkml.register`."""
+    import sparkml
+
+    started = time.monotonic()
+    score = sparkml.register(spark, "score", job["model"], engine=job["engine"])
+    return _written(spark, job, score, started)
+
+
+def by_mlflow(spark: SparkSession, job: dict[str, Any]) -> tuple[int, float]:
+    """MLflow's `spark_udf` of the model in MLflow's form."""
+    import mlflow
+
+    import sparkml
+
+    started = time.monotonic()
+    saved = f"{job['out']}-mlflow"
+    sparkml.save_mlflow_model(job["model"], saved, engine=job["engine"])
+    found = _written(spark, job, mlflow.pyfunc.spark_udf(spark, saved, env_manager="local"), started)
+    shutil.rmtree(saved)
+    return found
+
+
+def _written(
+    spark: SparkSession, job: dict[str, Any], score: Callable[[str], Column], started: float
+) -> tuple[int, float]:
+    answers = spark.read.parquet(job["texts"]).select("doc_id", score("text").alias("answer"))
+    answers.write.parquet(job["out"])
     seconds = time.monotonic() - started
+    return spark.read.parquet(job["out"]).where("answer.prediction <> ''").count(), seconds
+
+
+def ours(job: dict[str, Any]) -> dict[str, float]:
+    """One of our ways, in a session of its own."""
+    from sparkml.frame.config import load_config
+    from sparkml.frame.session import build_session
+
+    spark = build_session(load_config("local", ["spark.master=local[2]"]).spark, name="bench-score")
+    called = {"stage": by_stage, "function": by_function, "mlflow": by_mlflow}[job["called"]]
+    rows, seconds = called(spark, job)
     spark.stop()
-    return {"rows": float(report.rows_kept), "seconds": seconds}
+    return {"rows": float(rows), "seconds": seconds}
 
 
 def run_once(way: str, folder: Path, options: argparse.Namespace) -> float:

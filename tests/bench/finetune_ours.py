@@ -117,7 +117,7 @@ def training_job(
     }
     counts = Counter(named["train"]["label"])
     targets = Targets(labels=tuple(tables["labels"]), counts=dict(counts))
-    options = ClassifyOptions(max_length=job["max_length"])
+    options = ClassifyOptions(max_length=job["max_length"], **job["task"])
     task = Classify(options, targets, read_text_inputs(job["model"]))
     pin(folder, task, "train", {name: column[:1] for name, column in named["train"].items()})  # warms up
     started = time.monotonic()
@@ -132,6 +132,7 @@ def training_job(
         precision="float32",
         validation_every_steps=sys.maxsize,
         validation_rows=0,
+        **job["loop"],
     )
     training = TrainingJob(
         task=task_spec(task),

@@ -139,6 +139,7 @@ def test_a_notebook_runs(
     assert set(names["newest"]) == set(STEPS)
     words = set(capsys.readouterr().out.replace("|", " ").split())
     assert {"succeeded", *way.fates.near, *way.fates.rejected_by_clean.values()} <= words
+    assert spark.sql("SELECT topic_of('a text').error IS NULL AS answered").first()["answered"]
 
 
 def test_new_documents_alone_are_scored(way: Way, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_example_that_fails_is_found_and_the_others_are_answered() -> None:
     assert all(
         rows[1][name] is None for name, _ in ANSWER_FIELDS if name not in ("error", "n_tokens", "engine")
     )
-    assert scorer.calls == [["a", "xyz", "e"], ["a"], ["xyz"], ["e"]]
+    assert scorer.calls == [["a", "xyz", "e"], ["a"], ["xyz", "e"], ["xyz"], ["e"]]
 
 
 def test_a_very_long_error_is_cut() -> None:
