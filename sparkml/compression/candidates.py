@@ -98,8 +98,8 @@ def candidates_of(
 ) -> list[Candidate]:
     """The model as it is, then every form on the way of each recipe, in order; forms that recipes share once.
 
-    A form that fails the gate gets layers back to float where its last method can do so; the next method goes on from
-    what came of it. Folders lie below `work`.
+    A form that fails the gate gets layers back to float where its last method can do so and started from one that
+    passes; the next method goes on from what came of it. Folders lie below `work`.
     """
     before = Form(given.folder, kind)
     exact = quality(before.folder, measuring.examples, measuring.plan.threads, measuring.seed)
@@ -118,7 +118,10 @@ def candidates_of(
                 place = work / f"form-{len(found)}"
                 made = make(form, choice, given, place)
                 verdict = judged(made.folder)
-                if not verdict.holds and choice.method.groups is not None:
+                start = found[form.name][1]
+                # Floats help against rounding, not against what an earlier method has lost.
+                may_help = choice.method.groups is not None and (start is None or start.holds)
+                if not verdict.holds and may_help:
                     tries = work / f"tries-{len(found)}"
                     made, verdict = back_to_float(form, made, given, tries, judged, measuring.gate.max_floats)
                 _log.info("%s: %s", made.name, verdict.reason or "holds")

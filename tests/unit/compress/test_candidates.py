@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sparkml.compression import forms
+from sparkml.compression import candidates, forms
 from sparkml.compression.candidates import Candidate, Measuring, candidates_of, pick
 from sparkml.compression.forms import Form, back_to_float
 from sparkml.compression.gate import GateSettings, judge
@@ -133,3 +133,15 @@ def test_forms_take_turns(exact: Path, examples: pa.Table, tmp_path: Path) -> No
     folders = [exact, compressed(exact, tmp_path / "int8")]
     batch = examples.combine_chunks().to_batches()[0]
     assert [set(one) for one in speeds(folders, batch, PLAN)] == [{"encoder", "torch"}] * 2
+
+
+def test_floats_are_not_tried_against_what_an_earlier_method_has_lost(
+    exact: Path, examples: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "judge", lambda *given: replace(judge(*given), reason="loses"))
+    measuring = Measuring(examples, GateSettings(), PLAN, 17)
+    found = candidates_of(
+        given_of(exact, examples), "finetuned", [(BF16, INT8), (INT8,)], measuring, tmp_path
+    )
+    assert [one.form.name for one in found] == ["as it is", "bf16", "bf16 > int8_dynamic", "int8_dynamic"]
+    assert [bool(one.form.kept) for one in found] == [False, False, False, True]
