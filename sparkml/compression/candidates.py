@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from sparkml.log import get_logger
 _log = get_logger(__name__)
 Recipe = Sequence[MethodChoice]
 Preference = Literal["throughput", "latency", "size"]
+_NOISE = 0.03  # of what is measured
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,13 @@ def candidates_of(
     ]
 
 
+_COSTS: Mapping[Preference, tuple[Callable[[Candidate], float], str]] = {
+    "throughput": (lambda one: 1 / one.speed.documents_per_second, "the most examples a second"),
+    "latency": (lambda one: one.speed.latency_p50_ms, "the lowest latency"),
+    "size": (lambda one: one.size_bytes, "the smallest"),
+}
+
+
 def pick(candidates: Sequence[Candidate], prefer: Preference) -> tuple[Candidate, str]:
     """The candidate to take of those that hold, and why it is that one; InputError with all reasons where none does."""
     able = [one for one in candidates if one.verdict is not None and one.verdict.holds]
@@ -154,23 +162,15 @@ def pick(candidates: Sequence[Candidate], prefer: Preference) -> tuple[Candidate
             got="; ".join(refused),
             next_action="take a milder method, or raise gate.max_loss, gate.max_flips or gate.max_floats",
         )
-    best = {
-        "throughput": lambda one: one.speed.documents_per_second,
-        "latency": lambda one: -one.speed.latency_p50_ms,
-        "size": lambda one: -one.size_bytes,
-    }[prefer]
-    chosen = max(able, key=best)
-    what = {
-        "throughput": "the most examples a second",
-        "latency": "the lowest latency",
-        "size": "the smallest",
-    }
-    among = (
-        f"of the {len(able)} forms that pass the gate"
+    cost, what = _COSTS[prefer]
+    least = min(map(cost, able))
+    # Two that were measured to be equally good are not told apart by chance: the first one is taken.
+    chosen = next(one for one in able if cost(one) <= least * (1 + _NOISE))
+    why = (
+        f"{what} of the {len(able)} forms that pass the gate"
         if len(able) > 1
         else "the one form that passes the gate"
     )
-    why = f"{what[prefer]} {among}" if len(able) > 1 else among
     failed = len(candidates) - 1 - len(able)
     return chosen, why + (f"; {failed} did not pass" if failed else "")
 

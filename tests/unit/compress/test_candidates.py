@@ -80,6 +80,8 @@ def test_what_is_picked_and_why(found: Sequence[Candidate]) -> None:
     assert chosen.form.name == "int8_dynamic"
     assert why == "the most examples a second of the 2 forms that pass the gate; 1 did not pass"
     assert pick(every, "latency")[0].form.name == "int8_dynamic"
+    close = [every[0], of(found[1], 98, 3), of(found[3], 100, 2)]
+    assert pick(close, "throughput")[0].form.name == "int8_dynamic"  # within what is noise the first one
     assert pick(every, "size")[0].form.name == "bf16 > weight_only (bits 4)"
     with pytest.raises(InputError, match=r"nothing is published[\s\S]*bf16: loses 3 points"):
         pick([every[0], bad], "throughput")

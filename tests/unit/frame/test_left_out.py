@@ -53,7 +53,7 @@ def test_a_whole_pipeline_goes_on_without_it_and_what_depends_on_it(tmp_path: Pa
     assert runner.ran == ["ingest", "clean", "dedupe", "shard", "train", "report"]
     assert "finetune  left out: there are no labels to learn; name the field" in shown
     assert "compress  left out: needs finetune" in shown
-    assert "score     left out: needs finetune" in shown
+    assert "score     left out: needs compress" in shown
 
 
 def test_what_depends_on_a_model_that_is_trained_elsewhere_waits(tmp_path: Path) -> None:
