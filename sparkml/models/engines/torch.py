@@ -16,10 +16,13 @@ def _why_not(spec: NetworkSpec, folder: Path) -> str:
 
 def _load(spec: NetworkSpec, folder: Path) -> Any:
     from sparkml.models.heads import load_trained  # seconds of imports that other engines do without
+    from sparkml.models.onednn import has_bfloat16
 
     network = load_trained(spec, folder)
     done = read_json(folder / COMPRESSION_FILE) if (folder / COMPRESSION_FILE).is_file() else {}
-    return _in_bfloat16(network) if done.get("precision") == "bfloat16" else network
+    # Without instructions for it the processor would compute it in software, many times as slowly as float32.
+    is_lower = done.get("precision") == "bfloat16" and has_bfloat16()
+    return _in_bfloat16(network) if is_lower else network
 
 
 def _in_bfloat16(network: Any) -> Any:
