@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -124,7 +123,8 @@ def candidates_of(
                 may_help = choice.method.groups is not None and (start is None or start.holds)
                 if not verdict.holds and may_help:
                     tries = work / f"tries-{len(found)}"
-                    made, verdict = back_to_float(form, made, given, tries, judged, measuring.gate.max_floats)
+                    most = measuring.gate.max_floats
+                    made, verdict = back_to_float(form, (made, verdict), given, tries, judged, most)
                 _log.info("%s: %s", made.name, verdict.reason or "holds")
                 found[name] = (made, verdict)
             form = found[name][0]
@@ -173,8 +173,3 @@ def pick(candidates: Sequence[Candidate], prefer: Preference) -> tuple[Candidate
     )
     failed = len(candidates) - 1 - len(able)
     return chosen, why + (f"; {failed} did not pass" if failed else "")
-
-
-def take(candidate: Candidate, target: Path) -> None:
-    """Copy the directory of a candidate into a folder that is there."""
-    shutil.copytree(candidate.form.folder, target, dirs_exist_ok=True)

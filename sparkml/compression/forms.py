@@ -70,31 +70,30 @@ def make(
 
 def _facts(form: Form) -> dict[str, object]:
     recipe = [{**choice.model_dump(mode="json"), "stayed_float": sorted(kept)} for choice, kept in form.done]
-    precision = next(
-        (choice.method.kind for choice, _ in reversed(form.done) if choice.method.kind == "bfloat16"), ""
-    )
-    return {"recipe": recipe, **({"precision": precision} if precision else {})}
+    is_lower = any(choice.method.kind == "bfloat16" for choice, _ in form.done)
+    return {"recipe": recipe, **({"precision": "bfloat16"} if is_lower else {})}
 
 
 def back_to_float(
-    before: Form, form: Form, given: Given, work: Path, judge: Judge, most: float
+    before: Form, failed: tuple[Form, Verdict], given: Given, work: Path, judge: Judge, most: float
 ) -> tuple[Form, Verdict]:
     """Of a form that failed the one with the fewest groups of layers left alone that holds, the most sensitive first.
 
     `before`: what the last method started from; `most`: share of the groups that may be left alone. Where none holds
     the last one tried comes back, with its verdict. That more groups left alone are no worse is taken for granted.
     """
-    choice = form.done[-1][0]
+    choice = failed[0].done[-1][0]
     order = _by_sensitivity(before, choice, given, work)
     limit = int(most * len(order))
-    made: dict[int, tuple[Form, Verdict]] = {0: (form, judge(form.folder))}
+    made: dict[int, tuple[Form, Verdict]] = {0: failed}
 
     def at(n: int) -> tuple[Form, Verdict]:
         if n not in made:
             kept = frozenset(order[:n])
             one = make(before, choice, given, work / f"float-{n}", kept)
             made[n] = (one, judge(one.folder))
-            _log.info("%s, %d of %d groups of layers float: %s", one.name, n, len(order), _said(made[n][1]))
+            said = made[n][1].reason or "holds"
+            _log.info("%s, %d of %d groups of layers float: %s", one.name, n, len(order), said)
         return made[n]
 
     low, high = 0, min(1, limit)
@@ -110,10 +109,6 @@ def back_to_float(
 
 def _of(given: Given, form: Form) -> Given:
     return replace(given, folder=form.folder, task=task_of(read_task(form.folder), form.folder))
-
-
-def _said(verdict: Verdict) -> str:
-    return verdict.reason or "holds"
 
 
 def _by_sensitivity(before: Form, choice: MethodChoice, given: Given, work: Path) -> Sequence[str]:

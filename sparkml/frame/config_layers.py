@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from sparkml.errors import ConfigError
 
@@ -320,3 +321,16 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """A hint: the known word that is nearest, else all of them."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def settings_error(what: str, place: str, known: Sequence[str], error: ValidationError) -> ConfigError:
+    """Which setting is wrong of what a step chose by its name: `what` (a task, a method), set at `place`."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return ConfigError(
+        f"{what}: {first['msg']}",
+        where=f"{place}.{field}" if field else place,
+        got=repr(first["input"]),
+        expected=f"settings of {what.rpartition(' ')[2]}: {', '.join(known) or 'none'}",
+        next_action=did_you_mean(field, known) if first["type"] == "extra_forbidden" else "",
+    )

@@ -16,6 +16,7 @@ from sparkml.measures.intervals import Interval
 from sparkml.measures.slices import Columns, SliceFigures, measure_slices
 
 ALL_ROWS = "all"
+CHANGE = "change="  # before what one model said and what another one says: a slice of a comparison
 
 _T = TypeVar("_T")
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sparkml.errors import InputError
 from sparkml.measures.arrays import F64
 from sparkml.measures.intervals import Difference, OfSums, paired_bootstrap
+from sparkml.measures.regression import number_sums, r2_of
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,8 @@ def f1_of_spans(counts: F64, said: npt.NDArray[Any]) -> Judged:
 
 def explained_variance(gold: F64, predicted: F64) -> Judged:
     """R2 of numbers [rows]; an answer is another one where it moved by a twentieth of the gold's deviation."""
-    error = (gold - predicted) ** 2
-    sums = np.column_stack([np.ones(len(gold)), gold, gold**2, error])
-    return Judged("r2", sums, _r2, predicted.astype(np.float64), 0.05 * float(gold.std()))
+    sums = number_sums(gold, predicted)
+    return Judged("r2", sums, r2_of, predicted.astype(np.float64), 0.05 * float(gold.std()))
 
 
 def _mean(sums: F64) -> F64:
@@ -70,11 +70,6 @@ def _mean(sums: F64) -> F64:
 
 def _f1(sums: F64) -> F64:
     return np.asarray(_ratio(2 * sums[..., 0], sums[..., 1] + sums[..., 2]))
-
-
-def _r2(sums: F64) -> F64:
-    n, total, squares, error = (sums[..., at] for at in range(4))
-    return np.asarray(1 - _ratio(error, squares - _ratio(total**2, n)))
 
 
 def _ratio(above: F64, below: F64) -> F64:

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparkml.errors import InputError
 from sparkml.models.folder import WEIGHTS_FILE
+from sparkml.models.networks import take_state
 from sparkml.models.onednn import Int8Weight
 from sparkml.models.quantisable import names_of
 
@@ -143,18 +143,4 @@ def load_int8(network: nn.Module, folder: Path) -> nn.Module:
     names = [name for name in names_of(network, frozenset()) if f"{name}.scale" in state]
     # Values come with the others; here it counts which there are.
     _round(network, names, {name: 1.0 for name in names if f"{name}.input_scale" in state})
-    wanted = network.state_dict()
-    wrong = sorted(
-        name
-        for name in state.keys() | wanted.keys()
-        if name not in state or name not in wanted or state[name].shape != wanted[name].shape
-    )
-    if wrong:
-        raise InputError(
-            "the int8 weights do not fit the network of config.json",
-            where=str(folder),
-            got=f"missing or of another shape: {', '.join(wrong[:3])} ({len(wrong)} in all)",
-            next_action="compress the model again",
-        )
-    network.load_state_dict(state)
-    return network.eval()
+    return take_state(network, network.state_dict(), state, "int8", folder)

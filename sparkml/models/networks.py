@@ -229,6 +229,29 @@ def untied_state(network: nn.Module) -> dict[str, Tensor]:
     return state
 
 
+def take_state(
+    network: nn.Module, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str, folder: Path
+) -> nn.Module:
+    """The network, in eval mode, with the weights of a folder's file in place of its own, which are `wanted`.
+
+    InputError where they do not fit; `what` they are.
+    """
+    wrong = sorted(
+        name
+        for name in state.keys() | wanted.keys()
+        if name not in state or name not in wanted or state[name].shape != wanted[name].shape
+    )
+    if wrong:
+        raise InputError(
+            f"the {what} weights do not fit the network of config.json",
+            where=str(folder),
+            got=f"missing or of another shape: {', '.join(wrong[:_SHOWN])} ({len(wrong)} in all)",
+            next_action="compress the model again",
+        )
+    network.load_state_dict(state, strict=False)  # of weights that share memory one name is there
+    return network.eval()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars and load reports of transformers: what is missing is said by our own errors."""

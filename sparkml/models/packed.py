@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sparkml.errors import InputError
 from sparkml.models.folder import WEIGHTS_FILE
-from sparkml.models.networks import untied_state
+from sparkml.models.networks import take_state, untied_state
 
 _PACKED, _SCALE, _METADATA = ".packed", ".group_scale", "packed"
 # Parts of the largest magnitude at which the levels may end: of outliers more is lost than of all others together.
@@ -64,21 +64,7 @@ def read_packed(folder: Path) -> dict[str, Tensor]:
 
 def load_packed(network: nn.Module, folder: Path) -> nn.Module:
     """The network with the weights of `folder` in place of its own; InputError where they do not fit."""
-    wanted, state = untied_state(network), read_packed(folder)
-    wrong = sorted(
-        name
-        for name in wanted.keys() | state.keys()
-        if name not in wanted or name not in state or wanted[name].shape != state[name].shape
-    )
-    if wrong:
-        raise InputError(
-            "the packed weights do not fit the network of config.json",
-            where=str(folder),
-            got=f"missing or of another shape: {', '.join(wrong[:3])} ({len(wrong)} in all)",
-            next_action="compress the model again",
-        )
-    network.load_state_dict(state, strict=False)
-    return network.eval()
+    return take_state(network, untied_state(network), read_packed(folder), "packed", folder)
 
 
 def _pack(weight: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,11 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
-from sparkml.measures.evaluation import ALL_ROWS
+from sparkml.measures.evaluation import ALL_ROWS, CHANGE
 from sparkml.report import formats
 from sparkml.report.section import Facts, Rows, Section
 from sparkml.report.view import StepView
 
-_CHANGE = "change="
 _COLUMNS = ("slice", "documents", "differ", "share", "score moves by", "accuracy before", "accuracy after")
 
 
@@ -30,12 +29,12 @@ def gather(view: StepView) -> Facts | None:
         f"{every['n']:,} documents otherwise than {view.config.get('first')} "
         f"({formats.percent(figures['flips_low'])} to {formats.percent(figures['flips_high'])})."
     )
-    slices = [row for row in rows if not row["slice"].startswith(_CHANGE)]
+    slices = [row for row in rows if not row["slice"].startswith(CHANGE)]
     changes = sorted((row for row in rows if row not in slices), key=lambda row: (-row["n"], row["slice"]))
     slices.sort(key=lambda row: (row is not every, -row["metrics"]["flips"], row["slice"]))
     tables = [Rows("By slice, those with the most changes first", _COLUMNS, [_row(one) for one in slices])]
     if changes:
-        told = [[*one["slice"].removeprefix(_CHANGE).split(" > ", 1), one["n"]] for one in changes]
+        told = [[*one["slice"].removeprefix(CHANGE).split(" > ", 1), one["n"]] for one in changes]
         tables.append(Rows("What became what", ("before", "after", "documents"), told))
     return Facts(lead=lead, tables=tables)
 

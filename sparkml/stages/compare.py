@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from pydantic import Field
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
@@ -14,14 +14,13 @@ from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import EVALUATIONS
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
-from sparkml.measures.evaluation import ALL_ROWS
+from sparkml.measures.evaluation import ALL_ROWS, CHANGE
 from sparkml.measures.intervals import wilson_interval
 from sparkml.tasks.evaluating import SLICE_COLUMNS
 
 # Upper ends of the slices by length, in characters.
 _LENGTHS = (100, 300, 1_000, 3_000, 10_000)
 _ANSWER = ("prediction", "score", "error")
-CHANGE = "change="
 
 
 class CompareConfig(StageConfig):
@@ -75,13 +74,7 @@ def run(job: StageRun, config: CompareConfig) -> RunReport:
     """Compare, and write what was found of this pair of models."""
     first, second = job.model(config.first), job.model(config.second)
     rows = transform(job.read(config.source), job.read(config.documents), first, second)
-    flipped = ~F.col("a.prediction").eqNullSafe(F.col("b.prediction"))
-    rows = rows.withColumn("flipped", flipped)
-    by_slice = rows.select(F.explode("slices").alias("slice"), "*").groupBy("slice").agg(*_figures())
-    change = F.concat(F.lit(CHANGE), _said("a"), F.lit(" > "), _said("b")).alias("slice")
-    by_change = rows.where("flipped").groupBy(change).agg(*_figures())
-    most = by_change.orderBy(F.desc("n"), "slice").limit(config.max_changes)
-    found = _most_frequent([row.asDict() for row in by_slice.collect()], config.max_values)
+    found = [row.asDict() for row in _by_slice(rows, config).collect()]  # so many a column at most
     if not found:
         raise InputError(
             "no document has answers of both models",
@@ -89,9 +82,23 @@ def run(job: StageRun, config: CompareConfig) -> RunReport:
             expected=f"rows of {first.name} and of {second.name}",
             next_action="score the same table with both",
         )
-    found += [row.asDict() for row in most.collect()]
     job.put_rows(config.target, [_row(job, config, second, one) for one in found], "run_id", EVALUATIONS)
     return RunReport(metrics={**_metrics(found[0]), "documents": float(found[0]["n"])})
+
+
+def _by_slice(rows: DataFrame, config: CompareConfig) -> DataFrame:
+    """Figures of all rows, which come first, of the most frequent values of every column and kinds of change."""
+    flipped = ~F.col("a.prediction").eqNullSafe(F.col("b.prediction"))
+    change = F.when(F.col("flipped"), F.array(F.concat(F.lit(CHANGE), _said("a"), F.lit(" > "), _said("b"))))
+    every = F.concat("slices", F.coalesce(change, F.array().cast("array<string>")))
+    sliced = rows.withColumn("flipped", flipped).select(F.explode(every).alias("slice"), "*")
+    column = F.substring_index("slice", "=", 1)
+    place = F.row_number().over(Window.partitionBy(column).orderBy(F.desc("n"), "slice"))
+    most = F.when(F.startswith("slice", F.lit(CHANGE)), config.max_changes).otherwise(config.max_values)
+    ranked = (
+        sliced.groupBy("slice").agg(*_figures()).withColumn("_place", place).where(F.col("_place") <= most)
+    )
+    return ranked.orderBy(F.col("slice") != ALL_ROWS, column, "_place").drop("_place")
 
 
 def _said(which: str) -> Column:
@@ -113,15 +120,6 @@ def _figures() -> list[Column]:
         right("a").alias("first_accuracy"),
         right("b").alias("second_accuracy"),
     ]
-
-
-def _most_frequent(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """All rows first, then the most frequent values of every column."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda one: (-one["n"], one["slice"])):
-        found.setdefault(row["slice"].partition("=")[0], []).append(row)
-    first = found.pop(ALL_ROWS, [])
-    return first + [row for column in sorted(found) for row in found[column][:most]]
 
 
 def _metrics(found: dict[str, Any]) -> dict[str, float]:

@@ -25,6 +25,7 @@ from sparkml.hosting.examples import Columns, examples_of
 from sparkml.hosting.learner import Learner, LearningTables
 from sparkml.hosting.learning import LearningConfig
 from sparkml.hosting.verify import verify_manifests
+from sparkml.inference.batches import answering_task
 from sparkml.inference.teaching import Teacher
 from sparkml.log import get_logger
 from sparkml.models.folder import ENGINE_FILE, write_json
@@ -114,7 +115,7 @@ class CompressConfig(LearningConfig):
 
 def run(job: StageRun, config: CompressConfig) -> RunReport:
     """Make, measure and judge every form, publish one and register it."""
-    from sparkml.compression.candidates import Measuring, candidates_of, pick, take
+    from sparkml.compression.candidates import Measuring, candidates_of, pick
     from sparkml.compression.measure import TimingPlan, weights_bytes
     from sparkml.compression.methods import Given
     from sparkml.models.directory import read_task
@@ -123,6 +124,7 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
 
     source = job.model(config.model)
     folder = artifacts.localise(source.path)
+    answering_task(folder)  # of one without answers there would be nothing to compare
     task = task_of(read_task(folder), folder)
     examples = _examples(job, config, task, folder)
     plan = TimingPlan(config.latency_documents, config.throughput_documents, config.rounds, config.threads)
@@ -137,7 +139,7 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
         picked, why = pick(found, config.prefer)
         metrics = _metrics(found[0], picked, len(examples))
         with job.new_model(config.model_id) as staging:
-            take(picked, staging)
+            shutil.copytree(picked.form.folder, staging, dirs_exist_ok=True)
             if (folder / HELD_OUT_FILE).is_file():
                 shutil.copyfile(folder / HELD_OUT_FILE, staging / HELD_OUT_FILE)
             write_json(staging / ENGINE_FILE, {"engine": picked.engine})
@@ -190,13 +192,6 @@ def _examples(job: StageRun, config: CompressConfig, task: Task[Any], folder: Pa
     """Labelled examples, all of which the task can use."""
     from sparkml.models.held_out import read_held_out
 
-    if not task.has_answers:
-        raise InputError(
-            "the model answers nothing that could be compared",
-            where=job.step,
-            got=f"task {task.name}",
-            next_action="compress what the stage finetune makes of it",
-        )
     if config.evaluate_on is None:
         return read_held_out(folder)
     where = f"table `{config.evaluate_on}`"

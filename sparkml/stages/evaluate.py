@@ -21,10 +21,11 @@ from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Us
 from sparkml.hosting.evaluations import write_evaluation
 from sparkml.hosting.examples import Columns, affordable_answers, examples_of, judged_columns, split_as_given
 from sparkml.hosting.samples import kept_on_disk
+from sparkml.hosting.scoring import answering, check_threads
 from sparkml.inference.batches import ModelSource, chunks, worker_scorer
 from sparkml.log import get_logger
 from sparkml.models.directory import read_task
-from sparkml.tasks.task import make_task, task_class
+from sparkml.tasks.task import make_task
 
 _log = get_logger(__name__)
 _CHUNK_ROWS = 256
@@ -60,12 +61,11 @@ class EvaluateConfig(StageConfig):
 
 def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     """Answer every row of the split, compare with what the table says."""
+    check_threads(job.spark, config.threads, f"{job.step}.threads")
     record = job.model(config.model)
-    folder = artifacts.localise(record.path)
-    spec = read_task(folder)
-    inputs = task_class(spec["name"]).read_inputs(str(folder))
-    task = make_task(spec, inputs)
-    kind = type(task)
+    scorer = answering(record.path, model_identity(record), threads=config.threads)
+    spec = read_task(artifacts.localise(record.path, verify=False))
+    task, kind = make_task(spec, scorer.source.inputs), scorer.task
     where = f"table `{config.source}`"
     examples = split_as_given(
         examples_of(job.read(config.source), kind, config.columns, where=where),
@@ -77,11 +77,10 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     most = affordable_answers(len(task.targets.labels), config.max_rows)
     if job.input_rows(config.source) > most:
         chosen = chosen.orderBy(F.xxhash64("doc_id"), "doc_id").limit(most)
-    model = ModelSource(record.path, model_identity(record), config.threads, inputs=inputs)
     n_buckets = bucket_count(
         job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES
     )
-    answered = kept_on_disk(_answered(chosen, model, n_buckets))
+    answered = kept_on_disk(_answered(chosen, scorer.source, n_buckets))
     try:
         bad = F.col("drop_reason").isNotNull()
         reasons = job.write_rejects(answered.where(bad), config.rejects)

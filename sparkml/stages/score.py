@@ -48,7 +48,8 @@ class ScoreConfig(StageConfig):
     )
     threads: int = Field(1, ge=1, description="Threads of a task; at most spark.task.cpus")
     engine: str = Field(
-        "auto", description="What runs the network: auto takes the fastest that can, else encoder or torch"
+        "auto",
+        description="What runs the network: auto takes the fastest that can, else encoder, torch or onnx",
     )
 
 

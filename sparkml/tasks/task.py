@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sparkml.errors import ConfigError
-from sparkml.frame.config_layers import did_you_mean
+from sparkml.frame.config_layers import did_you_mean, settings_error
 from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.draws import Draws
 
@@ -357,16 +357,8 @@ class TaskChoice(BaseModel):
         try:
             return self.task.Options(**(self.model_extra or {}))
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
             known = list(self.task.Options.model_fields)
-            raise ConfigError(
-                f"task {self.name}: {first['msg']}",
-                where=f"task.{field}",
-                got=repr(first["input"]),
-                expected=f"settings of {self.name}: {', '.join(known)}",
-                next_action=did_you_mean(field, known) if first["type"] == "extra_forbidden" else "",
-            ) from error
+            raise settings_error(f"task {self.name}", "task", known, error) from error
 
 
 def make_task(spec: Mapping[str, Any], inputs: Any) -> Task[Any]:

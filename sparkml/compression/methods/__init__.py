@@ -5,8 +5,6 @@ A method makes a model directory of another one. What it writes there is what th
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sparkml.errors import ConfigError
-from sparkml.frame.config_layers import did_you_mean
+from sparkml.frame.by_name import find_in, names_in
+from sparkml.frame.config_layers import settings_error
 from sparkml.models.shaping.settings import Shaping
 from sparkml.tasks.task import Task
 
@@ -88,23 +86,12 @@ class Method:
 
 def method_names() -> list[str]:
     """Every method."""
-    modules = (name for _, name, _ in pkgutil.iter_modules(__path__))
-    return sorted(
-        name for name in modules if hasattr(importlib.import_module(f"{__name__}.{name}"), "METHOD")
-    )
+    return names_in(__name__, "METHOD")
 
 
 def method(name: str) -> Method:
     """The method of that name; ConfigError lists those there are."""
-    names = method_names()
-    if name not in names:
-        raise ConfigError(
-            "there is no such method",
-            got=name,
-            expected=", ".join(names),
-            next_action=did_you_mean(name, names),
-        )
-    found: Method = importlib.import_module(f"{__name__}.{name}").METHOD
+    found: Method = find_in(__name__, "METHOD", name, "method")
     return found
 
 
@@ -136,14 +123,8 @@ class MethodChoice(BaseModel):
         try:
             return self.method.Options(**(self.model_extra or {}))
         except ValidationError as error:
-            first = error.errors()[0]
             known = list(self.method.Options.model_fields)
-            raise ConfigError(
-                f"method {self.name}: {first['msg']}",
-                where=".".join(str(part) for part in first["loc"]),
-                got=repr(first["input"]),
-                expected=f"settings of {self.name}: {', '.join(known) or 'none'}",
-            ) from error
+            raise settings_error(f"method {self.name}", "method", known, error) from error
 
     @property
     def trains(self) -> bool:

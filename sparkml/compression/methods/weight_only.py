@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from sparkml.compression.methods import Given, Method, MethodOptions
+from sparkml.compression.methods.int8_dynamic import groups
 from sparkml.models.folder import PACKED_FOLDER
 
 
@@ -26,11 +27,4 @@ def _apply(given: Given, target: Path, options: WeightOnlyOptions, kept: frozens
     save_packed(network, target / PACKED_FOLDER, bits=options.bits, group=options.group, kept=kept)
 
 
-def _groups(given: Given) -> tuple[str, ...]:
-    from sparkml.models.heads import load_trained
-    from sparkml.models.quantisable import groups_of
-
-    return tuple(groups_of(load_trained(given.task.network(), given.folder)))
-
-
-METHOD = Method("weights in 8 or 4 bits on disk", "weight_only", _apply, WeightOnlyOptions, _groups)
+METHOD = Method("weights in 8 or 4 bits on disk", "weight_only", _apply, WeightOnlyOptions, groups)

@@ -6,14 +6,13 @@ to rounding: what changes answers (int8, bfloat16, fewer layers) is in the direc
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparkml.errors import ConfigError, InputError
+from sparkml.errors import InputError
+from sparkml.frame.by_name import find_in, names_in
 from sparkml.models.folder import ENGINE_FILE, read_json
 from sparkml.models.networks import NetworkSpec
 
@@ -32,18 +31,12 @@ class Engine:
 
 def engine_names() -> list[str]:
     """Every engine."""
-    modules = (name for _, name, _ in pkgutil.iter_modules(__path__))
-    return sorted(
-        name for name in modules if hasattr(importlib.import_module(f"{__name__}.{name}"), "ENGINE")
-    )
+    return names_in(__name__, "ENGINE")
 
 
 def engine(name: str) -> Engine:
     """The engine of that name; ConfigError lists those there are."""
-    names = engine_names()
-    if name not in names:
-        raise ConfigError("there is no such engine", got=name, expected=", ".join(["auto", *names]))
-    found: Engine = importlib.import_module(f"{__name__}.{name}").ENGINE
+    found: Engine = find_in(__name__, "ENGINE", name, "engine", "auto")
     return found
 
 

@@ -81,7 +81,8 @@ class StreamConfig(StageConfig):
     )
     threads: int = Field(1, ge=1, description="Threads of a task; at most spark.task.cpus")
     engine: str = Field(
-        "auto", description="What runs the network: auto takes the fastest that can, else encoder or torch"
+        "auto",
+        description="What runs the network: auto takes the fastest that can, else encoder, torch or onnx",
     )
     max_record_bytes: int = Field(
         16 * 1024**2, ge=1, description="A longer record of a file becomes a reject"
