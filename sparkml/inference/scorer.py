@@ -22,10 +22,12 @@ from torch import nn
 
 from sparkml.errors import UsageError
 from sparkml.feed.batches import parts_of
+from sparkml.log import get_logger
 from sparkml.models.directory import read_task
 from sparkml.models.engines import choose, engine
 from sparkml.tasks.task import Answer, Purpose, Reject, Rows, Task, column_type, make_task, task_of
 
+_log = get_logger(__name__)
 # Tokens of one forward pass, padding included: the widest activations of a small network then stay in the
 # second-level cache, and a large batch of long documents cannot exhaust the memory.
 TOKEN_BUDGET = 2048
@@ -109,10 +111,33 @@ class Scorer:
         found: list[Any] = [None] * len(rows["n_tokens"])
         with torch.inference_mode():
             for part in parts_of(numbered, self._token_budget):
-                batch = self.task.collate(part, None).to(self._device)
-                for place, output in zip(part["_place"], self.task.outputs(self.network, batch), strict=True):
+                for place, output in zip(part["_place"], self._outputs_of_part(part), strict=True):
                     found[place] = output
         return found
+
+    def _outputs_of_part(self, part: Rows) -> list[npt.NDArray[Any]]:
+        """As `outputs`, of one forward pass; where memory does not suffice, of two of half the rows."""
+        try:
+            batch = self.task.collate(part, None).to(self._device)
+            return self.task.outputs(self.network, batch)
+        except (MemoryError, RuntimeError) as error:
+            half = len(part["n_tokens"]) // 2
+            if not half or not _ran_out_of_memory(error):
+                raise
+        # Outside of the handler: the error holds the frames, and with them the tensors, of what failed.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        _log.warning("memory does not suffice for %d rows at once: halved", len(part["n_tokens"]))
+        return [
+            output
+            for rows in (slice(None, half), slice(half, None))
+            for output in self._outputs_of_part({name: column[rows] for name, column in part.items()})
+        ]
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    # Of the processor's memory torch says so in a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def rows_of(samples: pa.RecordBatch) -> Mapping[str, npt.NDArray[Any]]:

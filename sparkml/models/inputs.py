@@ -10,41 +10,25 @@ tokenizers library milliseconds.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sparkml.errors import ConfigError, InputError
+from sparkml.errors import InputError
 from sparkml.models.folder import TOKENIZER_FILE, check_folder, read_json
 from sparkml.models.kept_inputs import kept_inputs
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from sparkml.models.text_encoder import TextEncoder, parse
 
 # What transformers stores as "no limit" is a number of thirty digits.
 _NO_LIMIT = 1 << 20
-# A text is cut to this many characters per wanted token before it is tokenised: the tail of a long one is never looked
-# at. English takes about 4 characters a token, so the cut hardly ever leaves too few.
-_CHARACTERS_PER_TOKEN = 12
 _SENTENCE_MARKS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
 # How T5 calls the tokens that stand for spans.
 SENTINEL = "<extra_id_{}>"
 _WORD_MARKS = ("\u0120", "\u010a", "\u2581")  # blank and newline of byte-level BPE, blank of SentencePiece
-
-
-class Window(NamedTuple):
-    """One sequence for the network: ids with special tokens, segment ids, and the word (-1: none) of each token."""
-
-    ids: list[int]
-    type_ids: list[int]
-    words: list[int]
-    offsets: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +96,7 @@ class TextInputs:
 
     def encoder(self) -> TextEncoder:
         """A tokenizer of this process."""
-        return TextEncoder(self)
+        return TextEncoder(self.tokenizer_json, self.longest)
 
     def to_payload(self) -> dict[str, Any]:
         """JSON values."""
@@ -122,100 +106,6 @@ class TextInputs:
     def from_payload(cls, payload: dict[str, Any]) -> TextInputs:
         """What `to_payload` gave."""
         return cls(**{**payload, "special_ids": tuple(payload["special_ids"])})
-
-
-class TextEncoder:
-    """Texts to windows of token ids; what a text gives depends on that text alone."""
-
-    def __init__(self, inputs: TextInputs) -> None:
-        self.inputs = inputs
-        self._tokenizer = parse(inputs.tokenizer_json)
-        self._words = parse(inputs.tokenizer_json, words=True)
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        seconds: Sequence[str] | None = None,
-        *,
-        max_length: int,
-        max_windows: int = 1,
-        overlap: int = 0,
-    ) -> list[list[Window]]:
-        """At most `max_windows` windows a text (or pair of texts), each at most `max_length` tokens long."""
-        limit = max_length * max_windows * _CHARACTERS_PER_TOKEN
-        cut = [text[:limit] for text in texts]
-        rows: list[Any] = (
-            cut if seconds is None else list(zip(cut, (s[:limit] for s in seconds), strict=True))
-        )
-        return self._windows(self._tokenizer, rows, max_length, max_windows, overlap)
-
-    def encode_words(
-        self, rows: Sequence[Sequence[str]], *, max_length: int, max_windows: int, overlap: int = 0
-    ) -> list[list[Window]]:
-        """As `encode`, from words: `Window.words` says which word a token is of."""
-        return self._windows(
-            self._words, [list(row) for row in rows], max_length, max_windows, overlap, words=True
-        )
-
-    def _windows(
-        self,
-        tokenizer: Tokenizer,
-        rows: list[Any],
-        max_length: int,
-        max_windows: int,
-        overlap: int,
-        *,
-        words: bool = False,
-    ) -> list[list[Window]]:
-        length = min(max_length, self.inputs.longest)
-        is_pair = bool(rows) and isinstance(rows[0], tuple)
-        room = length - tokenizer.num_special_tokens_to_add(is_pair)
-        # Where both texts of a pair are long, each has half; with less room than overlap the library would panic.
-        if overlap >= max(room // 2 if is_pair else room, 1):
-            raise ConfigError(
-                "neighbouring windows share as many tokens as a window has room for",
-                got=f"overlap {overlap}, windows of {length} tokens",
-                expected="an overlap below a window without its special tokens; for pairs below half of it",
-                next_action="lower task.overlap",
-            )
-        tokenizer.enable_truncation(length, stride=overlap)
-        encodings = tokenizer.encode_batch(rows, is_pretokenized=words)
-        return [[_window(part) for part in [first, *first.overflowing][:max_windows]] for first in encodings]
-
-
-def _window(encoding: Any) -> Window:
-    words = [-1 if word is None else word for word in encoding.word_ids]
-    return Window(encoding.ids, encoding.type_ids, words, encoding.offsets)
-
-
-def parse(content: str, *, words: bool = False, where: str = TOKENIZER_FILE) -> Tokenizer:
-    """A tokenizer from the content of its file; text that spells a special token stays text.
-
-    `words`: for rows of words, each of which begins as it would after a blank.
-    """
-    from tokenizers import Tokenizer
-
-    try:
-        described = json.loads(content)
-        if words:
-            for part in _pre_tokenizers(described.get("pre_tokenizer")):
-                if "add_prefix_space" in part:
-                    part["add_prefix_space"] = True
-        tokenizer = Tokenizer.from_str(json.dumps(described))
-    except Exception as error:  # the Rust binding raises bare Exception
-        raise InputError("not a tokenizer.json", where=where, got=str(error)) from error
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _pre_tokenizers(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    if part is None:
-        return
-    yield part
-    for inner in part.get("pretokenizers", ()):
-        yield from _pre_tokenizers(inner)
 
 
 def read_text_inputs(folder: str | Path) -> TextInputs:

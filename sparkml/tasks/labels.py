@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TARGET = ("target", pa.binary())
 _UNKNOWN = -1
+_TIE = 1e-6
 
 
 LabelOptionsT = TypeVar("LabelOptionsT", bound=LabelOptions)
@@ -204,10 +205,20 @@ class Labels(Task[LabelOptionsT]):
         return list(probabilities.cpu().numpy())
 
     def combine(self, windows: Rows, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """The mean over the windows, weighted by their tokens."""
+        """What the windows say together, by `task.combine`; probabilities of one label sum up to 1."""
         if len(outputs) == 1:
             return outputs[0]
-        return np.average(np.stack(outputs), axis=0, weights=windows["n_tokens"]).astype(np.float32)
+        said, options = np.stack(outputs), self.options
+        if options.combine == "vote" and options.several:
+            said = said >= options.threshold
+        elif options.combine == "vote":
+            # Of labels with as many votes the more probable one is ahead.
+            said = (np.eye(said.shape[1])[said.argmax(axis=1)] + _TIE * said) / (1 + _TIE)
+        if options.combine == "highest":
+            highest = said.max(axis=0)
+            return highest if options.several else highest / highest.sum()
+        weights = windows["n_tokens"] if options.combine == "mean" else None
+        return np.average(said, axis=0, weights=weights).astype(np.float32)
 
     def answer(self, example: Mapping[str, Any], output: npt.NDArray[Any]) -> Answer:
         """Labels by falling probability."""

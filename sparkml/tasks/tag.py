@@ -18,11 +18,11 @@ from pydantic import Field
 from sparkml.errors import NotApplicableError
 from sparkml.measures.span_counts import span_counts
 from sparkml.measures.spans import Tags, spans_of
-from sparkml.models.inputs import Window
 from sparkml.models.networks import NetworkSpec
+from sparkml.models.text_encoder import Window
 from sparkml.tasks.draws import Draws
 from sparkml.tasks.task import Answer, Batch, Encoded, Loss, Purpose, Reject, Rows, Targets, Task
-from sparkml.tasks.texts import IDS, TYPES, TextOptions, Texts, as_bytes, batch_of, padded, sample_batch
+from sparkml.tasks.texts import IDS, TYPES, Texts, WindowOptions, as_bytes, batch_of, padded, sample_batch
 from sparkml.tasks.word_tags import (
     OUTSIDE,
     allowed_in_iob2,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _NONE, _UNKNOWN = -1, {-2: "B-(not learnt)", -3: "I-(not learnt)"}
 
 
-class TagOptions(TextOptions):
+class TagOptions(WindowOptions):
     """Settings of `task:` where its name is `tag`."""
 
     max_windows: int = Field(8, ge=1, description="Windows of a longer text; words beyond them are O")

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
-from sparkml.models.inputs import TextEncoder, TextInputs, Window
+from sparkml.models.inputs import TextInputs
+from sparkml.models.text_encoder import Kept, TextEncoder, Window
 from sparkml.tasks.task import Batch, Reject, Rows, TaskOptions
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Pooling = Literal["network", "mean"]
 _GPU_LENGTH_STEP = 8
 
 
-class TextOptions(TaskOptions):
+class WindowOptions(TaskOptions):
     """How long a text the model reads."""
 
     max_length: int = Field(
@@ -32,6 +33,15 @@ class TextOptions(TaskOptions):
     overlap: int = Field(0, ge=0, description="Tokens that two neighbouring windows share")
 
 
+class TextOptions(WindowOptions):
+    """And which part of it."""
+
+    keep: Kept = Field(
+        "head",
+        description="Of a text that is longer than its windows: its head, its tail, or as many tokens of both ends",
+    )
+
+
 IDS = ("input_ids", pa.binary())
 TYPES = ("type_ids", pa.binary())
 
@@ -39,7 +49,7 @@ TYPES = ("type_ids", pa.binary())
 class Texts:
     """The text side of a task: one tokenizer a process, made when it is first needed."""
 
-    def __init__(self, inputs: TextInputs, options: TextOptions) -> None:
+    def __init__(self, inputs: TextInputs, options: TextOptions | WindowOptions) -> None:
         self.inputs = inputs
         self.options = options
         self._encoder: TextEncoder | None = None
@@ -60,6 +70,7 @@ class Texts:
             max_length=options.max_length,
             max_windows=options.max_windows,
             overlap=options.overlap,
+            keep=options.keep,
         )
 
     def tensors(self, rows: Rows) -> tuple[dict[str, Tensor], int]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparkml.measures.spans import Tags, decode
-from sparkml.models.inputs import Window
+from sparkml.models.text_encoder import Window
 from sparkml.tasks.task import Reject
 
 OUTSIDE = "O"

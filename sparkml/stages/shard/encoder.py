@@ -14,7 +14,7 @@ import pyarrow as pa
 from sparkml.kernels.byte_level import Words, all_known, classes_table, find_words, put_ids
 from sparkml.kernels.packing import Int32, Int64
 from sparkml.kernels.texts import pieces, read_texts
-from sparkml.models.inputs import parse
+from sparkml.models.text_encoder import parse
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

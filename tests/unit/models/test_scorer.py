@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparkml.errors import InputError, UsageError
 from sparkml.feed.batches import parts_of
@@ -68,6 +71,62 @@ def test_nor_on_the_size_of_forward_passes_or_on_other_windows(classifier_folder
         found.append(scores(Scorer(task, scorer.network, token_budget=budget), TEXTS))
     np.testing.assert_allclose(found[0], found[2], atol=1e-5)
     np.testing.assert_allclose(found[1], found[2], atol=1e-5)
+
+
+class Hungry(nn.Module):
+    """A network that wants more memory than there is for more than `most` rows."""
+
+    def __init__(self, network: nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most, self.rows = network, most, []
+
+    def forward(self, input_ids: Tensor, **others: Tensor) -> SimpleNamespace:
+        self.rows.append(len(input_ids))
+        if len(input_ids) > self.most:
+            torch.empty(1 << 60, dtype=torch.int8)
+        return self.network(input_ids, **others)
+
+
+def test_where_memory_does_not_suffice_a_forward_pass_is_halved(classifier_folder: Path) -> None:
+    scorer = load_scorer(classifier_folder, engine_name="torch")
+    expected, network = scores(scorer, TEXTS), Hungry(scorer.network, 2)
+    frugal = Scorer(scorer.task, network, token_budget=10_000)
+    np.testing.assert_allclose(scores(frugal, TEXTS), expected, atol=1e-5)
+    assert network.rows[0] == 7
+    assert max(network.rows[2:]) <= 4
+    with pytest.raises(RuntimeError, match="memory"):
+        Scorer(scorer.task, Hungry(scorer.network, 0)).answer(TEXTS)
+
+
+def test_other_errors_of_a_network_are_not_tried_again(classifier_folder: Path) -> None:
+    scorer = load_scorer(classifier_folder, engine_name="torch")
+    calls = []
+
+    def fails(**inputs: Tensor) -> None:
+        calls.append(1)
+        raise RuntimeError("wrong shape")
+
+    with pytest.raises(RuntimeError, match="wrong shape"):
+        Scorer(scorer.task, fails).answer(TEXTS)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("engine", ["encoder", "torch"])
+def test_weights_are_mapped_so_that_workers_share_them(classifier_folder: Path, engine: str) -> None:
+    code = (
+        "import sys; from sparkml.inference.scorer import load_scorer\n"
+        f"scorer = load_scorer(sys.argv[1], engine_name={engine!r}); scorer.answer(['win a prize'])\n"
+        "parts = open('/proc/self/smaps').read().split('VmFlags')\n"
+        "mapped = [part for part in parts if 'model.safetensors' in part]\n"
+        "print(*(sum(int(line.split()[1]) for part in mapped for line in part.splitlines()"
+        " if line.startswith(name)) for name in ('Size', 'Private_Dirty')))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(classifier_folder)], capture_output=True, text=True, check=True
+    )
+    size, changed = map(int, said.stdout.split())
+    assert size * 1024 >= (classifier_folder / "model.safetensors").stat().st_size
+    assert changed == 0
 
 
 def test_no_texts_give_no_answers(folder: Path) -> None:

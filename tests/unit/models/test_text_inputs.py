@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from sparkml.errors import ConfigError, InputError
-from sparkml.models.inputs import TextInputs, Window, filled, parse, read_text_inputs, special_fields
+from sparkml.models.inputs import TextInputs, filled, read_text_inputs, special_fields
+from sparkml.models.text_encoder import Kept, Window, parse
 from tests.tiny import tiny_inputs, tiny_tokenizer
 
 CLS, SEP, MASK = 2, 3, 4
@@ -125,6 +126,34 @@ def test_a_text_does_not_depend_on_its_company(inputs: TextInputs) -> None:
     together = encoder.encode(texts, max_length=12, max_windows=3, overlap=2)
     alone = [encoder.encode([text], max_length=12, max_windows=3, overlap=2)[0] for text in texts]
     assert together == alone
+
+
+def test_of_a_long_text_the_tail_or_both_ends_are_read(inputs: TextInputs) -> None:
+    text = "win a prize " + "money " * 400 + "lunch at home"
+    whole, encoder = ids_of(inputs, text), inputs.encoder()
+    for length in (8, 9):
+        room, tail = length - 2, (length - 2) // 2
+        ((last, before),) = encoder.encode([text], max_length=length, max_windows=2, keep="tail")
+        assert last.ids == [CLS, *whole[-room:], SEP]
+        assert before.ids == [CLS, *whole[-2 * room : -room], SEP]
+        ((ends,),) = encoder.encode([text], max_length=length, keep="ends")
+        assert ends.ids == [CLS, *whole[: room - tail], *whole[-tail:], SEP]
+        assert len(ends.type_ids) == length
+
+
+@pytest.mark.parametrize("keep", ["tail", "ends"])
+def test_a_text_that_fits_is_read_as_a_whole_whatever_is_kept(inputs: TextInputs, keep: Kept) -> None:
+    texts = ["win a prize", "", "z" * 20_000]
+    short, empty, _ = inputs.encoder().encode(texts, max_length=16, keep=keep)
+    assert [window.ids for window in (*short, *empty)] == [[CLS, *ids_of(inputs, texts[0]), SEP], [CLS, SEP]]
+    assert inputs.encoder().encode(texts[:1], max_length=16, keep=keep) == [short]
+
+
+def test_both_ends_are_those_of_single_texts_in_one_window(inputs: TextInputs) -> None:
+    with pytest.raises(ConfigError, match="task.keep"):
+        inputs.encoder().encode(["a"], ["b"], max_length=16, keep="ends")
+    with pytest.raises(ConfigError, match="2 windows"):
+        inputs.encoder().encode(["a"], max_length=16, max_windows=2, keep="ends")
 
 
 def test_words_begin_at_a_blank_of_byte_level_bpe(inputs: TextInputs) -> None:

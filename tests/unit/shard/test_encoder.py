@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkml.kernels import byte_level
-from sparkml.models.inputs import parse
+from sparkml.models.text_encoder import parse
 from sparkml.stages.shard import encoder as module
 from sparkml.stages.shard.encoder import Encoder, tokenise, works_word_by_word
 from sparkml.stages.shard.vocabulary import train_tokenizer

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sparkml.errors import NotApplicableError
-from sparkml.models.inputs import TextInputs, parse
+from sparkml.models.inputs import TextInputs
+from sparkml.models.text_encoder import parse
 from sparkml.tasks.classify import Classify, ClassifyOptions
 from sparkml.tasks.hashing import unit_hash
 from sparkml.tasks.label_counts import labels_of
@@ -208,6 +209,20 @@ def test_windows_of_a_text_are_combined_by_their_tokens(inputs: TextInputs) -> N
     outputs = [np.array([0.5, 0.5, 0.0], np.float32), np.array([0.0, 0.3, 0.7], np.float32)]
     np.testing.assert_allclose(task.combine(rows, outputs), [5 / 14, (5 + 1.2) / 14, 2.8 / 14], rtol=1e-6)
     assert task.combine(rows, outputs[:1]) is outputs[0]
+
+
+def test_windows_vote_or_the_surest_speaks(inputs: TextInputs) -> None:
+    said = [np.array(row, np.float32) for row in ([0.4, 0.6, 0], [0.1, 0.9, 0], [0.98, 0.01, 0.01])]
+    rows = {"n_tokens": np.array([2, 2, 100]), "window": np.arange(3)}
+    vote, highest = (task_of(inputs, combine=how).combine(rows, said) for how in ("vote", "highest"))
+    np.testing.assert_allclose(vote, [1 / 3, 2 / 3, 0], atol=1e-6)
+    tied = task_of(inputs, combine="vote").combine({"n_tokens": np.ones(2)}, said[1:])
+    assert tied[0] > tied[1] == pytest.approx(0.5, abs=1e-6)
+    np.testing.assert_allclose(highest, np.array([0.98, 0.9, 0.01]) / 1.89, rtol=1e-6)
+    several = task_of(inputs, combine="vote", several=True).combine(rows, said)
+    np.testing.assert_allclose(several, [1 / 3, 2 / 3, 0], rtol=1e-6)
+    surest = task_of(inputs, combine="highest", several=True).combine(rows, said)
+    np.testing.assert_allclose(surest, [0.98, 0.9, 0.01], rtol=1e-6)
 
 
 def test_of_equal_scores_the_first_label_is_answered_and_no_number_is_an_error(inputs: TextInputs) -> None:

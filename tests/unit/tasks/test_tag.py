@@ -26,7 +26,8 @@ from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 from sparkml.feed.manifest_file import ManifestFile, write_manifest
 from sparkml.inference.scorer import Scorer, load_scorer, rows_of
 from sparkml.models.directory import publish, read_task
-from sparkml.models.inputs import TextInputs, Window
+from sparkml.models.inputs import TextInputs
+from sparkml.models.text_encoder import Window
 from sparkml.tasks.tag import Tag, TagOptions
 from sparkml.tasks.task import Targets, task_spec
 from sparkml.tasks.word_tags import allowed_in_iob2, best_path, tag_names, words_of
