@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
-from sparkml.frame.ledger import STARTED, Ledger, Run, ended
+from sparkml.frame.ledger import STARTED, Ledger, Run, as_json, ended
 from sparkml.frame.progress import Progress
 from sparkml.frame.run import StageRun
-from sparkml.frame.stage import RunReport
+from sparkml.frame.stage import RunReport, StageConfig
 from sparkml.frame.tables import Tables
 
 
@@ -40,7 +40,9 @@ def new_run(
     )
 
 
-def put_run(job: StageRun, status: str, report: RunReport | None = None) -> StageRun:
+def put_run(
+    job: StageRun, status: str, report: RunReport | None = None, config: StageConfig | None = None
+) -> StageRun:
     """Put the row of a run into the ledger as the runner does: `started` before its work, then how it ended."""
     row = Run(
         run_id=job.run_id,
@@ -50,6 +52,7 @@ def put_run(job: StageRun, status: str, report: RunReport | None = None) -> Stag
         status=STARTED,
         started_at=job.started_at,
         inputs=dict(job.inputs),
+        config="{}" if config is None else as_json(config.model_dump(mode="json")),
     )
     if status != STARTED:
         row = ended(row, status, report=report, inputs=job.inputs, outputs=job.outputs)

@@ -67,6 +67,10 @@ class CatalogTable:
         before, after = (self._files(version, where) for version in (old, new))
         return before == after if set(where) <= set(self._frame(new).columns) else before <= after
 
+    def added_files(self, old: int, new: int) -> list[str] | None:
+        """See `TableLog.added_files`: the folder is not known here."""
+        return None
+
     def _files(self, version: int, where: Mapping[str, str]) -> set[str]:
         frame = self._frame(version)
         known = {name: value for name, value in where.items() if name in frame.columns}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 # They arrange a table anew, and its rows stay: whoever runs them every night must not make every step run again.
@@ -27,6 +28,7 @@ class Commit:
     bytes: int
     replaces_all: bool
     operation: str = ""
+    at: datetime | None = None
 
     @property
     def keeps_rows(self) -> bool:
@@ -54,4 +56,12 @@ def commit_of(entry: Mapping[str, Any]) -> Commit:
         bytes=int(metrics.get("numOutputBytes", 0) or 0),
         replaces_all=replaced or (overwrite and parameters.get("predicate") in (None, "", "[]")),
         operation=str(entry.get("operation") or ""),
+        at=_time_of(entry.get("timestamp")),
     )
+
+
+def _time_of(said: Any) -> datetime | None:
+    """When a commit was made: delta-rs gives milliseconds since 1970, Spark a time in the zone of the process."""
+    if isinstance(said, datetime):
+        return said.astimezone(timezone.utc)
+    return None if said is None else datetime.fromtimestamp(said / 1000, timezone.utc)

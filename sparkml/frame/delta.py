@@ -26,6 +26,7 @@ RETENTION = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
+_PLAIN_READER = 1
 _FIRST_COMMITS, _MOST_COMMITS = 16, 1000
 ANYWHERE: Mapping[str, int] = MappingProxyType({})
 
@@ -57,6 +58,13 @@ class TableLog(Protocol):
         """Whether the rows whose columns have these values lie in the same files at both versions.
 
         Where no partition tells which files those are, files that came cannot be theirs and files that went may be.
+        """
+        ...
+
+    def added_files(self, old: int, new: int) -> list[str] | None:
+        """Paths below the table of the data files that a later version has beside those of an earlier one, which it
+        has all. None where it has not, and where they need more than a Parquet reader (deletion vectors, renamed
+        columns).
         """
         ...
 
@@ -135,6 +143,13 @@ class FolderTable:
         before, after = (self._files(version, where) for version in (old, new))
         parted = set(where) <= set(self._existing(new).metadata().partition_columns)
         return before == after if parted else before <= after
+
+    def added_files(self, old: int, new: int) -> list[str] | None:
+        """See `TableLog.added_files`."""
+        if self._existing(new).protocol().min_reader_version > _PLAIN_READER:
+            return None
+        before, after = (self._files(version, {}) for version in (old, new))
+        return sorted(after - before) if before <= after else None
 
     def _files(self, version: int, where: Mapping[str, str]) -> set[str]:
         actions = pa.table(self._existing(version).get_add_actions(flatten=True))

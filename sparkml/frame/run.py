@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from sparkml.errors import TableError
 from sparkml.frame import artifacts
-from sparkml.frame.ledger import Ledger, new_run_id, utc_now
+from sparkml.frame.changes import changed_rows
+from sparkml.frame.ledger import Ledger, Run, new_run_id, utc_now
 from sparkml.frame.merging import merge_rows
 from sparkml.frame.pipeline import model_ref
 from sparkml.frame.registry import ModelRecord, Registry, TrainedOn, model_location
@@ -99,6 +100,21 @@ class StageRun:
                 )
             self.inputs[ref] = version
         return self.inputs[ref]
+
+    def changes(self, ref: str, since: Run, key: str) -> DataFrame | None:
+        """What of a table that this run reads has changed since an earlier run of its step read it: `changed_rows`."""
+        version = since.inputs.get(ref)
+        if version is None:
+            return None
+        return changed_rows(
+            self.tables,
+            ref,
+            version,
+            self.input_version(ref),
+            key=key,
+            seen=since.started_at,
+            unfinished=self.ledger.unfinished(),
+        )
 
     def input_rows(self, ref: str) -> int:
         """Rows of a table that this run reads, from Delta's log: independent of what the stage counts."""

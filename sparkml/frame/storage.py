@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -118,7 +118,7 @@ def spark_uri(location: str) -> str:
     """The place in Spark's spelling: with a scheme, so that the cluster's default file system does not matter."""
     scheme = scheme_of(location)
     if scheme == "file":
-        return "file://" + quote(local_path(location), safe="/~*?[]{}!,:@=+&$'()")
+        return f"file://{local_path(location)}"  # Hadoop takes it as it is: an escaped blank would be another name
     if scheme == "dbfs":
         path = local_path(location)
         return f"dbfs:{path.removeprefix('/dbfs')}"

@@ -36,8 +36,8 @@ class LabelOptions(TaskOptions):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target spread over all labels")
     combine: Literal["mean", "vote", "highest"] = Field(
         "mean",
-        description="How the windows of one example answer together: the mean of their probabilities by tokens, the share"
-        " of windows for a label, or its highest probability",
+        description="How the windows of one example answer together: the mean of their probabilities by tokens,"
+        " the share of windows for a label, or its highest probability",
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="With several labels: a label above it is answered")
 

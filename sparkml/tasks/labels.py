@@ -14,7 +14,7 @@ import pyarrow as pa
 from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.hashing import unit_hash
 from sparkml.tasks.label_counts import SEVERAL, LabelOptions, labels_of, learnt_labels
-from sparkml.tasks.task import Answer, Batch, Loss, Purpose, Reject, Rows, Targets, Task
+from sparkml.tasks.task import Answer, Batch, Float32, Loss, Purpose, Reject, Rows, Targets, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -215,7 +215,7 @@ class Labels(Task[LabelOptionsT]):
             # Of labels with as many votes the more probable one is ahead.
             said = (np.eye(said.shape[1])[said.argmax(axis=1)] + _TIE * said) / (1 + _TIE)
         if options.combine == "highest":
-            highest = said.max(axis=0)
+            highest: Float32 = said.max(axis=0)
             return highest if options.several else highest / highest.sum()
         weights = windows["n_tokens"] if options.combine == "mean" else None
         return np.average(said, axis=0, weights=weights).astype(np.float32)

@@ -49,7 +49,7 @@ TYPES = ("type_ids", pa.binary())
 class Texts:
     """The text side of a task: one tokenizer a process, made when it is first needed."""
 
-    def __init__(self, inputs: TextInputs, options: TextOptions | WindowOptions) -> None:
+    def __init__(self, inputs: TextInputs, options: WindowOptions) -> None:
         self.inputs = inputs
         self.options = options
         self._encoder: TextEncoder | None = None
@@ -70,7 +70,7 @@ class Texts:
             max_length=options.max_length,
             max_windows=options.max_windows,
             overlap=options.overlap,
-            keep=options.keep,
+            keep=options.keep if isinstance(options, TextOptions) else "head",
         )
 
     def tensors(self, rows: Rows) -> tuple[dict[str, Tensor], int]:

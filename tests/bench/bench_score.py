@@ -92,7 +92,8 @@ def by_stage(spark: SparkSession, job: dict[str, Any]) -> tuple[int, float]:
     """The stage, on a lake whose table of documents is there: rows and seconds."""
     from sparkml.frame.ledger import Ledger
     from sparkml.frame.tables import Tables
-    from sparkml.stages.score import ScoreConfig, run
+    from sparkml.stages.score.config import ScoreConfig
+    from sparkml.stages.score.stage import run
     from tests.runs import new_run
 
     lake = Path(job["out"])

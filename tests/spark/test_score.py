@@ -20,8 +20,10 @@ from sparkml.inference.scorer import load_scorer
 from sparkml.models.directory import copy_inputs
 from sparkml.models.inputs import read_text_inputs, special_fields
 from sparkml.models.networks import load_network, write_config
-from sparkml.stages import score
-from sparkml.stages.score import Pending, ScoreConfig, pending_of, run, suitable_buckets
+from sparkml.stages.score import stage as score
+from sparkml.stages.score.config import ScoreConfig
+from sparkml.stages.score.pending import Pending, pending_of
+from sparkml.stages.score.stage import run, suitable_buckets
 from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from tests.runs import new_run, put_run
 from tests.tiny import SHAPE
@@ -98,14 +100,15 @@ class Lake:
         """Run the stage on what lies there, in the ledger as the runner keeps it; `ends` is how the run ends."""
         job = new_run(self.tables, self.ledger, self.folder / "artifacts", "score", step=step)
         put_run(job, STARTED)
+        config = config.model_copy(update={"source": table})
         try:
-            report = run(job, config.model_copy(update={"source": table}))
+            report = run(job, config)
             report.check(step)
         except Exception:
             put_run(job, FAILED)
             raise
         assert job.outputs == {"scores": self.tables.version("scores")}
-        put_run(job, ends, report)
+        put_run(job, ends, report, config)
         return report
 
     def rows(self, step: str = "score") -> dict[str, Row]:

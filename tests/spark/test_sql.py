@@ -17,7 +17,8 @@ from sparkml.frame.ledger import STARTED, SUCCEEDED
 from sparkml.frame.registry import ModelRecord, Registry
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import RunReport
-from sparkml.stages.score import ScoreConfig, run
+from sparkml.stages.score.config import ScoreConfig
+from sparkml.stages.score.stage import run
 from sparkml.tasks.pairs import Pairs
 from sparkml.tasks.tag import Tag
 from tests.media import png

@@ -135,8 +135,9 @@ def test_a_mirror_goes_on_where_it_was(place: str) -> None:
 @pytest.mark.parametrize(
     ("given", "normal", "spark"),
     [
-        ("/a b/c", "/a b/c", "file:///a%20b/c"),
-        ("file:/a%20b", "/a b", "file:///a%20b"),
+        ("/a b/c", "/a b/c", "file:///a b/c"),
+        ("file:/a%20b", "/a b", "file:///a b"),
+        ("/ü#1", "/ü#1", "file:///ü#1"),
         ("s3a://b/x/", "s3://b/x", "s3a://b/x"),
         ("s3n://b/x", "s3://b/x", "s3a://b/x"),
         ("dbfs:/x", "/dbfs/x", "dbfs:/x"),

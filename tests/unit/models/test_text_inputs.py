@@ -150,7 +150,7 @@ def test_a_text_that_fits_is_read_as_a_whole_whatever_is_kept(inputs: TextInputs
 
 
 def test_both_ends_are_those_of_single_texts_in_one_window(inputs: TextInputs) -> None:
-    with pytest.raises(ConfigError, match="task.keep"):
+    with pytest.raises(ConfigError, match=r"task\.keep"):
         inputs.encoder().encode(["a"], ["b"], max_length=16, keep="ends")
     with pytest.raises(ConfigError, match="2 windows"):
         inputs.encoder().encode(["a"], max_length=16, max_windows=2, keep="ends")

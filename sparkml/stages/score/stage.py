@@ -2,86 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from pydantic import Field
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from sparkml.errors import AccountingError, InputError, ScoringError
+from sparkml.frame.changes import CHANGED_ID
+from sparkml.frame.ledger import Run
+from sparkml.frame.pipeline import model_ref
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import SCORES, spark_schema
-from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
-from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
-from sparkml.frame.tables import slice_of
-from sparkml.hosting.examples import Columns, examples_of
-from sparkml.hosting.scoring import answered, answering, check_threads, with_hash, with_provenance
+from sparkml.frame.sizing import bucket_count
+from sparkml.frame.stage import RunReport, Stage
+from sparkml.frame.tables import first_line, slice_of
+from sparkml.hosting.examples import examples_of
+from sparkml.hosting.scoring import (
+    Answering,
+    answered,
+    answering,
+    check_threads,
+    with_hash,
+    with_provenance,
+)
 from sparkml.inference.batches import ModelSource
 from sparkml.log import get_logger
+from sparkml.stages.score.config import ScoreConfig
+from sparkml.stages.score.pending import Pending, Work, changed_work, whole_work
 
 _log = get_logger(__name__)
 # A small encoder scores a bucket of 1 MB in some seconds on one core, and the documents of one sort well by length.
 _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 1_000_000, 32_000_000
-
-
-class ScoreConfig(StageConfig):
-    """What `conf/base/score.yaml` holds."""
-
-    source: Reads = Field("kept", description="Documents to score")
-    columns: Columns = Field(Columns(), description="Which columns of the table the model's task reads")
-    target: Shares = Field("scores", description="One row a document, model version and step")
-    model: Uses = Field(
-        "classifier", description="What scores: `name` (its latest version), `name/v3`, a directory"
-    )
-    max_error_fraction: float = Field(
-        0.1, ge=0, le=1, description="Documents that may fail, of all and of new ones; more fail the step"
-    )
-    top_labels: int | None = Field(None, ge=1, description="Labels in `scores`, best first; null: all")
-    n_buckets: int | None = Field(
-        None, ge=1, le=MOST_BUCKETS, description="Groups that are scored on their own; null: by bytes"
-    )
-    chunk_documents: int = Field(
-        256, ge=1, description="Documents of similar length given to the model at once"
-    )
-    threads: int = Field(1, ge=1, description="Threads of a task; at most spark.task.cpus")
-    engine: str = Field(
-        "auto",
-        description="What runs the network: auto takes the fastest that can, else encoder, torch or onnx",
-    )
-
-
-@dataclass(frozen=True)
-class Pending:
-    """How the documents stand against the scores that this step has of a model version."""
-
-    documents: int
-    bytes: int
-    bytes_to_score: int
-    current: int  # scored already, from the same text
-    failed: int  # tried before, with an error
-    changed: int  # scored from another text
-    gone: int  # scores of documents that are no more
-    repeated: int = 0  # ids that several documents have
-    example: str | None = None  # one of those ids
-    leftovers: bool = False  # rows that a run of this step which failed or died has left
-
-    @property
-    def to_score(self) -> int:
-        """Documents that a model has to look at."""
-        return self.documents - self.current
-
-    @property
-    def is_done(self) -> bool:
-        """True where the table holds what it should."""
-        return not (self.to_score or self.gone or self.leftovers)
-
-    @property
-    def only_new(self) -> bool:
-        """True where no row that is there has to go."""
-        return not (self.failed or self.changed or self.gone or self.leftovers)
 
 
 def run(job: StageRun, config: ScoreConfig) -> RunReport:
@@ -89,25 +45,26 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     check_threads(job.spark, config.threads, f"{job.step}.threads")
     record = job.model(config.model)
     scorer = answering(record.path, model_identity(record), threads=config.threads, engine=config.engine)
-    where = f"table `{config.source}`"
-    examples = examples_of(job.read(config.source), scorer.task, config.columns, where=where, labelled=False)
-    kept = with_hash(examples.select("doc_id", *scorer.columns), scorer.columns)
-    scored = _scores_of(job, config, record)
-    pending = replace(pending_of(kept, scored), leftovers=_has_leftovers(job, config, record))
+    work = _work(job, config, record, scorer)
+    pending = work.pending
     _check_ids(config, pending)
     _log.info("%s: %d of %d documents to score", record.name, pending.to_score, pending.documents)
-    metrics: dict[str, float] = {"scored": 0, "errors": 0}
+    metrics: dict[str, float] = {
+        "scored": 0,
+        "errors": 0,
+        "compared": pending.documents if work.is_whole else 0,
+    }
     if pending.is_done and job.exists(config.target):
         job.record_output(config.target, job.input_version(config.target))
     else:
-        metrics |= _write(job, config, (record, scorer.source), kept, scored, pending)
+        metrics |= _write(job, config, (record, scorer.source), work)
     written = job.tables.read(config.target, job.outputs[config.target]).where(_slice(job, record))
     # Counted from what the table holds now, not from what was asked of the model.
     account = written.agg(
         F.count_if(F.col("error").isNull()).alias("good"), F.count("error").alias("bad")
     ).collect()[0]
     return RunReport(
-        rows_in=job.input_rows(config.source),
+        rows_in=pending.documents if config.query else job.input_rows(config.source),
         rows_kept=account["good"],
         rows_rejected=account["bad"],
         reasons={"error": account["bad"]} if account["bad"] else {},
@@ -119,6 +76,50 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
             "tried_again": pending.failed,
         },
     )
+
+
+def _work(job: StageRun, config: ScoreConfig, record: ModelRecord, scorer: Answering) -> Work:
+    """What is to do, from what has changed since the last run of the step where that is known, else from all."""
+    documents, scored = _documents(job, config), _scores_of(job, config, record)
+    kept = _as_read(documents, config, scorer)
+    leftovers = _has_leftovers(job, config, record)
+    last = None if leftovers or config.query else _last_of_same_rows(job, config, record)
+    changes = None if last is None else job.changes(config.source, last, "doc_id")
+    if changes is not None:
+        rows = _as_read(changes, config, scorer, CHANGED_ID)
+        work = changed_work(kept, scored, rows, job.input_rows(config.source))
+        # The account of all: what else has happened to either table, the comparison of all rows says.
+        if work.pending.accounts_for(scored.count()):
+            return work
+    whole = whole_work(kept, scored)
+    return replace(whole, pending=replace(whole.pending, leftovers=leftovers))
+
+
+def _documents(job: StageRun, config: ScoreConfig) -> DataFrame:
+    """The table, or what the query makes of it; InputError where it cannot be asked."""
+    source = job.read(config.source)
+    if config.query is None:
+        return source
+    try:
+        return job.spark.sql(config.query, source=source)
+    except PySparkException as error:
+        raise InputError(
+            "the query cannot be asked", where="query", got=first_line(error), expected="SQL over {source}"
+        ) from error
+
+
+def _as_read(documents: DataFrame, config: ScoreConfig, scorer: Answering, *also: str) -> DataFrame:
+    where = f"table `{config.source}`"
+    examples = examples_of(documents, scorer.task, config.columns, where=where, labelled=False, also=also)
+    return with_hash(examples.select("doc_id", *scorer.columns, *also), scorer.columns)
+
+
+def _last_of_same_rows(job: StageRun, config: ScoreConfig, record: ModelRecord) -> Run | None:
+    """The step's last successful run, where it scored the same columns of the same table with the same model."""
+    last = job.ledger.last_succeeded(job.step)
+    if last is None or last.inputs.get(model_ref(record.model_id)) != record.version:
+        return None
+    return last if job.exists(config.target) and config.same_rows(json.loads(last.config)) else None
 
 
 def _check_ids(config: ScoreConfig, pending: Pending) -> None:
@@ -167,66 +168,19 @@ def _slice(job: StageRun, record: ModelRecord) -> str:
     return slice_of(step=job.step, model_id=record.model_id, model_version=record.version)
 
 
-def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
-    """Count what is scored, failed, changed and gone, in one pass over ids and text hashes."""
-    both = _compared(kept, scored)
-    here, there = F.col("_hash").isNotNull(), F.col("text_hash").isNotNull()
-    same, failed = F.col("_hash") == F.col("text_hash"), F.col("error").isNotNull()
-    current = here & there & same & ~failed
-    row = both.agg(
-        F.count_if(here).alias("documents"),
-        F.coalesce(F.sum("_bytes"), F.lit(0)).alias("bytes"),
-        F.coalesce(F.sum(F.when(~current, F.col("_bytes"))), F.lit(0)).alias("bytes_to_score"),
-        F.count_if(current).alias("current"),
-        F.count_if(here & there & same & failed).alias("failed"),
-        F.count_if(here & there & ~same).alias("changed"),
-        F.count_if(~here).alias("gone"),
-        F.count_if(F.col("_rows") > 1).alias("repeated"),
-        F.min(F.when(F.col("_rows") > 1, F.col("doc_id"))).alias("example"),
-    ).collect()[0]
-    return Pending(**row.asDict())
-
-
-def _compared(kept: DataFrame, scored: DataFrame) -> DataFrame:
-    # A row for each id, whatever the table holds: the join has to be by `doc_id` anyway.
-    mine = kept.groupBy("doc_id").agg(
-        F.max("_hash").alias("_hash"), F.sum("_bytes").alias("_bytes"), F.count(F.lit(1)).alias("_rows")
-    )
-    return mine.join(scored, "doc_id", "full")
-
-
-def unscored(kept: DataFrame, scored: DataFrame) -> DataFrame:
-    """Documents without a score of their present text, those that failed before included."""
-    good = scored.where(F.col("error").isNull())
-    known = good.select(F.col("doc_id").alias("_id"), F.col("text_hash").alias("_known"))
-    same = (F.col("doc_id") == F.col("_id")) & (F.col("_hash") == F.col("_known"))
-    return kept.join(known, same, "left_anti")
-
-
-def still_valid(kept: DataFrame, scored: DataFrame) -> DataFrame:
-    """The scores of unchanged documents."""
-    same = (F.col("_hash") == F.col("text_hash")) & F.col("error").isNull()
-    return _compared(kept, scored).where(same).select(*scored.columns)
-
-
 def suitable_buckets(pending: Pending) -> int:
     """Buckets by the bytes of text that a model has to look at."""
     return bucket_count(pending.bytes_to_score, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
 
 
 def _write(
-    job: StageRun,
-    config: ScoreConfig,
-    scorer: tuple[ModelRecord, ModelSource],
-    kept: DataFrame,
-    scored: DataFrame,
-    pending: Pending,
+    job: StageRun, config: ScoreConfig, scorer: tuple[ModelRecord, ModelSource], work: Work
 ) -> dict[str, float]:
     started = time.monotonic()
-    record, model = scorer
+    (record, model), pending = scorer, work.pending
     seen = Observation()
     answers = answered(
-        unscored(kept, scored),
+        work.to_score,
         model,
         chunk_documents=config.chunk_documents,
         top_labels=config.top_labels,
@@ -249,7 +203,7 @@ def _write(
         job.append(fresh, config.target)
     else:
         # Old and new rows change places in one commit: nobody sees a document without a score, or with two.
-        rows = still_valid(kept, scored).unionByName(fresh)
+        rows = work.staying.unionByName(fresh)
         job.replace_slice(rows, config.target, _slice(job, record), marked=True)
     seconds = time.monotonic() - started
     counts = seen.get

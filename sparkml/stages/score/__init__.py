@@ -1,0 +1,1 @@
+"""Score: every document of a table, once per model version."""

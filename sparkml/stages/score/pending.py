@@ -1,0 +1,127 @@
+"""What a scoring has to do: how the documents stand against the scores that there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+
+@dataclass(frozen=True)
+class Pending:
+    """How the documents stand against the scores that this step has of a model version."""
+
+    documents: int
+    bytes: int
+    bytes_to_score: int
+    current: int  # scored already, from the same text
+    failed: int  # tried before, with an error
+    changed: int  # scored from another text
+    gone: int  # scores of documents that are no more
+    repeated: int = 0  # ids that several documents have
+    example: str | None = None  # one of those ids
+    leftovers: bool = False  # rows that a run of this step which failed or died has left
+
+    @property
+    def to_score(self) -> int:
+        """Documents that a model has to look at."""
+        return self.documents - self.current
+
+    @property
+    def is_done(self) -> bool:
+        """True where the table holds what it should."""
+        return not (self.to_score or self.gone or self.leftovers)
+
+    def accounts_for(self, scores: int) -> bool:
+        """Whether so many scores, what is new and what is gone make up all the documents."""
+        new = self.to_score - self.failed - self.changed
+        return scores + new - self.gone == self.documents
+
+    @property
+    def only_new(self) -> bool:
+        """True where no row that is there has to go."""
+        return not (self.failed or self.changed or self.gone or self.leftovers)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do: the documents that a model has to look at, and the scores that stay."""
+
+    pending: Pending
+    to_score: DataFrame
+    staying: DataFrame
+    is_whole: bool  # all documents were compared, not only those that have changed
+
+
+def whole_work(kept: DataFrame, scored: DataFrame) -> Work:
+    """From a comparison of all documents with all scores."""
+    return Work(pending_of(kept, scored), unscored(kept, scored), still_valid(kept, scored), is_whole=True)
+
+
+def changed_work(kept: DataFrame, scored: DataFrame, changes: DataFrame, documents: int) -> Work:
+    """From the `changes` of the documents since all of them were scored: `_id`, and `doc_id`, `_hash`, `_bytes` and
+    what the model reads, null where the document is no more.
+
+    `documents`: how many there are now. Those that failed are read again, whether they have changed or not.
+    """
+    here = changes.where(F.col("doc_id").isNotNull()).drop("_id")
+    ids = changes.select(F.col("_id").alias("doc_id")).distinct()
+    touched = scored.join(ids, "doc_id", "left_semi")
+    others = scored.where(F.col("error").isNotNull()).join(ids, "doc_id", "left_anti")
+    n_failed = others.count()
+    found = pending_of(here, touched)
+    looked_at = found.documents - found.current + n_failed
+    pending = replace(
+        found, documents=documents, current=documents - looked_at, failed=found.failed + n_failed
+    )
+    to_score, replaced = unscored(here, touched), ids
+    if n_failed:
+        again = others.select("doc_id")
+        to_score = to_score.unionByName(kept.join(again, "doc_id", "left_semi"))
+        replaced = ids.unionByName(again)
+    # What has come back as it was keeps its score.
+    staying = scored.join(replaced, "doc_id", "left_anti").unionByName(still_valid(here, touched))
+    return Work(pending, to_score, staying, is_whole=False)
+
+
+def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
+    """Count what is scored, failed, changed and gone, in one pass over ids and text hashes."""
+    both = _compared(kept, scored)
+    here, there = F.col("_hash").isNotNull(), F.col("text_hash").isNotNull()
+    same, failed = F.col("_hash") == F.col("text_hash"), F.col("error").isNotNull()
+    current = here & there & same & ~failed
+    row = both.agg(
+        F.count_if(here).alias("documents"),
+        F.coalesce(F.sum("_bytes"), F.lit(0)).alias("bytes"),
+        F.coalesce(F.sum(F.when(~current, F.col("_bytes"))), F.lit(0)).alias("bytes_to_score"),
+        F.count_if(current).alias("current"),
+        F.count_if(here & there & same & failed).alias("failed"),
+        F.count_if(here & there & ~same).alias("changed"),
+        F.count_if(~here).alias("gone"),
+        F.count_if(F.col("_rows") > 1).alias("repeated"),
+        F.min(F.when(F.col("_rows") > 1, F.col("doc_id"))).alias("example"),
+    ).collect()[0]
+    return Pending(**row.asDict())
+
+
+def _compared(kept: DataFrame, scored: DataFrame) -> DataFrame:
+    # A row for each id, whatever the table holds: the join has to be by `doc_id` anyway.
+    mine = kept.groupBy("doc_id").agg(
+        F.max("_hash").alias("_hash"), F.sum("_bytes").alias("_bytes"), F.count(F.lit(1)).alias("_rows")
+    )
+    return mine.join(scored, "doc_id", "full")
+
+
+def unscored(kept: DataFrame, scored: DataFrame) -> DataFrame:
+    """Documents without a score of their present text, those that failed before included."""
+    good = scored.where(F.col("error").isNull())
+    known = good.select(F.col("doc_id").alias("_id"), F.col("text_hash").alias("_known"))
+    same = (F.col("doc_id") == F.col("_id")) & (F.col("_hash") == F.col("_known"))
+    return kept.join(known, same, "left_anti")
+
+
+def still_valid(kept: DataFrame, scored: DataFrame) -> DataFrame:
+    """The scores of unchanged documents."""
+    same = (F.col("_hash") == F.col("text_hash")) & F.col("error").isNull()
+    return _compared(kept, scored).where(same).select(*scored.columns)
