@@ -15,7 +15,7 @@ from sparkml.errors import InputError
 from sparkml.inference.scorer import load_scorer
 from sparkml.log import get_logger
 from sparkml.models.directory import TASK_FILE, copy_inputs, keep_text_inputs, read_task
-from sparkml.models.folder import COMPRESSION_FILE, CONFIG_FILE, form_of, write_json
+from sparkml.models.folder import COMPRESSION_FILE, CONFIG_FILE, GENERATION_FILE, form_of, write_json
 from sparkml.tasks.task import task_of
 
 _log = get_logger(__name__)
@@ -59,7 +59,7 @@ def make(
     folder.mkdir(parents=True)
     made = Form(folder, choice.method.kind, (*form.done, (choice, kept)))
     choice.method.apply(replace(_of(given, form), making=made.name), folder, choice.options, kept)
-    copy_inputs(form.folder, folder)
+    copy_inputs(form.folder, folder, GENERATION_FILE)
     for name in (CONFIG_FILE, TASK_FILE):
         if not (folder / name).is_file():
             shutil.copyfile(form.folder / name, folder / name)
@@ -122,10 +122,10 @@ def _by_sensitivity(before: Form, choice: MethodChoice, given: Given, work: Path
         make(before, choice, given, folder, frozenset(groups) - {group})
         found = _outputs(folder, sample)
         shutil.rmtree(folder)
-        moved[group] = float(np.mean([np.abs(a - b).mean() for a, b in zip(exact, found, strict=True)]))
+        moved[group] = float(np.mean([given.task.moved(a, b) for a, b in zip(exact, found, strict=True)]))
     return sorted(groups, key=lambda group: -moved[group])
 
 
 def _outputs(folder: Path, sample: object) -> list[np.ndarray]:
     outputs, _, _ = load_scorer(folder).outputs_of(sample)
-    return [output.astype(np.float64) for output in outputs if output is not None]
+    return [output for output in outputs if output is not None]

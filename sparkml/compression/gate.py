@@ -20,7 +20,10 @@ class GateSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_loss: float = Field(
-        0.005, ge=0, le=1, description="Of the task's main figure (accuracy, F1, R2): .005 is half a point"
+        0.005,
+        ge=0,
+        le=1,
+        description="Of the task's main figure (accuracy, F1, R2, chrF): .005 is half a point",
     )
     max_flips: float = Field(0.01, ge=0, le=1, description="Share of the answers that may be others")
     judged_by: Literal["value", "bound"] = Field(

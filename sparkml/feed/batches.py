@@ -163,12 +163,15 @@ def take(rows: Rows, chosen: Any) -> Rows:
     return {name: values[chosen] for name, values in rows.items()}
 
 
-def parts_of(columns: Rows, token_budget: int) -> Iterator[Rows]:
-    """The rows of a step, the longest first, in parts of at most `token_budget` tokens padded; one row at least."""
+def parts_of(columns: Rows, token_budget: int, lengths: Any = None) -> Iterator[Rows]:
+    """The rows of a step, the longest first, in parts of at most `token_budget` tokens padded; one row at least.
+
+    `lengths`: tokens of each row, where they are others than the columns say.
+    """
     n_rows = count(columns)
     if not n_rows:
         return
-    lengths = _lengths(columns)
+    lengths = _lengths(columns) if lengths is None else lengths
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < n_rows:

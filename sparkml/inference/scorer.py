@@ -110,7 +110,8 @@ class Scorer:
         numbered = {**rows, "_place": np.arange(len(rows["n_tokens"]))}
         found: list[Any] = [None] * len(rows["n_tokens"])
         with torch.inference_mode():
-            for part in parts_of(numbered, self._token_budget):
+            held = self.task.tokens_held(rows["n_tokens"])
+            for part in parts_of(numbered, self._token_budget, held):
                 for place, output in zip(part["_place"], self._outputs_of_part(part), strict=True):
                     found[place] = output
         return found

@@ -11,6 +11,7 @@ from sparkml.errors import InputError
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"  # with which tokens a network that writes begins and ends
 TOKENIZER_FILE = "tokenizer.json"
 HEAD_FILE = "head.safetensors"  # our layer on the mean of the tokens
 ADAPTER_FILE = "adapter_config.json"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparkml.models.folder import WEIGHTS_FILE
-from sparkml.models.networks import take_state
+from sparkml.models.networks import take_state, untied_state
 from sparkml.models.onednn import Int8Weight
 from sparkml.models.quantisable import names_of
 
@@ -119,22 +119,26 @@ def to_int8(
 
 
 def _round(network: nn.Module, names: Sequence[str], input_scales: Mapping[str, float]) -> None:
+    # An encoder-decoder's two halves share a word table: it is rounded under each of its names.
+    every: dict[int, list[str]] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
+        every.setdefault(id(module), []).append(name)
     for name in names:
-        parent, _, own = name.rpartition(".")
         layer: Any = network.get_submodule(name)
         rounded = (
             Int8Linear.of(layer, input_scales.get(name))
             if isinstance(layer, nn.Linear)
             else Int8Embedding.of(layer)
         )
-        setattr(network.get_submodule(parent), own, rounded)
+        for alias in every[id(layer)]:
+            parent, _, own = alias.rpartition(".")
+            setattr(network.get_submodule(parent), own, rounded)
 
 
 def save_int8(network: nn.Module, folder: Path) -> None:
     """Write the weights of a network that `to_int8` has made."""
     folder.mkdir()
-    state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    save_file(untied_state(network), folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
 def load_int8(network: nn.Module, folder: Path) -> nn.Module:
@@ -143,4 +147,4 @@ def load_int8(network: nn.Module, folder: Path) -> nn.Module:
     names = [name for name in names_of(network, frozenset()) if f"{name}.scale" in state]
     # Values come with the others; here it counts which there are.
     _round(network, names, {name: 1.0 for name in names if f"{name}.input_scale" in state})
-    return take_state(network, network.state_dict(), state, "int8", folder)
+    return take_state(network, untied_state(network), state, "int8", folder)

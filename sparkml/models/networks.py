@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _HEADS_IN_BASE = ("pooler.",)
 _SHOWN = 3
 _NOT_KEPT = ("_name_or_path", "transformers_version")
+_WRITERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class NetworkSpec:
     labels: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     pooling: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Its answers are text, a token after the other, each from those before it."""
+        return self.head in _WRITERS
 
 
 @dataclass(frozen=True)

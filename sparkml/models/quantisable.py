@@ -14,7 +14,9 @@ def quantisable(network: nn.Module) -> dict[str, nn.Module]:
     """The layers by their names in the network; its head is not among them."""
     base = getattr(network, "base_model", network)
     words = base.get_input_embeddings() if isinstance(base, PreTrainedModel) else None
-    inside = {id(module) for module in base.modules()}
+    # Of an encoder-decoder the base is the whole network; what gives the logits is a head there, too.
+    head = base.get_output_embeddings() if isinstance(base, PreTrainedModel) else None
+    inside = {id(module) for module in base.modules() if module is not head}
     return {
         name: module
         for name, module in network.named_modules()

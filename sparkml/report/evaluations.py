@@ -17,7 +17,7 @@ from sparkml.report.section import Facts, KeyFigure, Rows, Section
 from sparkml.report.view import StepView
 
 # What a summary names first, of the metrics that a task has.
-_HEADLINES = ("accuracy", "micro_f1", "f1", "subset_accuracy", "rmse")
+_HEADLINES = ("accuracy", "micro_f1", "f1", "subset_accuracy", "rmse", "chrf")
 _ERRORS = ("rmse",)  # less is better
 _LABELS_SHOWN, _PAIRS_SHOWN = 40, 20
 _MATRIX_LABELS = 20  # more cannot be read
@@ -162,7 +162,7 @@ def _pair_table(evaluation: Evaluation) -> Rows:
 
 def _mistake_table(evaluation: Evaluation) -> Rows:
     rows = [[one.id, one.gold, one.predicted, _rounded(one.confidence)] for one in evaluation.worst]
-    return Rows("Worst mistakes: wrong, and sure of it", ("document", "label", "answer", "confidence"), rows)
+    return Rows("Worst mistakes: wrong, and sure of it", ("document", "right", "answer", "confidence"), rows)
 
 
 def _curve_charts(found: Measured) -> dict[str, Chart]:

@@ -124,7 +124,13 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
 
     source = job.model(config.model)
     folder = artifacts.localise(source.path)
-    answering_task(folder)  # of one without answers there would be nothing to compare
+    if not answering_task(folder).has_figures:
+        raise InputError(
+            "the model's answers cannot be judged: there would be nothing to compare",
+            where=source.name,
+            got=f"task {read_task(folder)['name']}, whose only figure is its loss",
+            next_action="fine-tune it for a task that has figures, and compress what comes of it",
+        )
     task = task_of(read_task(folder), folder)
     examples = _examples(job, config, task, folder)
     plan = TimingPlan(config.latency_documents, config.throughput_documents, config.rounds, config.threads)

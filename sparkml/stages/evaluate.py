@@ -64,6 +64,8 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     check_threads(job.spark, config.threads, f"{job.step}.threads")
     record = job.model(config.model)
     scorer = answering(record.path, model_identity(record), threads=config.threads)
+    if not scorer.task.has_figures:
+        raise InputError(f"task {scorer.task.name} has no figures but its loss", where=record.name)
     spec = read_task(artifacts.localise(record.path, verify=False))
     task, kind = make_task(spec, scorer.source.inputs), scorer.task
     where = f"table `{config.source}`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -32,11 +33,41 @@ class LanguageOptions(TextOptions):
     )
 
 
-class Language(Task[OptionsT]):
+class PredictsTokens(Task[OptionsT]):
+    """Base of the tasks that learn which token stands at a place; `target` of a batch: those that are to be told."""
+
+    @abstractmethod
+    def token_losses(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy of every token to predict, [tokens]."""
+
+    def loss(self, network: nn.Module, batch: Batch) -> Loss:
+        """Cross-entropy summed over the tokens to predict."""
+        return Loss(self.token_losses(network, batch).sum(), float(len(batch.targets["target"])))
+
+    @property
+    def n_sums(self) -> int:
+        """Loss and tokens."""
+        return 2
+
+    def sums(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Loss and tokens."""
+        import torch
+
+        total = float(self.token_losses(network, batch).sum().detach())
+        return torch.tensor([total, float(len(batch.targets["target"]))], dtype=torch.float64)
+
+    def values(self, sums: npt.NDArray[np.float64]) -> dict[str, float]:
+        """Mean loss and perplexity."""
+        mean = float(sums[0] / max(sums[1], 1.0))
+        return {"loss": mean, "perplexity": math.exp(min(mean, _MOST_NATS))}
+
+
+class Language(PredictsTokens[OptionsT]):
     """Base of the pretraining tasks."""
 
     reads = ("text",)
     has_answers = False
+    has_figures = False
     columns: ClassVar[tuple[tuple[str, pa.DataType], ...]] = (IDS,)
 
     def __init__(self, options: OptionsT, targets: Targets, inputs: Any) -> None:
@@ -74,32 +105,12 @@ class Language(Task[OptionsT]):
             return {}  # without a mask the kernels are the fastest
         return {"attention_mask": torch.from_numpy(mask)}
 
-    def loss(self, network: nn.Module, batch: Batch) -> Loss:
-        """Cross-entropy summed over the tokens to predict."""
-        return Loss(self._token_losses(network, batch).sum(), float(len(batch.targets["target"])))
-
-    def _token_losses(self, network: nn.Module, batch: Batch) -> Tensor:
+    def token_losses(self, network: nn.Module, batch: Batch) -> Tensor:
+        """See `PredictsTokens`; the head looks at these places alone where it can."""
         from torch.nn import functional as F
 
         logits = logits_at(network, batch.inputs, batch.targets["position"])
         return F.cross_entropy(logits.float(), batch.targets["target"], reduction="none")
-
-    @property
-    def n_sums(self) -> int:
-        """Loss and tokens."""
-        return 2
-
-    def sums(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Loss and tokens."""
-        import torch
-
-        found = self.loss(network, batch)
-        return torch.tensor([float(found.total.detach()), found.units], dtype=torch.float64)
-
-    def values(self, sums: npt.NDArray[np.float64]) -> dict[str, float]:
-        """Mean loss and perplexity."""
-        mean = float(sums[0] / max(sums[1], 1.0))
-        return {"loss": mean, "perplexity": math.exp(min(mean, _MOST_NATS))}
 
 
 def same_document(ids: Int64, mask: Int64, end_id: int) -> npt.NDArray[np.bool_]:

@@ -29,7 +29,8 @@ class OnFeatures(Task[Any]):
         # A task's columns end with its targets.
         targets = tuple(column for column in inner.columns if column[0] in inner.sample_targets)
         self.columns = (FEATURES, *targets)  # type: ignore[misc]  # of this task, not of its class
-        self.name, self.has_answers = inner.name, inner.has_answers  # type: ignore[misc]
+        self.name = inner.name  # type: ignore[misc]
+        self.has_answers, self.has_figures = inner.has_answers, inner.has_figures  # type: ignore[misc]
 
     def encode(self, examples: pa.RecordBatch, *, purpose: Purpose) -> Encoded:
         """As the task itself: a network makes vectors of it afterwards."""

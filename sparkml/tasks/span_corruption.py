@@ -89,7 +89,8 @@ class SpanCorruption(Language[SpanCorruptionOptions]):
             place += before + span
         return np.concatenate([*source, end]), np.concatenate([*target, end])
 
-    def _token_losses(self, network: nn.Module, batch: Batch) -> Tensor:
+    def token_losses(self, network: nn.Module, batch: Batch) -> Tensor:
+        """See `PredictsTokens`."""
         from torch.nn import functional as F
 
         # The heads of transformers shift the labels themselves; their own loss is a mean, ours a sum over ranks.

@@ -156,8 +156,10 @@ class Task(ABC, Generic[OptionsT]):
     columns: ClassVar[tuple[tuple[str, pa.DataType], ...]]
     # Those of them that are its targets, where the answer follows from one vector an example; see `gold_of`.
     sample_targets: ClassVar[tuple[str, ...]] = ()
-    # False where a model is something to start from: it is measured by its loss alone.
+    # False where a model is something to start from.
     has_answers: ClassVar[bool] = True
+    # False where no answers are compared with anything: a model is measured by its loss alone.
+    has_figures: ClassVar[bool] = True
     Options: ClassVar[type[TaskOptions]]
 
     def __init__(self, options: OptionsT, targets: Targets, inputs: Any) -> None:
@@ -281,6 +283,10 @@ class Task(ABC, Generic[OptionsT]):
         """What the network says of each sample of a batch, as one array a sample."""
         raise ConfigError(f"task {self.name} has no answers: its model is something to start from")
 
+    def tokens_held(self, n_tokens: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """How many tokens samples of so many take of a budget while `outputs` answers them."""
+        return n_tokens
+
     def combine(self, windows: Rows, outputs: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """What the network says of one example, from the outputs of its windows (`window` and `n_tokens`)."""
         return outputs[0]
@@ -288,6 +294,10 @@ class Task(ABC, Generic[OptionsT]):
     def answer(self, example: Mapping[str, Any], output: npt.NDArray[Any]) -> Answer:
         """The answer to an example, in the columns of `scores`."""
         raise ConfigError(f"task {self.name} has no answers: its model is something to start from")
+
+    def moved(self, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> float:
+        """How far an output is from that of another form of the network: 0 where they are equal."""
+        return float(np.abs(before.astype(np.float64) - after).mean())
 
     # Outputs to figures.
 

@@ -35,7 +35,8 @@ class Taught(Task[Any]):
         super().__init__(inner.options, inner.targets, inner.inputs)
         self.inner, self._teaching, self._beside = inner, teaching, beside
         self.columns = (*inner.columns, TAUGHT)  # type: ignore[misc]  # of this task, not of its class
-        self.name, self.has_answers = inner.name, inner.has_answers  # type: ignore[misc]
+        self.name = inner.name  # type: ignore[misc]
+        self.has_answers, self.has_figures = inner.has_answers, inner.has_figures  # type: ignore[misc]
 
     def encode(self, examples: pa.RecordBatch, *, purpose: Purpose) -> Encoded:
         """As the task itself: the teacher answers afterwards."""

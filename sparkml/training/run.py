@@ -108,7 +108,7 @@ def _answer(
 ) -> None:
     """This rank's part of the held-out samples, answered into a file of its own."""
     manifest = job.validation_manifest.read()
-    if not task.has_answers or not manifest.rows:
+    if not task.has_figures or not manifest.rows:
         return
     device = device_of(collective.local_rank)
     own = data_rank(collective, job.spread)
@@ -125,7 +125,8 @@ def _answer(
         ranks = {"rank": own.rank, "world_size": own.size}
         for batch in micro_batches(reader, plan, **ranks, pool_steps=16):
             reporter.enter(WORK)  # each batch is a piece of work of its own to whoever watches
-            parts = list(parts_of(batch.columns, job.loop.micro_batch_tokens))
+            held = task.tokens_held(batch.columns["n_tokens"]) if batch.rows else None
+            parts = list(parts_of(batch.columns, job.loop.micro_batch_tokens, held))
             collated = (task.collate(part, None) for part in parts)
             for number, (one, counts) in enumerate(spread.even(len(parts), collated)):
                 outputs = spread.call(task.outputs, one.to(device))

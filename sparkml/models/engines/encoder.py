@@ -13,6 +13,8 @@ from sparkml.models.networks import NetworkSpec
 def _why_not(spec: NetworkSpec, folder: Path) -> str:
     from sparkml.models.engines.layout import why_not
 
+    if spec.writes:
+        return "it writes text, and this engine runs encoders alone"
     if (folder / ADAPTER_FILE).is_file():
         return "its adaptation is kept apart from its base"
     if form_of(folder) == ONNX_FOLDER:

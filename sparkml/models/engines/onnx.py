@@ -45,6 +45,8 @@ class OnnxNetwork:
 def _why_not(spec: NetworkSpec, folder: Path) -> str:
     from sparkml.models.onnx_file import read_onnx
 
+    if spec.writes:
+        return "it writes text token by token, which an ONNX network without a cache of its own does not"
     file = folder / ONNX_FOLDER / ONNX_FILE
     if not file.is_file():
         return f"there is no {ONNX_FOLDER}/{ONNX_FILE}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def _in_bfloat16(network: Any) -> Any:
 
     inner = network.forward
 
+    @functools.wraps(inner)  # who writes text looks at what it takes
     def forward(*inputs: Any, **named: Any) -> Any:
         with torch.autocast(next(network.parameters()).device.type, torch.bfloat16):
             return inner(*inputs, **named)

@@ -68,12 +68,12 @@ class Figures:
 def measure(
     job: StageRun, config: FinetuneConfig, task: Task[Any], examples: DataFrame, trained: Trained
 ) -> Figures:
-    """Evaluate on the held-out examples and write `evaluations`; nothing where the task has no answers.
+    """Evaluate on the held-out examples and write `evaluations`; nothing where only the loss is a figure.
 
     The driver holds what figures need of every measured example (targets, slices, lengths); texts, images and sounds
     of some of them only, for the simple model and for whoever compresses the model.
     """
-    if not task.has_answers:
+    if not task.has_figures:
         return Figures({})
     limit = _affordable(job, config, config.measured_rows)
     held_out = measured = _used(job, examples, config, VALIDATION, limit)

@@ -87,7 +87,7 @@ def run(job: StageRun, config: FinetuneConfig) -> RunReport:
     learnt = config.task.task.fit(config.task.options, counts)
     task = config.task.task(config.task.options, learnt, config.task.task.read_inputs(str(folder)))
     frozen = _frozen(config, task, start, folder)
-    held_out = rows.get(VALIDATION, 0) if task.has_answers else 0
+    held_out = rows.get(VALIDATION, 0) if task.has_figures else 0
     share = kept_share(held_out, affordable_answers(len(task.targets.labels), config.measured_rows))
     needed = examples.where(~beyond_measured(share)) if share < 1 else examples
     encoded = encoded_examples(job, config, config.source, needed, task, frozen)
