@@ -67,7 +67,7 @@ def chrf_of(sums: F64) -> F64:
 
 
 def bleu_sums(outputs: Sequence[str], references: References) -> F64:
-    """What `bleu_of` needs of each row, [rows, 10]: words of output and reference, then right and all n-grams of 1 to 4.
+    """What `bleu_of` needs of each row, [rows, 10]: words of output and reference, right and all n-grams of 1 to 4.
 
     By sacrebleu's defaults (13a). MissingToolError without the package.
     """

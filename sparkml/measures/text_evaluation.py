@@ -40,9 +40,9 @@ def evaluate_texts(
 ) -> Evaluation:
     """Measure what was written beside what would have been right; every row has at least one reference.
 
-    chrF and BLEU are of all rows together, ROUGE and exact matches means over rows, all parts of 1. `words_ratio`: words
-    of the outputs to those of the references. The worst rows are those furthest from their reference by chrF, times
-    `confidences` [rows] where there are some.
+    chrF and BLEU are of all rows together, ROUGE and exact matches means over rows, all parts of 1. `words_ratio`:
+    words of the outputs to those of the references. The worst rows are those furthest from their reference by chrF,
+    times `confidences` [rows] where there are some.
     """
     settings = settings or Settings()
     check_lengths(outputs=len(outputs), references=len(references), ids=len(ids))

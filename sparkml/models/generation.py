@@ -92,7 +92,8 @@ def _padded(
 def _configuration(inputs: WritingInputs, settings: GenerationSettings) -> GenerationConfig:
     """All that `generate` is told: nothing of a model's own habits (beams, penalties, sampling) applies unseen."""
     beams = {"num_beams": settings.num_beams, "length_penalty": settings.length_penalty}
-    return GenerationConfig(
+    made: Any = GenerationConfig  # untyped
+    found: GenerationConfig = made(
         max_new_tokens=settings.max_new_tokens,
         do_sample=False,
         use_cache=True,
@@ -102,6 +103,7 @@ def _configuration(inputs: WritingInputs, settings: GenerationSettings) -> Gener
         **({"decoder_start_token_id": inputs.start_id} if inputs.start_id >= 0 else {}),
         **({"forced_bos_token_id": inputs.first_id} if inputs.first_id >= 0 else {}),
     )
+    return found
 
 
 @contextlib.contextmanager

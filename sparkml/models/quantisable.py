@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -15,7 +17,8 @@ def quantisable(network: nn.Module) -> dict[str, nn.Module]:
     base = getattr(network, "base_model", network)
     words = base.get_input_embeddings() if isinstance(base, PreTrainedModel) else None
     # Of an encoder-decoder the base is the whole network; what gives the logits is a head there, too.
-    head = base.get_output_embeddings() if isinstance(base, PreTrainedModel) else None
+    plain: Any = base  # its types say nothing of it
+    head = plain.get_output_embeddings() if isinstance(base, PreTrainedModel) else None
     inside = {id(module) for module in base.modules() if module is not head}
     return {
         name: module

@@ -27,8 +27,8 @@ _CHARACTERS_PER_TOKEN = 12
 class WritingInputs(TextInputs):
     """Tokens, and how the network writes.
 
-    `alone`: it is a decoder without an encoder. `start_id`: what an encoder-decoder begins with; `first_id`: what it has
-    to write first; -1: nothing. A text ends with any of `end_ids`; with `sep_id`, which is among them, in training.
+    `alone`: it is a decoder without an encoder. `start_id`: what an encoder-decoder begins with; `first_id`: what it
+    has to write first; -1: nothing. A text ends with any of `end_ids`; with `sep_id`, which is among them, in training.
     """
 
     alone: bool

@@ -66,7 +66,7 @@ class CausalLM(Language[CausalLMOptions]):
         rows = [(place, one.ids) for place, one in zip(used, found, strict=True) if one.ids]
         silent = set(used) - {place for place, _ in rows}
         rejects |= {place: Reject(place, "text_without_tokens") for place in silent}
-        columns = {
+        columns: dict[str, list[Any]] = {
             "example": [place for place, _ in rows],
             "window": [0] * len(rows),
             "n_tokens": [len(ids) for _, ids in rows],

@@ -1,7 +1,7 @@
 """Write a text from a text: a translation, a summary, a reply, a correction.
 
-An encoder-decoder (T5, BART) reads `text` and writes `text_b`. A decoder alone (GPT-2, Llama) reads the text, a separator
-and what it has written so far: one sequence, of which the target's tokens alone are learnt.
+An encoder-decoder (T5, BART) reads `text` and writes `text_b`. A decoder alone (GPT-2, Llama) reads the text, a
+separator and what it has written so far: one sequence, of which the target's tokens alone are learnt.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Seq2Seq(PredictsTokens[Seq2SeqOptions]):
         rows = [
             row for row in zip(used, sources, targets, strict=True) if row[0] not in rejects
         ]  # those that are too long are rejects by now
-        columns = {
+        columns: dict[str, list[Any]] = {
             "example": [place for place, _, _ in rows],
             "window": [0] * len(rows),
             "n_tokens": [len(source) + len(target) for _, source, target in rows],

@@ -57,6 +57,9 @@ class ShardConfig(StageConfig):
 
     source: Reads = Field("kept", description="Documents to pack")
     duplicates: Reads = Field("duplicates", description="Their duplicates: a cluster stays in one split")
+    with_text_b: bool = Field(
+        False, description="Of pairs the second text is packed too, on a line of its own behind the first"
+    )
     target: Writes = Field("samples", description="Packed samples")
     manifests: Shares = Field("manifests", description="One row per split: files, row groups, version")
     rejects: Shares = Field("rejects", description="Documents without a token")
@@ -154,6 +157,8 @@ def run(job: StageRun, config: ShardConfig) -> RunReport:
             got=f"split_by {config.split_by}",
             expected=", ".join(kept.columns),
         )
+    if config.with_text_b:
+        kept = kept.withColumn("text", F.concat_ws("\n", "text", "text_b"))
     duplicates = job.read(config.duplicates)
     split = with_split(kept, duplicates, config.validation_fraction, job.seed, config.split_by)
     documents = split.select("doc_id", "text", "split")

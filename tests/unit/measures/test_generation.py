@@ -38,9 +38,8 @@ def test_outputs_of_other_rows_are_told() -> None:
 @pytest.mark.parametrize(
     ("measure", "package", "module"),
     [
-        (generation.chrf, "sacrebleu", "sacrebleu.metrics"),
-        (generation.bleu, "sacrebleu", "sacrebleu.metrics"),
-        (generation.rouge, "rouge-score", "rouge_score.rouge_scorer"),
+        (generation.chrf_sums, "sacrebleu", "sacrebleu.metrics.chrf"),
+        (generation.bleu_sums, "sacrebleu", "sacrebleu.metrics.bleu"),
     ],
 )
 def test_a_missing_package_is_named(

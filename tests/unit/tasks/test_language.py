@@ -12,9 +12,10 @@ import torch
 from sparkml.errors import ConfigError
 from sparkml.models.inputs import TextInputs, read_text_inputs
 from sparkml.models.networks import load_network
-from sparkml.tasks.causal_lm import CausalLM
+from sparkml.models.writing import WritingInputs
+from sparkml.tasks.causal_lm import CausalLM, CausalLMOptions
 from sparkml.tasks.draws import draws_of
-from sparkml.tasks.language import LanguageOptions, same_document
+from sparkml.tasks.language import same_document
 from sparkml.tasks.masked_lm import MaskedLM, MaskedLMOptions
 from sparkml.tasks.task import Batch, Rows, Targets, Task
 from sparkml.tasks.texts import as_bytes
@@ -30,7 +31,8 @@ def masked(inputs: TextInputs, **options: object) -> MaskedLM:
 
 
 def causal(inputs: TextInputs, **options: object) -> CausalLM:
-    return CausalLM(LanguageOptions(**options), Targets(), inputs)
+    how = {"alone": True, "start_id": -1, "first_id": -1, "end_ids": (SEP,)}
+    return CausalLM(CausalLMOptions(**options), Targets(), WritingInputs(**inputs.to_payload(), **how))
 
 
 def packed(*rows: list[int]) -> Rows:
@@ -201,9 +203,10 @@ def test_a_tokenizer_without_a_mask_is_for_causal_models(inputs: TextInputs) -> 
     assert causal(unmasked).network().head == "AutoModelForCausalLM"
 
 
-def test_a_pretrained_model_answers_nothing(inputs: TextInputs) -> None:
-    task: Task[LanguageOptions] = causal(inputs)
-    assert not task.has_answers
+def test_a_pretrained_encoder_answers_nothing(inputs: TextInputs) -> None:
+    task: Task[MaskedLMOptions] = masked(inputs)
+    assert (task.has_answers, task.has_figures) == (False, False)
+    assert (causal(inputs).has_answers, causal(inputs).has_figures) == (True, False)
     with pytest.raises(ConfigError, match="something to start from"):
         task.answer({}, np.zeros(1))
 

@@ -14,7 +14,7 @@ from sparkml.tasks.task import Targets, TaskChoice, make_task, task_class, task_
 
 def test_tasks_by_name() -> None:
     names = task_names()
-    assert {"causal_lm", "classify", "masked_lm", "pairs", "regress"} <= set(names)
+    assert {"causal_lm", "classify", "masked_lm", "pairs", "regress", "seq2seq"} <= set(names)
     for name in names:
         task = task_class(name)
         assert task.name == name
@@ -77,10 +77,11 @@ def test_labels_are_counted_from_the_columns_that_the_task_names(name: str) -> N
     task = task_class(name)
     every = {
         "label": pa.array(["1", "2"]),
+        "text_b": pa.array(["x", "y"]),
         "tokens": pa.array([["a", "b"], ["c"]]),
         "tags": pa.array([["B-X", "O"], ["O"]]),
     }
     names = task.counted_columns or task.target_columns
     rows = {"split": pa.array(["train", "train"]), **{column: every[column] for column in names}}
     counts = task.count(task.Options(), pa.RecordBatch.from_pydict(rows))
-    assert bool(counts) == task.has_answers
+    assert bool(counts) == task.has_figures
