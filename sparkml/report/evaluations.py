@@ -42,7 +42,7 @@ def facts_of(found: Measured, others: Sequence[Measured] = ()) -> EvaluationFact
     values |= dict(found.training)
     evaluation = found.evaluation
     if evaluation is None:
-        lead = "The model is something to start from: its loss is its only figure."
+        lead = "The loss is the only figure of this model: there are no answers that could be compared."
         return EvaluationFacts(lead, values, (), _curve_charts(found))
     values["measured examples"] = f"{evaluation.n:,}"
     tables = [

@@ -144,8 +144,10 @@ def _predictions(good: DataFrame) -> tuple[list[Prediction], tuple[int, ...]]:
     labels: dict[str, tuple[int, float]] = {}
     for row in rows:
         histogram[row["bin"] or 0] += row["documents"]
-        documents, score = labels.get(row["prediction"] or "(none)", (0, 0.0))
-        labels[row["prediction"] or "(none)"] = documents + row["documents"], score + (row["score"] or 0.0)
+        if row["prediction"] is None:  # a text that was written is no label
+            continue
+        documents, score = labels.get(row["prediction"], (0, 0.0))
+        labels[row["prediction"]] = documents + row["documents"], score + (row["score"] or 0.0)
     total = sum(histogram)
     most = max((documents for documents, _ in labels.values()), default=1)
     found = [
@@ -164,7 +166,8 @@ def _errors(mine: DataFrame) -> tuple[tuple[str, int], ...]:
 
 def _unsure(view: StepView, good: DataFrame) -> tuple[Unsure, ...]:
     limits = view.limits
-    columns = good.select("doc_id", "prediction", "score", "scores").where(F.col("score").isNotNull())
+    said = F.coalesce("prediction", F.substring("output", 1, limits.excerpt_characters)).alias("prediction")
+    columns = good.select("doc_id", said, "score", "scores").where(F.col("score").isNotNull())
     rows = [row.asDict() for row in columns.orderBy("score", "doc_id").limit(limits.score_examples).collect()]
     wanted = [row["doc_id"] for row in rows]
     texts = view.documents("source", wanted, 3 * limits.excerpt_characters)
@@ -194,7 +197,7 @@ def charts(found: Scores) -> dict[str, Chart]:
         "confidence": Histogram(
             found.edges,
             found.histogram,
-            x_label="score of the predicted label",
+            x_label="score of the answer",
             y_label="documents",
             description=f"Histogram of the scores of {sum(found.histogram):,} predictions.",
         )

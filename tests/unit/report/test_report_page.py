@@ -164,7 +164,7 @@ def test_the_first_metric_is_the_tasks_own() -> None:
 def test_a_model_without_an_evaluation_shows_its_loss() -> None:
     curves = {"training loss": ((1.0, 2.0), (2.0, 1.0))}
     found = facts_of(Measured("encoder/v1", "", "/models/encoder/v1", None, None, curves))
-    assert "its loss is its only figure" in found.lead
+    assert "The loss is the only figure" in found.lead
     assert (list(found.charts), found.tables) == (["Loss"], ())
 
 
