@@ -53,9 +53,41 @@ def write(
 
     `goes_on`: the text continues the row, and begins with a blank where it would there.
     """
-    inputs = encoder.inputs
     prompts = [row[:length] for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]
-    given, mask = _padded(prompts, inputs.pad_id, ids.device, left=inputs.alone)
+    found: list[Written | None] = [None] * len(prompts)
+    for places in _together(network, prompts, encoder.inputs):
+        part = [prompts[place] for place in places]
+        for place, one in zip(
+            places, _written(network, part, encoder, settings, ids.device, goes_on), strict=True
+        ):
+            found[place] = one
+    return [one for one in found if one is not None]
+
+
+def _together(
+    network: Any, prompts: Sequence[Sequence[int]], inputs: WritingInputs
+) -> Iterator[Sequence[int]]:
+    """Which prompts may share a pass: all, but where virtual tokens stand before the padding only those of one length.
+
+    peft then counts positions over the padding.
+    """
+    if not (inputs.alone and getattr(network, "peft_type", None) == "PROMPT_TUNING"):
+        yield range(len(prompts))
+        return
+    for length in sorted(set(map(len, prompts))):
+        yield [place for place, prompt in enumerate(prompts) if len(prompt) == length]
+
+
+def _written(
+    network: Any,
+    prompts: Sequence[Sequence[int]],
+    encoder: WritingEncoder,
+    settings: GenerationSettings,
+    device: Any,
+    goes_on: bool,
+) -> list[Written]:
+    inputs = encoder.inputs
+    given, mask = _padded(prompts, inputs.pad_id, device, left=inputs.alone)
     start = given.shape[1] if inputs.alone else 1
     stops = _Stops(settings.stop, encoder, start)
     with quiet(), _configured(network, _configuration(inputs, settings)) as inner:
@@ -67,7 +99,7 @@ def write(
             synced_gpus=_is_in_parts(inner),
         )
     rows = [_counted(row, inputs, stops) for row in made[:, start:].tolist()]
-    scores = _scores(network, prompts, rows, inputs, ids.device)
+    scores = _scores(network, prompts, rows, inputs, device)
     texts = []
     for prompt, row in zip(prompts, rows, strict=True):
         own = [token for token in row if token not in inputs.end_ids]

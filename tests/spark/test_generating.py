@@ -26,7 +26,8 @@ from tests.tiny import tiny_model
 from tests.writers import GPT2, T5, backwards
 
 MakeRun = Callable[..., StageRun]
-TEXTS, TARGETS = backwards(60, seed=2)
+TEXTS, _ = backwards(60, seed=2)
+TARGETS = [text.split()[0] for text in TEXTS]  # what a new network learns in some steps
 DDL = "doc_id string, text string, text_b string"
 LONG = "free cash " * 40
 
@@ -63,11 +64,11 @@ def test_texts_are_learnt_measured_and_written(lab: tuple[Tables, MakeRun]) -> N
     config = finetune.FinetuneConfig(
         source="pairs",
         model="base",
-        model_id="backwards",
+        model_id="first",
         samples="finetune_samples",
         task={"name": "seq2seq", "max_length": 16, "max_target_length": 16, "long_texts": "reject"},
         validation_fraction=0.2,
-        max_steps=120,
+        max_steps=80,
         batch_size=48,
         max_epochs=None,
         learning_rate=5e-3,
@@ -78,23 +79,24 @@ def test_texts_are_learnt_measured_and_written(lab: tuple[Tables, MakeRun]) -> N
     report = finetune.run(job, config)
     assert report.reasons == {"text_missing": 2, "text_too_long": 1, "text_b_missing": 1}
     assert (report.rows_in, report.rows_kept) == (64, 60)
-    assert report.metrics["chrf"] > report.metrics["baseline_chrf"]
+    assert report.metrics["exact_match"] > 0.8
+    assert report.metrics["baseline_exact_match"] < report.metrics["exact_match"]
     rows = tables.read("evaluations").where(F.col("slice") == "all").collect()
     metrics = rows[0]["metrics"]
     assert {"chrf_low", "chrf_high", "bleu", "rouge1", "rougeL", "exact_match"} <= set(metrics)
-    folder = Path(job.registry.require("backwards").path)
+    folder = Path(job.registry.require("first").path)
     kept = json.loads((folder / "evaluation.json").read_text())
-    assert kept["model"]["worst"][0]["gold"] in TARGETS
+    assert all(one["gold"] in TARGETS for one in kept["model"]["worst"])
     assert set(kept["baseline"]["metrics"]) == set(kept["model"]["metrics"])
 
     scored = make("score")
     found = score.run(
-        scored, score.ScoreConfig(source="pairs", model="backwards", n_buckets=2, chunk_documents=7)
+        scored, score.ScoreConfig(source="pairs", model="first", n_buckets=2, chunk_documents=7)
     )
     assert (found.metrics["scored"], found.metrics["errors"]) == (64, 3)
     answers = {row["doc_id"]: row for row in tables.read("scores").collect()}
     right = [answers[f"d{number:02d}"]["output"] == target for number, target in enumerate(TARGETS)]
-    assert sum(right) > 30
+    assert sum(right) > 50
     assert all(0 < answers[f"d{number:02d}"]["score"] <= 1 for number in range(60))
     assert {row["prediction"] for row in answers.values()} == {None}
     assert answers["untold"]["output"]  # a target is not needed to be answered
@@ -102,7 +104,7 @@ def test_texts_are_learnt_measured_and_written(lab: tuple[Tables, MakeRun]) -> N
     assert answers["long"]["error"] == "text_too_long more than 16 tokens"
 
     measured = evaluate.run(
-        make("evaluate"), evaluate.EvaluateConfig(source="pairs", model="backwards", split="all")
+        make("evaluate"), evaluate.EvaluateConfig(source="pairs", model="first", split="all")
     )
     assert measured.metrics["measured"] == 60
     assert measured.metrics["exact_match"] >= sum(right) / 60

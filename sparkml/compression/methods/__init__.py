@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sparkml.errors import ConfigError
 from sparkml.frame.by_name import find_in, names_in
 from sparkml.frame.config_layers import settings_error
 from sparkml.models.shaping.settings import Shaping
@@ -82,6 +83,17 @@ class Method:
     groups: Callable[[Given], tuple[str, ...]] | None = None
     trains: Callable[[Any], bool] = lambda options: False
     taught: bool = False
+
+
+def check_answers_at_once(given: Given, name: str) -> None:
+    """ConfigError for a model that writes text: what it is given at each step is what it has written itself."""
+    if given.task.network().writes:
+        raise ConfigError(
+            f"the method {name} is not for models that write text",
+            where=str(given.folder),
+            got=f"task {given.task.name}",
+            next_action="take int8_dynamic, bf16, weight_only, qat, or prune with sparsity",
+        )
 
 
 def method_names() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from sparkml.compression.learning import ZEROS_STAY, LoopOptions, check_whole, trained, trained_from
-from sparkml.compression.methods import Given, Method
+from sparkml.compression.methods import Given, Method, check_answers_at_once
 from sparkml.errors import ConfigError
 from sparkml.frame.config_layers import did_you_mean
 from sparkml.models.folder import CONFIG_FILE, read_json, write_json
@@ -36,6 +36,7 @@ class DistilOptions(LoopOptions):
 
 
 def _apply(given: Given, target: Path, options: DistilOptions, kept: frozenset[str]) -> None:
+    check_answers_at_once(given, "distil")
     check_whole(given)
     teaching = Teaching(
         weight=options.weight,

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from sparkml.compression.calibration import Calibration
-from sparkml.compression.methods import Given, Method, MethodOptions
+from sparkml.compression.methods import Given, Method, MethodOptions, check_answers_at_once
 from sparkml.compression.methods.int8_dynamic import groups
 from sparkml.models.folder import INT8_FOLDER
 
@@ -31,6 +31,7 @@ def _apply(given: Given, target: Path, options: Int8StaticOptions, kept: frozens
     from sparkml.models.int8 import save_int8, to_int8
     from sparkml.models.quantisable import names_of
 
+    check_answers_at_once(given, "int8_static")
     network = load_trained(given.task.network(), given.folder)
     batches = list(input_batches(given, options.rows))
     names = names_of(network, kept)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sparkml.compression.methods import Given, Method, MethodOptions
+from sparkml.compression.methods import Given, Method, MethodOptions, check_answers_at_once
 from sparkml.models.folder import ONNX_FOLDER
 
 
@@ -33,6 +33,7 @@ def _apply(given: Given, target: Path, options: OnnxOptions, kept: frozenset[str
     from sparkml.models.heads import load_trained
     from sparkml.models.onnx_export import export_onnx, require_onnx
 
+    check_answers_at_once(given, "onnx")
     require_onnx()
     network = load_trained(given.task.network(), given.folder)
     batches = list(input_batches(given, options.rows))

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from sparkml.errors import InputError
+from sparkml.errors import ConfigError, InputError
 from sparkml.inference.scorer import Scorer, load_scorer
+from sparkml.models.adapt import AdaptSettings, adapt
 from sparkml.models.engines import able_engines, choose, engine
 from sparkml.models.folder import GENERATION_FILE, read_json
 from sparkml.models.generation import _Drawn, _NoRepeat
 from sparkml.models.generation_settings import GenerationSettings
+from sparkml.models.heads import build_network
 from sparkml.tasks.causal_lm import CausalLM, CausalLMOptions
 from sparkml.tasks.seq2seq import Seq2Seq, Seq2SeqOptions
 from sparkml.tasks.task import Targets, make_task, task_spec
@@ -161,6 +163,31 @@ def test_compressed_forms_write(folders: dict[str, Path], tmp_path: Path, name: 
     exact = texts_of(load_scorer(folders[name]), TEXTS)
     assert np.mean([one == two for one, two in zip(found, exact, strict=True)]) > 0.4
     assert texts_of(load_scorer(made), TEXTS[::-1])[::-1] == found or method == "int8_dynamic"
+
+
+@pytest.mark.parametrize("method", ["distil", "int8_static", "onnx"])
+def test_methods_that_need_answers_at_once_say_so(
+    folders: dict[str, Path], tmp_path: Path, method: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{method} is not for models that write text"):
+        compressed(folders["t5"], tmp_path / "made", method)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("t5", "lora"), ("t5", "prefix"), ("gpt2", "adapters"), ("gpt2", "prompt")]
+)
+def test_adapted_networks_write(folders: dict[str, Path], name: str, method: str) -> None:
+    scorer = load_scorer(folders[name])
+    network, new = build_network(scorer.task.network(), folders[name], seed=0)
+    settings = AdaptSettings(method=method, merge=None, virtual_tokens=4)
+    adapted = adapt(network, settings, new_modules=new, total_steps=10, epoch_steps=5, seed=1)
+    with torch.no_grad():
+        for parameter in adapted.trained_parameters().values():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)) * 0.03)
+    writer = Scorer(scorer.task, adapted.network)
+    found = texts_of(writer, TEXTS)
+    assert [texts_of(writer, [text])[0] for text in TEXTS[:6]] == found[:6]
+    assert found != texts_of(scorer, TEXTS)
 
 
 def test_other_engines_say_why_they_do_not_write(folders: dict[str, Path]) -> None:
