@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from sparkml.training.settings import SpreadSettings, TrainingJob
@@ -65,6 +66,12 @@ def compare_architectures(size: int) -> list[tuple[str, float]]:
     return found
 
 
+def texts_in_parts(folders: Sequence[str], size: int) -> list[tuple[list[str], list[str]]]:
+    """What rank 0 writes with each model whole, and with a part of it, while other ranks write shorter texts."""
+    found: list[tuple[list[str], list[str]]] = on_ranks(_texts, list(folders), size)
+    return found
+
+
 def on_ranks(function: Callable[[Any, Any], Any], payload: Any, size: int) -> Any:
     """What rank 0 gives: every rank is a process that runs `function(payload, collective)`."""
     with socket.socket() as listener:
@@ -112,6 +119,34 @@ def _train(payloads: list[dict[str, Any]], group: Any) -> list[dict[str, float]]
     from sparkml.training.run import train
 
     return [train(TrainingJob.from_payload(payload), group, Reporter(None)) for payload in payloads]
+
+
+def _texts(folders: list[str], group: Any) -> list[tuple[list[str], list[str]]]:
+    import torch
+
+    from sparkml.distributed.reporter import Reporter
+    from sparkml.inference.scorer import load_scorer, rows_of
+    from sparkml.models.adapt import AdaptSettings, adapt
+    from sparkml.tasks.generating import Text
+    from sparkml.training.in_parts import InParts
+    from tests.writers import backwards
+
+    texts, _ = backwards(6, seed=3)
+    mine = texts if group.rank == 0 else sorted(texts, key=len)[: group.rank]
+    found = []
+    for folder in folders:
+        scorer = load_scorer(folder)
+        encoded = scorer.task.encode(pa.RecordBatch.from_pydict({"text": mine}), purpose="answer")
+        batch = scorer.task.collate(rows_of(encoded.samples), None)
+        steps = {"total_steps": 1, "epoch_steps": 1, "seed": 1}
+        with torch.no_grad():
+            whole = [Text.of_array(one).text for one in scorer.task.outputs(scorer.network, batch)]
+            adapted = adapt(scorer.network, AdaptSettings(), new_modules=(), **steps)
+            spread = SpreadSettings(parallel="fsdp")
+            parts = InParts(adapted, spread, group, Reporter(None), torch.device("cpu"), batch, lower=False)
+            outputs = parts.call(scorer.task.outputs, batch)
+        found.append((whole, [Text.of_array(one).text for one in outputs]))
+    return found
 
 
 def _compare(_: None, group: Any) -> list[tuple[str, float]]:

@@ -18,8 +18,9 @@ from sparkml.training.pieces import Piece, Share
 from sparkml.training.run import read_answers
 from sparkml.training.settings import SpreadSettings, Start, TrainingJob
 from sparkml.training.spread import recompute_blocks
-from tests.unit.train.groups import compare_architectures, train_on_ranks
+from tests.unit.train.groups import compare_architectures, texts_in_parts, train_on_ranks
 from tests.unit.train.trainings import run, weights
+from tests.writers import LLAMA, T5, tiny_writer
 
 FSDP = SpreadSettings(parallel="fsdp")
 RECOMPUTED = SpreadSettings(parallel="fsdp", activation_checkpointing=True)
@@ -138,6 +139,16 @@ def test_every_architecture_in_parts_computes_what_it_does_whole() -> None:
     found = compare_architectures(2)
     assert len(found) == 20
     assert max(difference for _, difference in found) < 1e-5, found
+
+
+def test_a_model_in_parts_writes_what_a_whole_one_does(tmp_path: Path) -> None:
+    """Ranks whose texts have ended go on with the passes of the others."""
+    folders = [
+        tiny_writer(tmp_path / name, config, steps=30) for name, config in (("t5", T5), ("llama", LLAMA))
+    ]
+    for whole, in_parts in texts_in_parts([str(folder) for folder in folders], 2):
+        assert in_parts == whole
+        assert len(set(whole)) > 2
 
 
 def test_a_network_that_cannot_compute_its_blocks_again_is_refused() -> None:
