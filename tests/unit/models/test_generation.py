@@ -155,8 +155,17 @@ def test_no_more_tokens_are_written_than_asked_for(folders: dict[str, Path]) -> 
         assert len(window.ids) <= 2 + 2
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("method", ["weight_only", "int8_dynamic", "bf16"])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("t5", "weight_only"),
+        ("t5", "int8_dynamic"),
+        ("t5", "bf16"),
+        ("gpt2", "int8_dynamic"),
+        ("llama", "int8_dynamic"),
+        ("llama", "weight_only"),
+    ],
+)
 def test_compressed_forms_write(folders: dict[str, Path], tmp_path: Path, name: str, method: str) -> None:
     made = compressed(folders[name], tmp_path / "made", method)
     found = texts_of(load_scorer(made), TEXTS)
