@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Kept = Literal["head", "tail", "ends"]
 # A text is cut to this many characters per wanted token before it is tokenised: the tail of a long one is never looked
 # at. English takes about 4 characters a token, so the cut hardly ever leaves too few.
-_CHARACTERS_PER_TOKEN = 12
+CHARACTERS_PER_TOKEN = 12
 
 
 class Window(NamedTuple):
@@ -51,7 +51,7 @@ class TextEncoder:
         `keep`: of a longer text its `head`; its `tail`, whose last window comes first; or, of a text in one window,
         as many tokens of either of its `ends` (Sun et al. 2019, arXiv:1905.05583, section 5.3).
         """
-        limit = max_length * max_windows * _CHARACTERS_PER_TOKEN
+        limit = max_length * max_windows * CHARACTERS_PER_TOKEN
         if keep == "ends":
             return self._ends(texts, seconds, min(max_length, self._longest), max_windows)
 
@@ -76,7 +76,7 @@ class TextEncoder:
                 next_action="set task.keep to head or tail",
             )
         room = length - self._tokenizer.num_special_tokens_to_add(False)
-        limit = length * _CHARACTERS_PER_TOKEN
+        limit = length * CHARACTERS_PER_TOKEN
         found = []
         for part, direction, chars in (
             (room - room // 2, "right", slice(None, limit)),

@@ -17,10 +17,8 @@ from typing import Any, NamedTuple
 
 from sparkml.errors import InputError
 from sparkml.models.folder import CONFIG_FILE, GENERATION_FILE, read_json
-from sparkml.models.inputs import TextInputs, parse, read_text_inputs
-
-# Of the text that is looked at, per wanted token; see `TextEncoder`.
-_CHARACTERS_PER_TOKEN = 12
+from sparkml.models.inputs import TextInputs, read_text_inputs
+from sparkml.models.text_encoder import CHARACTERS_PER_TOKEN, parse
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ class WritingEncoder:
         return list(self._tokenizer.encode(separator, add_special_tokens=False).ids)
 
     def _characters(self, length: int) -> int:
-        return length * _CHARACTERS_PER_TOKEN
+        return length * CHARACTERS_PER_TOKEN
 
     def _parts(self, texts: Sequence[str], cut: Any) -> list[tuple[str, list[int], list[int], list[int]]]:
         """Each text with the special tokens before it, its own tokens, and those behind it."""

@@ -18,8 +18,10 @@ from sparkml.frame.schemas import DUPLICATES
 from sparkml.frame.tables import Tables
 from sparkml.models.directory import TASK_FILE
 from sparkml.models.folder import write_json
-from sparkml.stages import compress, evaluate, score
+from sparkml.stages import compress, evaluate
 from sparkml.stages.finetune import stage as finetune
+from sparkml.stages.score import stage as score
+from sparkml.stages.score.config import ScoreConfig
 from sparkml.tasks.causal_lm import CausalLM, CausalLMOptions
 from sparkml.tasks.task import Targets, task_spec
 from tests.tiny import tiny_model
@@ -93,9 +95,7 @@ def test_texts_are_learnt_measured_and_written(lab: tuple[Tables, MakeRun]) -> N
     assert set(kept["baseline"]["metrics"]) == set(kept["model"]["metrics"])
 
     scored = make("score")
-    found = score.run(
-        scored, score.ScoreConfig(source="pairs", model="first", n_buckets=2, chunk_documents=7)
-    )
+    found = score.run(scored, ScoreConfig(source="pairs", model="first", n_buckets=2, chunk_documents=7))
     assert (found.metrics["scored"], found.metrics["errors"]) == (64, 3)
     answers = {row["doc_id"]: row for row in tables.read("scores").collect()}
     right = [answers[f"d{number:02d}"]["output"] == target for number, target in enumerate(TARGETS)]
@@ -116,7 +116,7 @@ def test_texts_are_learnt_measured_and_written(lab: tuple[Tables, MakeRun]) -> N
 def test_a_language_model_goes_on_with_texts_and_has_no_figures(lab: tuple[Tables, MakeRun]) -> None:
     tables, make = lab
     register(make("train"), "gpt", GPT2, "AutoModelForCausalLM")
-    found = score.run(make("score"), score.ScoreConfig(source="pairs", model="gpt", n_buckets=1))
+    found = score.run(make("score"), ScoreConfig(source="pairs", model="gpt", n_buckets=1))
     assert (found.metrics["scored"], found.metrics["errors"]) == (64, 2)
     outputs = [row["output"] for row in tables.read("scores").where("error is null").collect()]
     assert len(outputs) == 62
