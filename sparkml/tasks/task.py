@@ -158,6 +158,8 @@ class Task(ABC, Generic[OptionsT]):
     sample_targets: ClassVar[tuple[str, ...]] = ()
     # False where a model is something to start from: it is measured by its loss alone.
     has_answers: ClassVar[bool] = True
+    # False where a pretrained network answers as it is: nothing of it belongs to the task alone.
+    needs_training: ClassVar[bool] = True
     Options: ClassVar[type[TaskOptions]]
 
     def __init__(self, options: OptionsT, targets: Targets, inputs: Any) -> None:
