@@ -136,8 +136,8 @@ def register(
     Spark's workers read too. The function takes the columns that the model's task reads: a text, two of them for pairs,
     array<string> for words, binary for images and sounds. It gives a struct `prediction, score, scores, spans,
     embedding, output, error`, as in the table `scores`; a null or broken input gets an `error`, and fails nobody else.
-    `threads` of a task: at most spark.task.cpus. `task`: as in `load_scorer`. UsageError, ConfigError or InputError where
-    it cannot be had.
+    `threads` of a task: at most spark.task.cpus. `task`: as in `load_scorer`. UsageError, ConfigError or InputError
+    where it cannot be had.
     """
     from sparkml.hosting.functions import register_function
     from sparkml.hosting.scoring import answering, check_threads
@@ -203,8 +203,9 @@ def load_scorer(
 ) -> Scorer:
     """A model directory, by its path or URI (`lake.model("classifier").path`), as a scorer of texts; needs no Spark.
 
-    `task`: of a directory that was not trained here a task which needs no training, by its name or with its settings:
-    `task="retrieve"`, `task={"name": "retrieve", "query_prefix": "query: "}`; of a trained one other settings of its own.
+    `task`: of a directory that was not trained here a task which needs no training, by its name or with its settings
+    (`task="retrieve"`, `task={"name": "retrieve", "query_prefix": "query: "}`); of a trained one other settings of its
+    own.
     """
     from sparkml.inference.scorer import load_scorer as load
 

@@ -44,7 +44,7 @@ _NEXT = f"take another model; or a copy of it without {MODULES_FILE}, and name t
 class EmbeddingInputs(TextInputs):
     """The tokens of a model directory, and how it makes one vector of a text.
 
-    `made_for`: tokens of the longest text that it was made for, where it says so. A prefix that it does not name is empty.
+    `made_for`: tokens of the longest text that it was made for, where it says so. Prefixes it does not name are empty.
     """
 
     pooling: VectorPooling = "mean"

@@ -11,18 +11,19 @@ on the others of its micro batch: on `batch_size`, `micro_batch_tokens` and the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field
 
+from sparkml.errors import NotApplicableError
 from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.draws import Draws
 from sparkml.tasks.pair_samples import PAIR_COLUMNS, SECOND, Places, pair_places, pair_samples
+from sparkml.tasks.retrieve_options import PASSAGE, QUERY, RetrieveOptions, resolved
 from sparkml.tasks.task import Answer, Batch, Encoded, Loss, Purpose, Rows, Targets, Task
-from sparkml.tasks.texts import IDS, TYPES, TextOptions, Texts, as_bytes, batch_of, missing_texts
+from sparkml.tasks.texts import IDS, TYPES, Texts, as_bytes, batch_of, missing_texts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,35 +33,9 @@ if TYPE_CHECKING:
     from sparkml.measures.retrieval import Ranked
     from sparkml.models.text_encoder import Window
 
-QUERY, PASSAGE = "query", "passage"
 _SHOWN_CHARACTERS = 200
 _SMALLEST = 1e-12
-
-
-class RetrieveOptions(TextOptions):
-    """Settings of `task:` where its name is `retrieve`."""
-
-    max_length: int = Field(
-        256,
-        ge=8,
-        description="Tokens of a window, special tokens included; not given: at most what the model was made for",
-    )
-    pooling: Literal["model", "mean", "cls", "max", "last"] = Field(
-        "model",
-        description="One vector of a text: as the model's directory says (1_Pooling, else mean), the mean or the "
-        "largest numbers over its tokens, its first or its last token",
-    )
-    query_prefix: str | None = Field(
-        None, description="Put before queries (e5: `query: `); null: as the model's directory says"
-    )
-    passage_prefix: str | None = Field(
-        None, description="Put before passages (e5: `passage: `); null: as the model's directory says"
-    )
-    side: Literal["query", "passage"] = Field(
-        "query", description="What the texts are that the model answers: only the prefix differs"
-    )
-    temperature: float = Field(0.05, gt=0, description="Cosines are divided by it before the softmax")
-    symmetric: bool = Field(False, description="Passages are to find their queries, too")
+_PAIRS = "pairs"
 
 
 class Retrieve(Task[RetrieveOptions]):
@@ -75,7 +50,7 @@ class Retrieve(Task[RetrieveOptions]):
     Options = RetrieveOptions
 
     def __init__(self, options: RetrieveOptions, targets: Targets, inputs: Any) -> None:
-        super().__init__(_resolved(options, inputs), targets, inputs)
+        super().__init__(resolved(options, inputs), targets, inputs)
         self._texts = Texts(inputs, self.options)
 
     @classmethod
@@ -84,6 +59,23 @@ class Retrieve(Task[RetrieveOptions]):
         from sparkml.models.embedding import read_embedding_inputs
 
         return read_embedding_inputs(folder)
+
+    @classmethod
+    def count(cls, options: RetrieveOptions, examples: pa.RecordBatch) -> Mapping[str, float]:
+        """Rows with a passage."""
+        return {_PAIRS: sum(bool((text or "").strip()) for text in examples.column("text_b").to_pylist())}
+
+    @classmethod
+    def fit(cls, options: RetrieveOptions, counts: Mapping[str, Mapping[str, float]]) -> Targets:
+        """Nothing; NotApplicableError where no training row has a passage."""
+        if not counts.get("train", {}).get(_PAIRS):
+            raise NotApplicableError(
+                "there are no pairs to learn",
+                where="column `text_b` of the training rows",
+                expected="texts that answer those of column `text`",
+                next_action="name the field: columns.text_b=COLUMN, or ingest.source.text_b_field",
+            )
+        return Targets()
 
     def encode(self, examples: pa.RecordBatch, *, purpose: Purpose) -> Encoded:
         """A sample holds the first windows of query and passage, further samples one later window of either.
@@ -235,20 +227,6 @@ class Retrieve(Task[RetrieveOptions]):
         passages, gold, _ = _passages_of(held_out)
         scores = bm25_scores([text or "" for text in held_out.column("text").to_pylist()], passages)
         return _evaluation(held_out, rank_passages(scores, gold, len(passages)), gold, passages, seed)
-
-
-def _resolved(options: RetrieveOptions, inputs: Any) -> RetrieveOptions:
-    """The options with what the model's directory says in place of what they leave open: they are kept with a model."""
-    found: dict[str, Any] = {}
-    if options.pooling == "model":
-        found["pooling"] = getattr(inputs, "pooling", "mean")
-    for name in ("query_prefix", "passage_prefix"):
-        if getattr(options, name) is None:
-            found[name] = getattr(inputs, name, "")
-    made_for = getattr(inputs, "made_for", None)
-    if made_for and "max_length" not in options.model_fields_set:
-        found["max_length"] = min(options.max_length, made_for)
-    return options.model_copy(update=found)
 
 
 def _unit(network: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
