@@ -12,6 +12,7 @@ bits however queries and corpus are cut into blocks. Of equal similarities the s
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ class Neighbours:
         if len(ids) != len(units):
             raise InputError("as many ids as vectors are needed", got=f"{len(ids)} ids, {len(units)} vectors")
         order = sorted(range(len(ids)), key=ids.__getitem__)
-        twice = next((ids[a] for a, b in zip(order, order[1:], strict=False) if ids[a] == ids[b]), None)
+        twice = next((ids[a] for a, b in itertools.pairwise(order) if ids[a] == ids[b]), None)
         if twice is not None:
             raise InputError("two vectors have the same id", got=repr(twice))
         return cls(pa.array([ids[place] for place in order], pa.string()), units[order])

@@ -27,8 +27,8 @@ def gather(view: StepView) -> Facts | None:
         formats.count(metrics.get(name)) for name in ("answered", "queries", "corpus")
     )
     lead = (
-        f"{answered} of {queries} queries have a neighbour among {corpus}; the nearest one of 90 % of them has a cosine of"
-        f" {low} to {high}, that of half of them more than {middle}."
+        f"{answered} of {queries} queries have a neighbour among {corpus}; the nearest one has a cosine of {low} to"
+        f" {high} for 90 % of them, and of more than {middle} for half of them."
     )
     ordered = first.select("doc_id", "neighbour_id", "similarity")
     tables = [

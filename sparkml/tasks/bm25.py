@@ -36,12 +36,13 @@ def bm25_scores(queries: Sequence[str], passages: Sequence[str]) -> Callable[[sl
 
 def _weighted(counts: Any) -> Any:
     """Counts of words [n_passages, n_words] -> what each adds to the score, as sparse float32."""
+    from scipy.sparse import csr_matrix
+
     lengths = np.asarray(counts.sum(axis=1), np.float64).ravel()
     with_word = np.bincount(counts.indices, minlength=counts.shape[1])
     idf = np.log1p((counts.shape[0] - with_word + 0.5) / (with_word + 0.5))
     times = counts.data.astype(np.float64)
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     shrink = _K1 * (1 - _B + _B * lengths[rows] / lengths.mean())
-    weighted = counts.astype(np.float32)
-    weighted.data = (idf[counts.indices] * times * (_K1 + 1) / (times + shrink)).astype(np.float32)
-    return weighted
+    weights = (idf[counts.indices] * times * (_K1 + 1) / (times + shrink)).astype(np.float32)
+    return csr_matrix((weights, counts.indices, counts.indptr), shape=counts.shape)
