@@ -199,8 +199,10 @@ def test_of_scores_the_rows_of_two_steps_and_one_model_are_meant(
         ("a", "said", 2, [0.0, 1.0], None),
         ("c", "said", 2, [1.0, 1.0], None),
     ]
-    write_table("scores", scores(rows), without_run(SCORES))
-    config = NeighboursConfig(queries_step="asked", corpus_step="said", k=1)
+    write_table("named_scores", scores(rows), without_run(SCORES))
+    config = NeighboursConfig(
+        queries="named_scores", corpus="named_scores", queries_step="asked", corpus_step="said", k=1
+    )
     report = search(config=config)
     assert [row[:3] for row in rows_of(tables)] == [("a", 1, "c")]
     (row,) = tables.read("neighbours").collect()
@@ -217,7 +219,7 @@ def test_of_scores_the_rows_of_two_steps_and_one_model_are_meant(
         "1 of 1 queries have a neighbour among 2; the nearest one has a cosine of 0.707 to"
     )
     assert [table.rows for table in facts.tables] == [[["a", "c", 0.7071]]] * 2
-    write_table("scores", scores([*rows, ("d", "said", 3, [1.0, 0.0], None)]), without_run(SCORES))
+    write_table("named_scores", scores([*rows, ("d", "said", 3, [1.0, 0.0], None)]), without_run(SCORES))
     with pytest.raises(InputError, match=r"several models[\s\S]*answers/v2, answers/v3"):
         search(config=config)
 
