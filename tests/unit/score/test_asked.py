@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,3 +99,12 @@ def test_a_worker_keeps_apart_what_is_asked_of_one_model(raw: Path) -> None:
     mean, first = worker_scorer(asked()), worker_scorer(asked(pooling="cls"))
     assert mean is not first
     assert worker_scorer(asked()) is mean
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    (example,) = (one for one in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Neighbours" in one)
+    names: dict[str, Any] = {"sparkml": sparkml}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["ids"].tolist() == [["a"]]
+    assert 0.1 < names["similarities"][0, 0] < 1
