@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from sparkml.errors import ConfigError
 from sparkml.tasks.texts import TextOptions
 
 QUERY, PASSAGE = "query", "passage"
@@ -45,6 +46,15 @@ def resolved(options: RetrieveOptions, inputs: Any) -> RetrieveOptions:
     for name in ("query_prefix", "passage_prefix"):
         if getattr(options, name) is None:
             found[name] = getattr(inputs, name, "")
+    if options.keep == "tail" and any(
+        getattr(options.model_copy(update=found), name) for name in ("query_prefix", "passage_prefix")
+    ):
+        raise ConfigError(
+            "a prefix stands before the head of a text, which is not read",
+            where="task.keep",
+            got="tail",
+            expected="head or ends",
+        )
     made_for = getattr(inputs, "made_for", None)
     if made_for and "max_length" not in options.model_fields_set:
         found["max_length"] = min(options.max_length, made_for)

@@ -93,6 +93,12 @@ def test_what_the_directory_says_is_kept_with_the_options(inputs: TextInputs) ->
     assert (made(inputs).options.pooling, made(inputs).options.query_prefix) == ("mean", "")
 
 
+def test_a_prefix_is_not_cut_off(inputs: TextInputs) -> None:
+    assert made(inputs, keep="tail").options.keep == "tail"
+    with pytest.raises(ConfigError, match="a prefix stands before the head"):
+        made(inputs, keep="tail", passage_prefix="passage: ")
+
+
 def test_a_sample_holds_both_texts_and_later_windows_follow_where_it_is_measured(inputs: TextInputs) -> None:
     task = made(inputs, max_length=16, max_windows=3)
     learnt = rows(task, ["win"], [LONG])
