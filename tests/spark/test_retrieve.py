@@ -18,7 +18,8 @@ from sparkml.hosting.examples import Columns
 from sparkml.inference.scorer import load_scorer
 from sparkml.stages.evaluate import EvaluateConfig
 from sparkml.stages.evaluate import run as evaluate
-from sparkml.stages.score import ScoreConfig, run
+from sparkml.stages.score.config import ScoreConfig
+from sparkml.stages.score.stage import run
 from sparkml.tasks.task import TaskChoice
 from tests.runs import new_run, put_run
 from tests.tiny import DECIDED, tiny_model
