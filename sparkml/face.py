@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sparkml.errors import TableError, UsageError
@@ -12,9 +12,9 @@ from sparkml.frame.config import DEFAULT_PIPELINE, load_config
 from sparkml.frame.ledger import Ledger, Run
 from sparkml.frame.lineage import Station, trace
 from sparkml.frame.locks import lake_lock
-from sparkml.frame.pipeline import is_directory
+from sparkml.frame.pipeline import PACKAGE, is_directory
 from sparkml.frame.progress import Progress
-from sparkml.frame.registry import ModelRecord, Registry, external_model, model_identity
+from sparkml.frame.registry import ModelRecord, Registry, external_model, model_identity, package_folder
 from sparkml.frame.runner import Runner, StepOutcome
 from sparkml.frame.tables import Tables
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
     from sparkml.inference.scorer import Scorer
+    from sparkml.tasks.task import TaskChoice
 
 
 class Lake:
@@ -123,6 +124,7 @@ def register(
     lake: str | Lake | None = None,
     engine: str = "auto",
     threads: int = 1,
+    task: str | Mapping[str, Any] | None = None,
 ) -> Callable[..., Column]:
     """A model as a function of SQL and of DataFrames, for this session: classic Spark or Spark Connect.
 
@@ -134,14 +136,15 @@ def register(
     Spark's workers read too. The function takes the columns that the model's task reads: a text, two of them for pairs,
     array<string> for words, binary for images and sounds. It gives a struct `prediction, score, scores, spans,
     embedding, output, error`, as in the table `scores`; a null or broken input gets an `error`, and fails nobody else.
-    `threads` of a task: at most spark.task.cpus. UsageError, ConfigError or InputError where it cannot be had.
+    `threads` of a task: at most spark.task.cpus. `task`: as in `load_scorer`. UsageError, ConfigError or InputError
+    where it cannot be had.
     """
     from sparkml.hosting.functions import register_function
     from sparkml.hosting.scoring import answering, check_threads
 
     check_threads(spark, threads, "threads")
     record = _record_of(model, lake, spark)
-    source = answering(record.path, model_identity(record), threads=threads, engine=engine)
+    source = answering(record.path, model_identity(record), threads=threads, engine=engine, task=_asked(task))
     return register_function(spark, name, source)
 
 
@@ -195,8 +198,22 @@ def _record_of(
     )
 
 
-def load_scorer(model: str, threads: int = 1) -> Scorer:
-    """A model directory, by its path or URI (`lake.model("classifier").path`), as a scorer of texts; needs no Spark."""
+def load_scorer(
+    model: str, threads: int = 1, *, task: str | Mapping[str, Any] | None = None, engine: str = "auto"
+) -> Scorer:
+    """A model directory, by its path or URI (`lake.model("classifier").path`), as a scorer of texts; needs no Spark.
+
+    `task`: of a directory that was not trained here a task which needs no training, by its name or with its settings
+    (`task="retrieve"`, `task={"name": "retrieve", "query_prefix": "query: "}`); of a trained one other settings of its
+    own.
+    """
     from sparkml.inference.scorer import load_scorer as load
 
-    return load(artifacts.localise(model), threads)
+    place = package_folder(model) if model.startswith(PACKAGE) else model
+    return load(artifacts.localise(place), threads, engine_name=engine, task=_asked(task))
+
+
+def _asked(task: str | Mapping[str, Any] | None) -> TaskChoice | None:
+    from sparkml.tasks.task import TaskChoice
+
+    return None if task is None else TaskChoice(**({"name": task} if isinstance(task, str) else task))

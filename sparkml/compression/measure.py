@@ -75,7 +75,7 @@ def quality(folder: Path, examples: pa.Table, threads: int, seed: int) -> Qualit
     """Answer all examples; InputError where one cannot be answered."""
     scorer = load_scorer(folder, threads)
     batch = examples.combine_chunks().to_batches()[0]
-    found, rejects, _ = scorer.outputs_of(batch)
+    found, rejects, _ = scorer.outputs_of(batch, "measure")
     if rejects:
         raise InputError(
             "a held-out example cannot be answered",

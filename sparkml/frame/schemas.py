@@ -141,6 +141,16 @@ SCORES = _table(
     text_hash=_STRING,
 )
 
+NEIGHBOURS = _table(
+    doc_id=_STRING,
+    rank=_INT,
+    neighbour_id=_STRING,
+    similarity=_DOUBLE,
+    model_id=_STRING,
+    model_version=_INT,
+    step=_STRING,
+)
+
 EVALUATIONS = _table(
     model_id=_STRING,
     model_version=_INT,
@@ -191,6 +201,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "manifests": MANIFESTS,
     "models": MODELS,
     "scores": SCORES,
+    "neighbours": NEIGHBOURS,
     "evaluations": EVALUATIONS,
     "_runs": RUNS,
 }
@@ -203,6 +214,7 @@ DOCUMENTS = ("bronze", "clean", "kept")
 PARTITIONS: dict[str, tuple[str, ...]] = {
     "rejects": ("step",),
     "scores": ("step", "model_id", "model_version"),
+    "neighbours": ("step",),
 }
 
 

@@ -20,7 +20,7 @@ from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.schemas import spark_schema
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, answering_task, scoring
-from sparkml.tasks.task import Task
+from sparkml.tasks.task import Task, TaskChoice
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,23 @@ class Answering:
         return list(self.task.answered_from())
 
 
-def answering(location: str, identity: str, *, threads: int = 1, engine: str = "auto") -> Answering:
+def answering(
+    location: str,
+    identity: str,
+    *,
+    threads: int = 1,
+    engine: str = "auto",
+    task: TaskChoice | None = None,
+) -> Answering:
     """A model directory by its path or URI, its files verified here: workers trust a local folder.
 
-    `identity` changes with the model's files. InputError where it is incomplete, unsafe or answers nothing.
+    `identity` changes with the model's files; `task`: see `asked_spec`. InputError where the directory is incomplete,
+    unsafe or does not answer that.
     """
     folder: Path = artifacts.localise(location)
-    task = answering_task(folder)
-    return Answering(task, ModelSource(location, identity, threads, engine, task.read_inputs(str(folder))))
+    kind = answering_task(folder, task)
+    inputs, asked = kind.read_inputs(str(folder)), task.model_dump_json() if task else ""
+    return Answering(kind, ModelSource(location, identity, threads, engine, inputs, asked))
 
 
 def check_threads(spark: SparkSession, threads: int, where: str) -> None:
@@ -71,9 +80,12 @@ def answered(
     return ordered.mapInArrow(scoring(model, chunk_documents, top_labels), spark_schema(SCORED_SCHEMA))
 
 
-def with_hash(examples: DataFrame, columns: Sequence[str]) -> DataFrame:
-    """Add `_hash`, 16 hex digits that change with what the task reads, and `_bytes`, how large that is."""
-    hashed = F.lower(F.lpad(F.hex(F.xxhash64(*columns)), 16, "0"))
+def with_hash(examples: DataFrame, columns: Sequence[str], asked: str = "") -> DataFrame:
+    """Add `_hash`, 16 hex digits that change with what the task reads, and `_bytes`, how large that is.
+
+    `asked` (`ModelSource`): who asks otherwise gets another answer to the same text, so that it changes the hash too.
+    """
+    hashed = F.lower(F.lpad(F.hex(F.xxhash64(*columns, *([F.lit(asked)] if asked else []))), 16, "0"))
     sizes = [_bytes_of(name, dict(examples.dtypes)[name]) for name in columns]
     return examples.withColumn("_hash", hashed).withColumn("_bytes", sum(sizes[1:], sizes[0]))
 

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from sparkml.errors import InputError
 from sparkml.frame import artifacts
-from sparkml.models.directory import read_task
-from sparkml.tasks.task import Answer, Task, task_class
+from sparkml.tasks.asked import asked_spec
+from sparkml.tasks.task import Answer, Task, TaskChoice, task_class
 
 SPAN = pa.struct(
     [("start", pa.int32()), ("end", pa.int32()), ("label", pa.string()), ("score", pa.float64())]
@@ -62,7 +62,7 @@ class ModelSource:
     """The model that a worker loads. `identity` tells two models apart that were written to one place.
 
     `engine`: what runs it, `auto` for the fastest. `inputs`: what its task says of its tokenizer or processor: read
-    once, by the driver, because that takes a worker seconds of imports.
+    once, by the driver, because that takes a worker seconds of imports. `asked`: see `asked_spec`.
     """
 
     location: str
@@ -70,17 +70,18 @@ class ModelSource:
     threads: int
     engine: str = "auto"
     inputs: Any = None
+    asked: str = ""  # a `TaskChoice` as JSON: sources are compared
 
 
-def answering_task(folder: str | Path) -> type[Task[Any]]:
-    """The task of a model directory; InputError where its model is something to start from."""
-    task = task_class(read_task(folder)["name"])
+def answering_task(folder: str | Path, asked: TaskChoice | None = None) -> type[Task[Any]]:
+    """The task of a model directory, or the one that is asked for; InputError where it cannot answer."""
+    task = task_class(asked_spec(folder, asked)["name"])
     if not task.has_answers:
         raise InputError(
             "the model has no answers: it is something to start from",
             where=str(folder),
             got=f"task {task.name}",
-            next_action="make a model of it that answers: the stage finetune",
+            next_action="make a model of it that answers (the stage finetune), or name a task that needs no training",
         )
     return task
 
@@ -98,7 +99,8 @@ def worker_scorer(model: ModelSource) -> Answers:
         # The tokenizers library would start a thread for every core of the machine.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
     folder = artifacts.localise(model.location, verify=False)
-    return load_scorer(folder, model.threads, engine_name=model.engine, inputs=model.inputs)
+    asked = TaskChoice.model_validate_json(model.asked) if model.asked else None
+    return load_scorer(folder, model.threads, engine_name=model.engine, inputs=model.inputs, task=asked)
 
 
 def scoring(

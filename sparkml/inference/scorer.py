@@ -23,9 +23,19 @@ from torch import nn
 from sparkml.errors import UsageError
 from sparkml.feed.batches import parts_of
 from sparkml.log import get_logger
-from sparkml.models.directory import read_task
 from sparkml.models.engines import choose, engine
-from sparkml.tasks.task import Answer, Purpose, Reject, Rows, Task, column_type, make_task, task_of
+from sparkml.tasks.asked import asked_spec
+from sparkml.tasks.task import (
+    Answer,
+    Purpose,
+    Reject,
+    Rows,
+    Task,
+    TaskChoice,
+    column_type,
+    make_task,
+    task_of,
+)
 
 _log = get_logger(__name__)
 # Tokens of one forward pass, padding included: the widest activations of a small network then stay in the
@@ -164,16 +174,17 @@ def load_scorer(
     token_budget: int = TOKEN_BUDGET,
     engine_name: str = "auto",
     inputs: Any = None,
+    task: TaskChoice | None = None,
 ) -> Scorer:
     """Load a model directory; `threads` torch threads of this process do the work (a process-wide setting).
 
     `engine_name`: `auto` takes the fastest that can run it. `inputs`: what `Task.read_inputs` says of the directory,
-    where that is known already. Raises `InputError` when the directory is missing, incomplete, holds pickle weights, or
-    answers nothing.
+    where that is known already. `task`: see `asked_spec`. Raises `InputError` when the directory is missing,
+    incomplete, holds pickle weights, or answers nothing.
     """
     torch.set_num_threads(threads)
     path = Path(folder)
-    spec = read_task(path)
-    task = task_of(spec, path) if inputs is None else make_task(spec, inputs)
-    chosen = choose(engine_name, task.network(), path)
-    return Scorer(task, engine(chosen).load(task.network(), path), token_budget, engine=chosen)
+    spec = asked_spec(path, task)
+    made = task_of(spec, path) if inputs is None else make_task(spec, inputs)
+    chosen = choose(engine_name, made.network(), path)
+    return Scorer(made, engine(chosen).load(made.network(), path), token_budget, engine=chosen)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sparkml.errors import InputError
 from sparkml.frame import artifacts
 from sparkml.models.directory import copy_inputs
+from sparkml.models.embedding import EMBEDDING_FILES
 from sparkml.models.folder import CONFIG_FILE, GGUF, WEIGHTS_FILE, is_pickle, read_json, write_json
 from sparkml.models.networks import check_model, kept_config, quiet, untied_state
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _NO_WEIGHTS = frozenset(
     {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth"}
 )
-_FURTHER_FILES = ("generation_config.json",)
+_FURTHER_FILES = ("generation_config.json", *EMBEDDING_FILES)
 
 
 def convert(source: str | Path, out: str) -> list[str]:

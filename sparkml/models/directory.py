@@ -43,6 +43,7 @@ def copy_inputs(source: Path, target: Path, *further: str) -> None:
     """Copy the files of the tokenizer or processor, and `further` ones that are there."""
     for name in (*_INPUT_FILES, *further):
         if (source / name).is_file():
+            (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, target / name)
 
 
@@ -72,7 +73,8 @@ def _task_of_architecture(folder: Path) -> dict[str, Any]:
             where=str(folder),
             got=f"architectures {', '.join(map(str, names))}",
             expected=f"a directory with {TASK_FILE}, or an architecture that ends in {', '.join(_TASKS)}",
-            next_action="make a model of it that answers: the stage finetune",
+            next_action="make a model of it that answers (the stage finetune), or name a task that needs no training:"
+            " task.name=retrieve",
         )
     options: dict[str, Any] = {}
     if task == "classify" and config.get("problem_type") == _SEVERAL:

@@ -1,4 +1,4 @@
-"""The network of a task: transformers' own head, or the mean over the tokens with a layer of ours."""
+"""The network of a task: transformers' own head, the mean over the tokens with a layer of ours, or a vector alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sparkml.errors import InputError
 from sparkml.frame.artifacts import identity, localise
 from sparkml.models.adapt import Adapted, load_adapter, read_base, save_adapter
-from sparkml.models.engines.encoder_float import mean_of
+from sparkml.models.engines.encoder_float import mean_of, vector_of
 from sparkml.models.folder import (
     ADAPTER_FILE,
     CONFIG_FILE,
@@ -72,6 +72,29 @@ class MeanPooled(nn.Module):
         return SimpleNamespace(logits=self.classifier(self.dropout(pooled)))
 
 
+class VectorPooled(nn.Module):
+    """One vector of a text from those of its tokens, by `pooling`; `backbone` is what AutoModel loads."""
+
+    base_model_prefix = "backbone"
+
+    def __init__(self, backbone: nn.Module, pooling: str) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config: Any = backbone.config
+        self.pooling = pooling
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The encoder, by transformers' name."""
+        return self.backbone
+
+    def forward(self, **inputs: Tensor) -> SimpleNamespace:
+        """`logits` [rows, width], of any length, from `input_ids`, `attention_mask` and the rest."""
+        return SimpleNamespace(
+            logits=vector_of(self.backbone(**inputs)[0], inputs["attention_mask"], self.pooling)
+        )
+
+
 def build_network(
     spec: NetworkSpec, folder: str | Path, *, seed: int, random: bool = False
 ) -> tuple[nn.Module, frozenset[str]]:
@@ -79,6 +102,9 @@ def build_network(
     loaded = load_network(
         folder, spec.head, labels=spec.labels, settings=spec.settings, seed=seed, random=random
     )
+    if spec.vector:
+        pooled = VectorPooled(_without_pooler(loaded.network), spec.pooling)
+        return use_onednn(pooled).train(), _new_within(pooled.backbone, loaded.new_modules)
     if spec.pooling != "mean":
         return use_onednn(loaded.network), loaded.new_modules
     backbone = _without_pooler(loaded.network)
@@ -88,10 +114,13 @@ def build_network(
     if head.is_file() and not random and _fits(network, state := load_file(head)):
         network.classifier.load_state_dict(state)
         ours = set()
+    return use_onednn(network).train(), _new_within(backbone, loaded.new_modules) | ours
+
+
+def _new_within(backbone: nn.Module, new: frozenset[str]) -> frozenset[str]:
+    """The new parameters of a network that are in it still, by their names in what holds it."""
     there = dict(backbone.named_parameters())
-    return use_onednn(network).train(), frozenset(
-        f"backbone.{name}" for name in loaded.new_modules if name in there
-    ) | ours
+    return frozenset(f"backbone.{name}" for name in new if name in there)
 
 
 def _without_pooler(backbone: nn.Module) -> nn.Module:
@@ -145,6 +174,7 @@ def save_trained(network: nn.Module, folder: Path) -> None:
     if isinstance(network, MeanPooled):
         state = network.classifier.state_dict()
         save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, folder / HEAD_FILE)
+    if isinstance(network, MeanPooled | VectorPooled):
         base = network.backbone
     with quiet():
         base.save_pretrained(folder)

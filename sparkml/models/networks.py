@@ -23,12 +23,16 @@ _WRITERS = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Which network a task wants: transformers' Auto class, and what its configuration must say."""
+    """Which network a task wants: transformers' Auto class, and what its configuration must say.
+
+    `vector`: there is no head, the pooled vector is what it says.
+    """
 
     head: str
     labels: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     pooling: str = ""
+    vector: bool = False
 
     @property
     def writes(self) -> bool:

@@ -24,8 +24,8 @@ from sparkml.hosting.samples import kept_on_disk
 from sparkml.hosting.scoring import answering, check_threads
 from sparkml.inference.batches import ModelSource, chunks, worker_scorer
 from sparkml.log import get_logger
-from sparkml.models.directory import read_task
-from sparkml.tasks.task import make_task
+from sparkml.tasks.asked import asked_spec
+from sparkml.tasks.task import TaskChoice, make_task
 
 _log = get_logger(__name__)
 _CHUNK_ROWS = 256
@@ -50,6 +50,10 @@ class EvaluateConfig(StageConfig):
     rejects: Shares = Field("rejects", description="Rows that cannot be measured")
     target: Shares = Field("evaluations", description="Figures, one row per slice")
     model: Uses = Field("classifier", description="The model to measure")
+    task: TaskChoice | None = Field(
+        None,
+        description="As in score: a task that needs no training, or settings of the model's own; null: neither",
+    )
     split: Literal["train", "validation", "test", "all"] = Field("all", description="Rows that are measured")
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="Part of the clusters that is held out, where the table names no split"
@@ -63,10 +67,10 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     """Answer every row of the split, compare with what the table says."""
     check_threads(job.spark, config.threads, f"{job.step}.threads")
     record = job.model(config.model)
-    scorer = answering(record.path, model_identity(record), threads=config.threads)
+    scorer = answering(record.path, model_identity(record), threads=config.threads, task=config.task)
     if not scorer.task.has_figures:
         raise InputError(f"task {scorer.task.name} has no figures but its loss", where=record.name)
-    spec = read_task(artifacts.localise(record.path, verify=False))
+    spec = asked_spec(artifacts.localise(record.path, verify=False), config.task)
     task, kind = make_task(spec, scorer.source.inputs), scorer.task
     where = f"table `{config.source}`"
     examples = split_as_given(

@@ -39,6 +39,7 @@ class CausalLM(Language[CausalLMOptions]):
     name = "causal_lm"
     summary = "every token from those before it (GPT); its answers go on with a text"
     has_answers = True
+    needs_training = False
     Options = CausalLMOptions
 
     def __init__(self, options: CausalLMOptions, targets: Targets, inputs: WritingInputs) -> None:

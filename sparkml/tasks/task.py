@@ -160,6 +160,8 @@ class Task(ABC, Generic[OptionsT]):
     has_answers: ClassVar[bool] = True
     # False where no answers are compared with anything: a model is measured by its loss alone.
     has_figures: ClassVar[bool] = True
+    # False where a pretrained network answers as it is: nothing of it belongs to the task alone.
+    needs_training: ClassVar[bool] = True
     Options: ClassVar[type[TaskOptions]]
 
     def __init__(self, options: OptionsT, targets: Targets, inputs: Any) -> None:

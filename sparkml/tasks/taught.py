@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sparkml.errors import ConfigError
 from sparkml.models.networks import NetworkSpec
 from sparkml.models.shaping.settings import Teaching
 from sparkml.tasks.draws import Draws
@@ -33,6 +34,12 @@ class Taught(Task[Any]):
         self, inner: Task[Any], teaching: Teaching | None = None, beside: Beside | None = None
     ) -> None:
         super().__init__(inner.options, inner.targets, inner.inputs)
+        if inner.network().vector:
+            raise ConfigError(
+                "a vector is not something that a student can be taught here",
+                got=f"task {inner.name}",
+                next_action="make it smaller by another method: int8_dynamic, prune, weight_only",
+            )
         self.inner, self._teaching, self._beside = inner, teaching, beside
         self.columns = (*inner.columns, TAUGHT)  # type: ignore[misc]  # of this task, not of its class
         self.name = inner.name  # type: ignore[misc]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparkml.models.engines.layout import EncoderWeights, Norm
+from sparkml.models.engines.layout import EACH, EncoderWeights, Norm
 
 _BEHIND: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -64,13 +64,30 @@ class Encoder:
 
     def _head(self, vectors: Tensor, mask: Tensor | None) -> Tensor:
         """What the task reads of float32 [rows, time, width]."""
-        if self.weights.pooling == "first":
-            vectors = vectors[:, 0]
-        elif self.weights.pooling == "mean":
-            vectors = mean_of(vectors, mask)
+        if self.weights.pooling != EACH:
+            vectors = vector_of(vectors, mask, self.weights.pooling)
         for layer, then in self.weights.head:
             vectors = _BEHIND[then](layer.in_floats(vectors))
         return vectors
+
+
+def vector_of(vectors: Tensor, mask: Tensor | None, pooling: str) -> Tensor:
+    """[rows, width] of the tokens [rows, time, width], which stand at the beginning of a row where there is a mask.
+
+    `pooling`: `mean`, `max` (of every number), `cls` or `last` (that token).
+    """
+    if pooling == "cls":
+        return vectors[:, 0]
+    if pooling == "mean":
+        return mean_of(vectors, mask)
+    if pooling == "last":
+        if mask is None:
+            return vectors[:, -1]
+        last = mask.long().sum(dim=1).clamp(min=1) - 1
+        return vectors[torch.arange(len(vectors), device=vectors.device), last]
+    if mask is None:
+        return vectors.amax(dim=1)
+    return vectors.masked_fill(~mask.bool().unsqueeze(-1), -torch.inf).amax(dim=1)
 
 
 def mean_of(vectors: Tensor, mask: Tensor | None) -> Tensor:

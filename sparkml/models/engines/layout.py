@@ -26,6 +26,7 @@ from sparkml.models.networks import NetworkSpec, check_model
 from sparkml.models.packed import read_packed
 
 Norm = tuple[Tensor, Tensor]  # gain and shift
+EACH = "each"  # of the tokens has an answer of its own
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class EncoderWeights:
     norm: Norm
     project: Linear | None
     blocks: tuple[Block, ...]
-    # `mean` over the tokens, the `first` one, or `each` of them; then layers, each with what follows it.
+    # As `vector_of` has it, or `each`; then layers, each with what follows it: none where the vector is the answer.
     pooling: str
     head: tuple[tuple[Linear, str], ...]
     head_size: int
@@ -144,11 +145,18 @@ def why_not(spec: NetworkSpec, config: dict[str, Any]) -> str:
 
 
 def _pooling(spec: NetworkSpec) -> str | None:
-    if spec.head == "AutoModel" and spec.pooling == "mean":
-        return "mean"
-    return {"AutoModelForSequenceClassification": "first", "AutoModelForTokenClassification": "each"}.get(
+    if spec.head == "AutoModel" and (spec.vector or spec.pooling == "mean"):
+        return spec.pooling
+    return {"AutoModelForSequenceClassification": "cls", "AutoModelForTokenClassification": EACH}.get(
         spec.head
     )
+
+
+def _head_of(spec: NetworkSpec, family: Family) -> tuple[tuple[str, str], ...]:
+    """The layers behind what is pooled, by name, each with what follows it."""
+    if spec.vector:
+        return ()
+    return family.head if spec.head == "AutoModelForSequenceClassification" else (("classifier", ""),)
 
 
 def read_encoder(spec: NetworkSpec, folder: str | Path) -> EncoderWeights:
@@ -163,8 +171,6 @@ def read_encoder(spec: NetworkSpec, folder: str | Path) -> EncoderWeights:
         raise InputError("not a network of this engine", where=str(path), got=reason)
     family = FAMILIES[config["model_type"]]
     read = _Reader(_state(path), family.prefix, str(path))
-    pooling = _pooling(spec) or ""
-    head = family.head if pooling == "first" else (("classifier", ""),)
     width = read.linear(family.block.format(0) + family.out).weight.shape[1]
     head_size = width // config[family.n_heads]
     return EncoderWeights(
@@ -174,8 +180,8 @@ def read_encoder(spec: NetworkSpec, folder: str | Path) -> EncoderWeights:
         norm=read.norm("embeddings.LayerNorm"),
         project=read.linear("embeddings_project").in_float32() if read.has("embeddings_project") else None,
         blocks=tuple(_block(read, family, number, head_size) for number in range(config[family.n_blocks])),
-        pooling=pooling,
-        head=tuple((read.head(name), then) for name, then in head),
+        pooling=_pooling(spec) or "",
+        head=tuple((read.head(name), then) for name, then in _head_of(spec, family)),
         head_size=head_size,
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         padding=int(config.get("pad_token_id") or 0) if family.positions_from_padding else None,

@@ -7,6 +7,7 @@ from pydantic import Field
 from sparkml.frame.sizing import MOST_BUCKETS
 from sparkml.frame.stage import Reads, Shares, StageConfig, Uses
 from sparkml.hosting.examples import Columns
+from sparkml.tasks.task import TaskChoice
 
 
 class ScoreConfig(StageConfig):
@@ -21,6 +22,11 @@ class ScoreConfig(StageConfig):
     target: Shares = Field("scores", description="One row a document, model version and step")
     model: Uses = Field(
         "classifier", description="What scores: `name` (its latest version), `name/v3`, a directory"
+    )
+    task: TaskChoice | None = Field(
+        None,
+        description="Settings that differ from those of the model's own task; or, of a directory without one, a task "
+        "that needs no training (retrieve); null: the model's own",
     )
     max_error_fraction: float = Field(
         0.1, ge=0, le=1, description="Documents that may fail, of all and of new ones; more fail the step"
@@ -39,6 +45,6 @@ class ScoreConfig(StageConfig):
     )
 
     def same_rows(self, other: dict[str, object]) -> bool:
-        """Whether a run with these settings, as the ledger has them, looked at the same rows and columns."""
-        mine = self.model_dump(mode="json", include={"source", "query", "columns", "target"})
+        """Whether a run with these settings, as the ledger has them, asked the same of the same rows and columns."""
+        mine = self.model_dump(mode="json", include={"source", "query", "columns", "target", "task"})
         return all(other.get(name) == value for name, value in mine.items())

@@ -44,7 +44,13 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
     """Score what has no score of this model version yet, or failed before; one commit at most."""
     check_threads(job.spark, config.threads, f"{job.step}.threads")
     record = job.model(config.model)
-    scorer = answering(record.path, model_identity(record), threads=config.threads, engine=config.engine)
+    scorer = answering(
+        record.path,
+        model_identity(record),
+        threads=config.threads,
+        engine=config.engine,
+        task=config.task,
+    )
     work = _work(job, config, record, scorer)
     pending = work.pending
     _check_ids(config, pending)
@@ -111,7 +117,7 @@ def _documents(job: StageRun, config: ScoreConfig) -> DataFrame:
 def _as_read(documents: DataFrame, config: ScoreConfig, scorer: Answering, *also: str) -> DataFrame:
     where = f"table `{config.source}`"
     examples = examples_of(documents, scorer.task, config.columns, where=where, labelled=False, also=also)
-    return with_hash(examples.select("doc_id", *scorer.columns, *also), scorer.columns)
+    return with_hash(examples.select("doc_id", *scorer.columns, *also), scorer.columns, scorer.source.asked)
 
 
 def _last_of_same_rows(job: StageRun, config: ScoreConfig, record: ModelRecord) -> Run | None:

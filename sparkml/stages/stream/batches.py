@@ -110,8 +110,9 @@ class BatchScorer:
         self, job: StageRun, documents: DataFrame, expected: int, ids: tuple[str, str]
     ) -> int:
         """Answer what has no answer yet; returns how many had one. `ids`: the first and the last."""
-        columns = self._incoming.scorer.columns
-        hashed = with_hash(documents.select("doc_id", *columns), columns)
+        scorer = self._incoming.scorer
+        columns = scorer.columns
+        hashed = with_hash(documents.select("doc_id", *columns), columns, scorer.source.asked)
         known = self._known(job, ids)
         joined = hashed.join(known, "doc_id", "left")
         with _kept(joined) as compared:

@@ -13,6 +13,7 @@ from sparkml.hosting.examples import Columns
 from sparkml.sources.formats.table import EMBEDDED
 from sparkml.sources.kafka import KafkaConfig
 from sparkml.sources.settings import FilesConfig
+from sparkml.tasks.task import TaskChoice
 
 AVAILABLE_NOW = "available_now"
 _HOW: dict[str, JsonValue] = {"semantic": False}  # how much at a time: every document gets the same answer
@@ -41,6 +42,10 @@ class StreamConfig(StageConfig):
     rejects: Shares = Field("rejects", description="Records that are no documents")
     model: Uses = Field(
         "classifier", description="What scores: `name` (its latest version), `name/v3`, a directory"
+    )
+    task: TaskChoice | None = Field(
+        None,
+        description="As in score: a task that needs no training, or settings of the model's own; null: neither",
     )
     trigger: Annotated[str, AfterValidator(_is_trigger)] = Field(
         AVAILABLE_NOW, description="available_now: what is there, then the end; `10 seconds`: again and again"

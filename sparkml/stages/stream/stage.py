@@ -34,7 +34,13 @@ def run(job: StageRun, config: StreamConfig) -> RunReport:
     """Score what has come since the last run, batch by batch."""
     check_threads(job.spark, config.threads, f"{job.step}.threads")
     record = job.model(config.model)
-    scorer = answering(record.path, model_identity(record), threads=config.threads, engine=config.engine)
+    scorer = answering(
+        record.path,
+        model_identity(record),
+        threads=config.threads,
+        engine=config.engine,
+        task=config.task,
+    )
     source = incoming(job, config, scorer)
     batches = BatchScorer(job, source, record)
     following = Following(
@@ -50,9 +56,10 @@ def run(job: StageRun, config: StreamConfig) -> RunReport:
 
 
 def checkpoint_location(job: StageRun, source: Incoming, record: ModelRecord) -> str:
-    """Where the stream keeps how far it is: it belongs to the step, the model version and the source."""
+    """Where the stream keeps how far it is: it belongs to step, model version, what is asked, and source."""
     model = (record.model_id, record.version, model_identity(record))
-    return storage.join(job.artifacts, "streams", f"{job.step}-{digest([*model, source.identity])}")
+    asked = [source.scorer.source.asked] if source.scorer.source.asked else []
+    return storage.join(job.artifacts, "streams", f"{job.step}-{digest([*model, source.identity, *asked])}")
 
 
 def report_of(totals: Totals, latencies: Sequence[float]) -> RunReport:

@@ -77,7 +77,7 @@ def test_labels_are_counted_from_the_columns_that_the_task_names(name: str) -> N
     task = task_class(name)
     every = {
         "label": pa.array(["1", "2"]),
-        "text_b": pa.array(["x", "y"]),
+        "text_b": pa.array(["one", None]),
         "tokens": pa.array([["a", "b"], ["c"]]),
         "tags": pa.array([["B-X", "O"], ["O"]]),
     }
