@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from sparkml.errors import MissingToolError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_POLL_SECONDS = 1e-4
 
 
 class HorovodCollective:
@@ -34,7 +37,7 @@ class HorovodCollective:
 
     def allreduce_(self, tensor: Tensor) -> None:
         """Replace a float tensor by its sum over the ranks; bf16 is not supported by Horovod's Gloo."""
-        self._hvd.allreduce_(tensor, op=self._hvd.Sum, name=f"allreduce.{tensor.numel()}")
+        self.start_allreduce(tensor, f"allreduce.{tensor.numel()}").wait()
 
     def start_allreduce(self, tensor: Tensor, name: str) -> _Pending:
         """Begin to replace a float tensor by its sum; bf16 is not supported by Horovod's Gloo."""
@@ -42,7 +45,8 @@ class HorovodCollective:
 
     def broadcast_(self, tensor: Tensor, root: int = 0) -> None:
         """Replace a tensor by that of rank `root`."""
-        self._hvd.broadcast_(tensor, root_rank=root, name=f"broadcast.{tensor.numel()}")
+        name = f"broadcast.{tensor.numel()}"
+        _Pending(self._hvd, self._hvd.broadcast_async_(tensor, root_rank=root, name=name)).wait()
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -54,13 +58,18 @@ class HorovodCollective:
 
 
 class _Pending:
-    """A sum on its way."""
+    """A sum, or a tensor of another rank, on its way."""
 
     def __init__(self, hvd: ModuleType, handle: int) -> None:
         self._hvd, self._handle = hvd, handle
 
     def wait(self) -> None:
-        """Wait until the tensor holds the sum."""
+        """Wait until the tensor holds it.
+
+        Horovod's own wait asks without a pause, on the core on which its thread has to compute the sum.
+        """
+        while not self._hvd.poll(self._handle):
+            time.sleep(_POLL_SECONDS)
         self._hvd.synchronize(self._handle)
 
 
