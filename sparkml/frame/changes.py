@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 CHANGED_ID = "_id"
-_VACUUM = "VACUUM END"
+_NEWEST, _VACUUM = "_newest", "VACUUM END"
 
 
 def changed_rows(
@@ -85,8 +85,9 @@ def _from_feed(tables: Tables, ref: str, since: int, until: int, key: str) -> Da
     stays = F.col("_change_type") != "delete"
     # What came in a commit counts, not what went in it.
     order: Any = F.struct("_commit_version", stays.alias("stays"))
-    newest = F.max(order).over(Window.partitionBy(key))
-    last = feed.where(F.col("_change_type") != "update_preimage").where(order == newest)
+    newest = F.max(order).over(Window.partitionBy(key)) == order
+    kept = feed.where(F.col("_change_type") != "update_preimage").withColumn(_NEWEST, newest)
+    last = kept.where(_NEWEST)
     return last.select(
         *(F.when(stays, F.col(name)).alias(name) for name in names), F.col(key).alias(CHANGED_ID)
     )
