@@ -82,10 +82,12 @@ def overrides(lake: Path, source: Path) -> list[str]:
 
 def fill(folder: Path) -> Way:
     """An undisturbed run from source to report, in the running session."""
-    fates = corpus.write(folder / "source")
-    code, shown = call("run-all", *overrides(folder / "lake", folder / "source"))
+    # Names as they are on people's machines.
+    lake, source = folder / "a lake für alles", folder / "das ganz Gehörte"
+    fates = corpus.write(source)
+    code, shown = call("run-all", *overrides(lake, source))
     assert code == 0, shown[-3000:]
-    return Way(folder / "lake", folder / "source", fates, shown)
+    return Way(lake, source, fates, shown)
 
 
 def command(lake: Path, source: Path) -> list[str]:

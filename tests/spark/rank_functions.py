@@ -15,15 +15,26 @@ from sparkml.errors import InputError
 
 
 def meet(payload, collective, reporter):
-    """Every rank adds its number, hears rank 0's, and says where it ran."""
+    """Every rank adds its number, hears rank 0's, and says where it ran; rank 0 has to wait for a second."""
     tensor = torch.tensor([float(collective.rank), 1.0])
+    collective.barrier()
+    if collective.rank:
+        time.sleep(1)
+    before = time.thread_time()
     collective.allreduce_(tensor)
+    waiting = time.thread_time() - before
     heard = torch.tensor([float(collective.rank + 7)])
     collective.broadcast_(heard, 0)
     collective.barrier()
     reporter.progress(1, 1, loss=0.5)
     sys.stderr.write("met\n")
-    return {"rank": collective.rank, "size": collective.size, "sum": tensor.tolist(), "heard": heard.item()}
+    return {
+        "rank": collective.rank,
+        "size": collective.size,
+        "sum": tensor.tolist(),
+        "heard": heard.item(),
+        "waiting": waiting,
+    }
 
 
 def import_what_is_not_there(payload, collective, reporter):

@@ -20,6 +20,7 @@ from sparkml.inference.scorer import load_scorer
 from sparkml.models.directory import copy_inputs
 from sparkml.models.inputs import read_text_inputs, special_fields
 from sparkml.models.networks import load_network, write_config
+from sparkml.stages.score import pending
 from sparkml.stages.score import stage as score
 from sparkml.stages.score.config import ScoreConfig
 from sparkml.stages.score.pending import Pending, pending_of
@@ -373,9 +374,9 @@ def test_what_a_run_that_died_after_its_commit_left_is_replaced(fresh: Lake) -> 
 
 def test_answers_that_were_lost_are_an_error(fresh: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh.put(DOCUMENTS[:3])
-    asked = score.unscored
+    asked = pending.unscored
     monkeypatch.setattr(
-        score, "unscored", lambda kept, scored: asked(kept, scored).where("doc_id != 'doc-01'")
+        pending, "unscored", lambda kept, scored: asked(kept, scored).where("doc_id != 'doc-01'")
     )
     with pytest.raises(AccountingError, match="2 answers") as caught:
         fresh.score()
@@ -399,13 +400,13 @@ def test_the_limit_is_a_share_of_all_documents_and_of_new_ones(
     limit: float, failed_before: int, scored: int, errors: int, fails: bool
 ) -> None:
     """Of 130 documents in all."""
-    pending = Pending(130, 0, 0, 130 - scored, failed_before, 0, 0)
+    waiting = Pending(130, 0, 0, 130 - scored, failed_before, 0, 0)
     config = ScoreConfig(max_error_fraction=limit)
     if fails:
         with pytest.raises(ScoringError):
-            score._check_counts(config, pending, {"scored": scored, "errors": errors})
+            score._check_counts(config, waiting, {"scored": scored, "errors": errors})
     else:
-        score._check_counts(config, pending, {"scored": scored, "errors": errors})
+        score._check_counts(config, waiting, {"scored": scored, "errors": errors})
 
 
 def test_empty_input_makes_an_empty_table(fresh: Lake) -> None:

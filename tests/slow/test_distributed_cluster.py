@@ -77,7 +77,7 @@ def cluster(tmp_path_factory) -> tuple[dict[str, Any], str]:
         for file in (ROOT / "sparkml").rglob("*.py"):
             bundle.write(file, file.relative_to(ROOT))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    arguments = [str(archive), str(Path(__file__).parent), str(ROOT / "conf"), str(folder), QUICK_JVM]
+    arguments = [str(archive), str(ROOT / "tests" / "spark"), str(ROOT / "conf"), str(folder), QUICK_JVM]
     shown = subprocess.run(
         [sys.executable, "-c", _SCRIPT, *arguments],
         cwd=folder,
