@@ -156,7 +156,8 @@ def ours(job: dict[str, Any]) -> float:
     batch = job["batch"] * job["ranks"]
     training = training_job(manifest, Path(job["start"]), job["steps"], batch, own)
     spark = session(job)
-    options = LaunchOptions(job["ranks"], job["collective"], environment=HorovodSettings().environment())
+    horovod = HorovodSettings(**({"cycle_ms": job["cycle_ms"]} if job["cycle_ms"] else {}))
+    options = LaunchOptions(job["ranks"], job["collective"], environment=horovod.environment())
     done = launch(spark, train_rank, training.to_payload(), options)
     spark.stop()
     print(json.dumps({name: round(value, 2) for name, value in done.results[0].items()}), file=sys.stderr)
@@ -189,6 +190,7 @@ def parse() -> argparse.Namespace:
     options = (("--steps", 60), ("--hidden", 384), ("--layers", 6), ("--batch", 16), ("--rounds", 5))
     for option, default in options:
         parser.add_argument(option, type=int, default=default)
+    parser.add_argument("--cycle-ms", type=float, help="Horovod's; by default ours")
     parser.add_argument("--ways", default=";".join(WAYS), help="separated by `;`")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
@@ -210,7 +212,11 @@ def main() -> None:
         rows = 2 * options.batch * (options.steps + WARM_UP)
         manifest = write(folder, rows=rows, length=LENGTH)
         (folder / "manifest.json").write_text(json.dumps(manifest.to_record()), encoding="utf-8")
-        job = {"folder": name, "start": str(folder / "start"), "steps": options.steps, "batch": options.batch}
+        job = {
+            "folder": name,
+            "start": str(folder / "start"),
+            **{option: getattr(options, option) for option in ("steps", "batch", "cycle_ms")},
+        }
         ways = options.ways.split(";")
         found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(options.rounds):
