@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 CHANGED_ID = "_id"
+_PATTERN = frozenset("*?[]{}\\")
 _NEWEST, _VACUUM = "_newest", "VACUUM END"
 
 
@@ -56,7 +57,8 @@ def _added(tables: Tables, ref: str, since: int, until: int, key: str) -> DataFr
     if not location.is_path:
         return None
     paths = tables.log(ref).added_files(since, until)
-    if paths is None:
+    # Files of other tables (a shallow clone has them) have whole URIs; a reader of paths takes these signs as patterns.
+    if paths is None or any(":/" in path for path in paths) or _PATTERN & set(location.identifier):
         return None
     schema = tables.read(ref, until).schema
     if not paths:

@@ -26,7 +26,8 @@ MODULES_FILE, LENGTH_FILE, PROMPTS_FILE = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
-POOLING_FILE = "1_Pooling/config.json"  # where its folder is not named otherwise
+_POOLING_FOLDER = "1_Pooling"
+POOLING_FILE = f"{_POOLING_FOLDER}/config.json"
 # What a copy of such a directory needs to be one again.
 EMBEDDING_FILES = (MODULES_FILE, POOLING_FILE, LENGTH_FILE, PROMPTS_FILE)
 
@@ -75,16 +76,18 @@ def read_pooling(folder: Path) -> VectorPooling:
     pooling: VectorPooling = "mean"
     for module in _modules(file):
         kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind not in _FOLLOWED:
+        # A path of its own could lead out of the directory, and a copy would not take it along.
+        is_known = kind in _FOLLOWED and (kind != "Pooling" or module.get("path") in (None, _POOLING_FOLDER))
+        if not is_known:
             raise InputError(
                 "the model makes its vectors by a layer that is not followed here",
                 where=str(file),
-                got=str(module.get("type")),
-                expected=", ".join(_FOLLOWED),
+                got=f"{module.get('type')} in `{module.get('path')}`",
+                expected=f"{', '.join(_FOLLOWED)}; the second in `{_POOLING_FOLDER}`",
                 next_action=_NEXT,
             )
         if kind == "Pooling":
-            pooling = _mode_of(folder / str(module.get("path", "")) / "config.json")
+            pooling = _mode_of(folder / POOLING_FILE)
     return pooling
 
 

@@ -10,7 +10,7 @@ from sparkml.errors import ConfigError, InputError
 from sparkml.models.folder import TOKENIZER_FILE
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 # Which part of a text that is longer than its windows is read.
 Kept = Literal["head", "tail", "ends"]
@@ -75,24 +75,23 @@ class TextEncoder:
                 got="pairs of texts" if seconds is not None else f"{max_windows} windows",
                 next_action="set task.keep to head or tail",
             )
-        room = length - self._tokenizer.num_special_tokens_to_add(False)
         limit = length * CHARACTERS_PER_TOKEN
-        found = []
-        for part, direction, chars in (
-            (room - room // 2, "right", slice(None, limit)),
-            (room // 2, "left", slice(-limit, None)),
-        ):
-            self._tokenizer.enable_truncation(max(part, 1), direction=direction)
-            rows = [text[chars] for text in texts]
-            found.append(self._tokenizer.encode_batch(rows, add_special_tokens=False))
-        whole = self._windows(self._tokenizer, [text[:limit] for text in texts], length, 2, 0)
+        found = self._windows(self._tokenizer, [text[:limit] for text in texts], length, 2, 0)
+        long = [place for place, text in enumerate(texts) if len(found[place]) > 1 or len(text) > limit]
+        room = length - self._tokenizer.num_special_tokens_to_add(False)
+        heads = self._cut([texts[place][:limit] for place in long], room - room // 2, "right")
+        tails = self._cut([texts[place][-limit:] for place in long], room // 2, "left")
+        for place, head, tail in zip(long, heads, tails, strict=True):
+            both = Encoding.merge([head, tail], growing_offsets=False)
+            found[place] = [_window(self._tokenizer.post_process(both))]
+        return found
+
+    def _cut(self, texts: Sequence[str], length: int, direction: str) -> list[Encoding]:
+        """At most `length` tokens of each text, without special ones; `left`: its last ones."""
+        self._tokenizer.enable_truncation(length, direction=direction)
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         self._tokenizer.no_truncation()
-        return [
-            windows
-            if len(windows) == 1 and len(text) <= limit
-            else [_window(self._tokenizer.post_process(Encoding.merge([first, last], growing_offsets=False)))]
-            for text, windows, first, last in zip(texts, whole, *found, strict=True)
-        ]
+        return list(encodings)
 
     def encode_words(
         self, rows: Sequence[Sequence[str]], *, max_length: int, max_windows: int, overlap: int = 0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,20 +73,24 @@ class _Said:
         self._files = [read_json(file) for file in files]
         self._path = path
 
-    def of(self, name: str) -> Any:
-        """None where nobody says it."""
-        for one in self._files:
-            if one.get(name) is not None:
-                return one[name]
+    @cached_property
+    def _default(self) -> Any:
+        """The configuration with what the architecture has without being told; None where there is none."""
         if not (self._path / CONFIG_FILE).is_file():
             return None
         from transformers import AutoConfig  # seconds of imports; most directories say all there is to say
 
         try:
-            config = AutoConfig.from_pretrained(self._path, local_files_only=True, trust_remote_code=False)
+            return AutoConfig.from_pretrained(self._path, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError):
             return None  # whoever loads the network says what is wrong
-        return getattr(config, name, None)
+
+    def of(self, name: str) -> Any:
+        """None where nobody says it."""
+        for one in self._files:
+            if one.get(name) is not None:
+                return one[name]
+        return getattr(self._default, name, None)
 
 
 class Source(NamedTuple):

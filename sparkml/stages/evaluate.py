@@ -13,19 +13,18 @@ from pyspark.sql import functions as F
 from sparkml.errors import InputError
 from sparkml.frame import artifacts, storage
 from sparkml.frame.effects import effect
-from sparkml.frame.registry import model_identity
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import bucket_count
-from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
+from sparkml.frame.stage import Reads, RunReport, Shares, Stage
+from sparkml.hosting.asking import AskingConfig, asked_model
 from sparkml.hosting.evaluations import write_evaluation
 from sparkml.hosting.examples import Columns, affordable_answers, examples_of, judged_columns, split_as_given
 from sparkml.hosting.samples import kept_on_disk
-from sparkml.hosting.scoring import answering, check_threads
 from sparkml.inference.batches import ModelSource, chunks, worker_scorer
 from sparkml.log import get_logger
 from sparkml.tasks.asked import asked_spec
-from sparkml.tasks.task import TaskChoice, make_task
+from sparkml.tasks.task import make_task
 
 _log = get_logger(__name__)
 _CHUNK_ROWS = 256
@@ -40,7 +39,7 @@ _OUTPUT = [
 ]
 
 
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(AskingConfig):
     """What `conf/base/evaluate.yaml` holds."""
 
     source: Reads = Field("kept", description="Labelled table")
@@ -49,25 +48,17 @@ class EvaluateConfig(StageConfig):
     )
     rejects: Shares = Field("rejects", description="Rows that cannot be measured")
     target: Shares = Field("evaluations", description="Figures, one row per slice")
-    model: Uses = Field("classifier", description="The model to measure")
-    task: TaskChoice | None = Field(
-        None,
-        description="As in score: a task that needs no training, or settings of the model's own; null: neither",
-    )
     split: Literal["train", "validation", "test", "all"] = Field("all", description="Rows that are measured")
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="Part of the clusters that is held out, where the table names no split"
     )
     columns: Columns = Field(Columns(), description="Which columns of the table the model's task reads")
     max_rows: int = Field(1_000_000, ge=1, description="Rows that are measured at most, chosen by a hash")
-    threads: int = Field(1, ge=1, description="Threads of a task; at most spark.task.cpus")
 
 
 def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     """Answer every row of the split, compare with what the table says."""
-    check_threads(job.spark, config.threads, f"{job.step}.threads")
-    record = job.model(config.model)
-    scorer = answering(record.path, model_identity(record), threads=config.threads, task=config.task)
+    record, scorer = asked_model(job, config)
     if not scorer.task.has_figures:
         raise InputError(f"task {scorer.task.name} has no figures but its loss", where=record.name)
     spec = asked_spec(artifacts.localise(record.path, verify=False), config.task)

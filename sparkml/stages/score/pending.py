@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+_TOUCHED = "_touched"
+
 
 @dataclass(frozen=True)
 class Pending:
@@ -33,11 +35,6 @@ class Pending:
         """True where the table holds what it should."""
         return not (self.to_score or self.gone or self.leftovers)
 
-    def accounts_for(self, scores: int) -> bool:
-        """Whether so many scores, what is new and what is gone make up all the documents."""
-        new = self.to_score - self.failed - self.changed
-        return scores + new - self.gone == self.documents
-
     @property
     def only_new(self) -> bool:
         """True where no row that is there has to go."""
@@ -59,35 +56,44 @@ def whole_work(kept: DataFrame, scored: DataFrame) -> Work:
     return Work(pending_of(kept, scored), unscored(kept, scored), still_valid(kept, scored), is_whole=True)
 
 
-def changed_work(kept: DataFrame, scored: DataFrame, changes: DataFrame, documents: int) -> Work:
+def changed_work(kept: DataFrame, scored: DataFrame, changes: DataFrame, documents: int) -> Work | None:
     """From the `changes` of the documents since all of them were scored: `_id`, and `doc_id`, `_hash`, `_bytes` and
     what the model reads, null where the document is no more.
 
-    `documents`: how many there are now. Those that failed are read again, whether they have changed or not.
+    `documents`: how many there are now. Those that failed are read again, whether they have changed or not. None where
+    scores, new and gone documents do not make up all of them: something else has happened to either table.
     """
     here = changes.where(F.col("doc_id").isNotNull()).drop("_id")
-    ids = changes.select(F.col("_id").alias("doc_id")).distinct()
-    touched = scored.join(ids, "doc_id", "left_semi")
-    others = scored.where(F.col("error").isNotNull()).join(ids, "doc_id", "left_anti")
-    n_failed = others.count()
-    found = pending_of(here, touched)
-    looked_at = found.documents - found.current + n_failed
+    ids = changes.select(F.col("_id").alias("doc_id"), F.lit(True).alias(_TOUCHED)).distinct()
+    marked = scored.join(ids, "doc_id", "left").fillna(False, [_TOUCHED])
+    found, n_failed, n_scores = _counted(here, marked)
+    new = found.to_score - found.failed - found.changed
+    if n_scores + new - found.gone != documents:
+        return None
     pending = replace(
-        found, documents=documents, current=documents - looked_at, failed=found.failed + n_failed
+        found,
+        documents=documents,
+        current=documents - found.to_score - n_failed,
+        failed=found.failed + n_failed,
     )
-    to_score, replaced = unscored(here, touched), ids
+    touched, staying = (marked.where(part).drop(_TOUCHED) for part in (F.col(_TOUCHED), ~F.col(_TOUCHED)))
+    to_score = unscored(here, touched)
     if n_failed:
-        again = others.select("doc_id")
-        to_score = to_score.unionByName(kept.join(again, "doc_id", "left_semi"))
-        replaced = ids.unionByName(again)
+        failed = F.col("error").isNotNull()
+        again = kept.join(staying.where(failed).select("doc_id"), "doc_id", "left_semi")
+        to_score, staying = to_score.unionByName(again), staying.where(~failed)
     # What has come back as it was keeps its score.
-    staying = scored.join(replaced, "doc_id", "left_anti").unionByName(still_valid(here, touched))
-    return Work(pending, to_score, staying, is_whole=False)
+    return Work(pending, to_score, staying.unionByName(still_valid(here, touched)), is_whole=False)
 
 
 def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
     """Count what is scored, failed, changed and gone, in one pass over ids and text hashes."""
-    both = _compared(kept, scored)
+    return _counted(kept, scored.withColumn(_TOUCHED, F.lit(True)))[0]
+
+
+def _counted(kept: DataFrame, marked: DataFrame) -> tuple[Pending, int, int]:
+    """Documents against the scores that are marked as touched; failed ones among the others, and all scores."""
+    both = _compared(kept, marked)
     here, there = F.col("_hash").isNotNull(), F.col("text_hash").isNotNull()
     same, failed = F.col("_hash") == F.col("text_hash"), F.col("error").isNotNull()
     current = here & there & same & ~failed
@@ -98,11 +104,15 @@ def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
         F.count_if(current).alias("current"),
         F.count_if(here & there & same & failed).alias("failed"),
         F.count_if(here & there & ~same).alias("changed"),
-        F.count_if(~here).alias("gone"),
+        F.count_if(~here & F.col(_TOUCHED)).alias("gone"),
         F.count_if(F.col("_rows") > 1).alias("repeated"),
         F.min(F.when(F.col("_rows") > 1, F.col("doc_id"))).alias("example"),
+        F.count_if(~F.col(_TOUCHED) & failed).alias("failed_before"),
+        F.count_if(there).alias("scores"),
     ).collect()[0]
-    return Pending(**row.asDict())
+    counts = row.asDict()
+    n_failed, n_scores = counts.pop("failed_before"), counts.pop("scores")
+    return Pending(**counts), n_failed, n_scores
 
 
 def _compared(kept: DataFrame, scored: DataFrame) -> DataFrame:

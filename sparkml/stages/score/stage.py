@@ -15,18 +15,17 @@ from sparkml.errors import AccountingError, InputError, ScoringError
 from sparkml.frame.changes import CHANGED_ID
 from sparkml.frame.ledger import Run
 from sparkml.frame.pipeline import model_ref
-from sparkml.frame.registry import ModelRecord, model_identity
+from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import SCORES, spark_schema
 from sparkml.frame.sizing import bucket_count
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.frame.tables import first_line, slice_of
+from sparkml.hosting.asking import asked_model
 from sparkml.hosting.examples import examples_of
 from sparkml.hosting.scoring import (
     Answering,
     answered,
-    answering,
-    check_threads,
     with_hash,
     with_provenance,
 )
@@ -42,15 +41,7 @@ _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 1_000_000, 32_000_000
 
 def run(job: StageRun, config: ScoreConfig) -> RunReport:
     """Score what has no score of this model version yet, or failed before; one commit at most."""
-    check_threads(job.spark, config.threads, f"{job.step}.threads")
-    record = job.model(config.model)
-    scorer = answering(
-        record.path,
-        model_identity(record),
-        threads=config.threads,
-        engine=config.engine,
-        task=config.task,
-    )
+    record, scorer = asked_model(job, config)
     work = _work(job, config, record, scorer)
     pending = work.pending
     _check_ids(config, pending)
@@ -94,8 +85,7 @@ def _work(job: StageRun, config: ScoreConfig, record: ModelRecord, scorer: Answe
     if changes is not None:
         rows = _as_read(changes, config, scorer, CHANGED_ID)
         work = changed_work(kept, scored, rows, job.input_rows(config.source))
-        # The account of all: what else has happened to either table, the comparison of all rows says.
-        if work.pending.accounts_for(scored.count()):
+        if work is not None:
             return work
     whole = whole_work(kept, scored)
     return replace(whole, pending=replace(whole.pending, leftovers=leftovers))

@@ -7,13 +7,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from sparkml.frame.sizing import MOST_BUCKETS
-from sparkml.frame.stage import Reads, Shares, StageConfig, Uses
+from sparkml.frame.stage import Reads, Shares
+from sparkml.hosting.asking import ScoringConfig
 from sparkml.hosting.examples import Columns
 from sparkml.sources.formats.table import EMBEDDED
 from sparkml.sources.kafka import KafkaConfig
 from sparkml.sources.settings import FilesConfig
-from sparkml.tasks.task import TaskChoice
 
 AVAILABLE_NOW = "available_now"
 _HOW: dict[str, JsonValue] = {"semantic": False}  # how much at a time: every document gets the same answer
@@ -26,7 +25,7 @@ def _is_trigger(value: str) -> str:
     return value
 
 
-class StreamConfig(StageConfig):
+class StreamConfig(ScoringConfig):
     """Where documents come from, what scores them, how much at a time."""
 
     source: Reads | None = Field(None, description="Delta table to follow")
@@ -40,13 +39,6 @@ class StreamConfig(StageConfig):
     )
     target: Shares = Field("scores", description="One row a document, model version and step")
     rejects: Shares = Field("rejects", description="Records that are no documents")
-    model: Uses = Field(
-        "classifier", description="What scores: `name` (its latest version), `name/v3`, a directory"
-    )
-    task: TaskChoice | None = Field(
-        None,
-        description="As in score: a task that needs no training, or settings of the model's own; null: neither",
-    )
     trigger: Annotated[str, AfterValidator(_is_trigger)] = Field(
         AVAILABLE_NOW, description="available_now: what is there, then the end; `10 seconds`: again and again"
     )
@@ -73,21 +65,6 @@ class StreamConfig(StageConfig):
         ge=0,
         le=1,
         description="Documents of a run that may fail, once 100 were tried; more stop the stream",
-    )
-    top_labels: int | None = Field(None, ge=1, description="Labels in `scores`, best first; null: all")
-    n_buckets: int | None = Field(
-        None,
-        ge=1,
-        le=MOST_BUCKETS,
-        description="Groups of a batch that are scored on their own; null: by bytes",
-    )
-    chunk_documents: int = Field(
-        256, ge=1, description="Documents of similar length given to the model at once"
-    )
-    threads: int = Field(1, ge=1, description="Threads of a task; at most spark.task.cpus")
-    engine: str = Field(
-        "auto",
-        description="What runs the network: auto takes the fastest that can, else encoder, torch or onnx",
     )
     max_record_bytes: int = Field(
         16 * 1024**2, ge=1, description="A longer record of a file becomes a reject"

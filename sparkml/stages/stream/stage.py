@@ -22,7 +22,7 @@ from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import SCORES, spark_schema
 from sparkml.frame.stage import RunReport, Stage
-from sparkml.hosting.scoring import answering, check_threads
+from sparkml.hosting.asking import asked_model
 from sparkml.sources.listing import followed_folder
 from sparkml.stages.stream.batches import BatchScorer, Totals
 from sparkml.stages.stream.config import StreamConfig
@@ -32,15 +32,7 @@ from sparkml.stages.stream.incoming import Incoming, incoming
 
 def run(job: StageRun, config: StreamConfig) -> RunReport:
     """Score what has come since the last run, batch by batch."""
-    check_threads(job.spark, config.threads, f"{job.step}.threads")
-    record = job.model(config.model)
-    scorer = answering(
-        record.path,
-        model_identity(record),
-        threads=config.threads,
-        engine=config.engine,
-        task=config.task,
-    )
+    record, scorer = asked_model(job, config)
     source = incoming(job, config, scorer)
     batches = BatchScorer(job, source, record)
     following = Following(

@@ -90,6 +90,16 @@ def test_what_is_not_followed_is_refused(
         read_pooling(describe(tmp_path, config, kinds))
 
 
+def test_what_lies_outside_of_the_directory_is_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    describe(tmp_path, {"pooling_mode_cls_token": True})
+    modules = describe(folder, {"pooling_mode_max_tokens": True}) / "modules.json"
+    modules.write_text(modules.read_text().replace("1_Pooling", "../1_Pooling"))
+    with pytest.raises(InputError, match=r"Pooling in `\.\./1_Pooling`"):
+        read_pooling(folder)
+
+
 def test_prefixes_and_the_longest_text_come_from_the_directory(base: Path, tmp_path: Path) -> None:
     folder = describe(copy_of(base, tmp_path / "model"), {"pooling_mode_cls_token": True})
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 16}')

@@ -18,6 +18,7 @@ from sparkml.tasks.asked import asked_spec
 from sparkml.tasks.retrieve import Retrieve
 from sparkml.tasks.task import TaskChoice
 from tests.tiny import SHAPE, copy_of, tiny_classifier, tiny_encoder, tiny_model
+from tests.writers import GPT2
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,15 @@ def test_a_pretrained_encoder_gives_unit_vectors(raw: Path) -> None:
     assert other.embedding != short.embedding
     same = sparkml.load_scorer(str(raw), task="retrieve", engine="torch").answer(["lunch"])[0]
     assert same.embedding == pytest.approx(short.embedding, abs=1e-5)
+
+
+def test_a_pretrained_decoder_goes_on_with_a_text(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "decoder", "AutoModelForCausalLM", config=GPT2)
+    (answer,) = sparkml.load_scorer(str(folder), task={"name": "causal_lm", "max_new_tokens": 4}).answer(
+        ["win"]
+    )
+    assert answer.error is None
+    assert answer.output
 
 
 def test_without_a_task_the_error_says_how_to_ask(raw: Path) -> None:
