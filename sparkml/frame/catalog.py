@@ -67,6 +67,10 @@ class CatalogTable:
         before, after = (self._files(version, where) for version in (old, new))
         return before == after if set(where) <= set(self._frame(new).columns) else before <= after
 
+    def may_have(self, where: Mapping[str, object]) -> bool:
+        """See `TableLog.may_have`: to look would cost what replacing does."""
+        return self.version() is not None
+
     def added_files(self, old: int, new: int) -> list[str] | None:
         """See `TableLog.added_files`: the folder is not known here."""
         return None

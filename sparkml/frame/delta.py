@@ -61,6 +61,10 @@ class TableLog(Protocol):
         """
         ...
 
+    def may_have(self, where: Mapping[str, object]) -> bool:
+        """False where the partitions of the newest version tell that no row of it has the values of `where`."""
+        ...
+
     def added_files(self, old: int, new: int) -> list[str] | None:
         """Paths below the table of the data files that a later version has beside those of an earlier one, which it
         has all. None where it has not, and where they need more than a Parquet reader (deletion vectors, renamed
@@ -144,6 +148,11 @@ class FolderTable:
         parted = set(where) <= set(self._existing(new).metadata().partition_columns)
         return before == after if parted else before <= after
 
+    def may_have(self, where: Mapping[str, object]) -> bool:
+        """See `TableLog.may_have`."""
+        version = self.version()
+        return version is not None and bool(self._files(version, where))
+
     def added_files(self, old: int, new: int) -> list[str] | None:
         """See `TableLog.added_files`."""
         if self._existing(new).protocol().min_reader_version > _PLAIN_READER:
@@ -151,7 +160,7 @@ class FolderTable:
         before, after = (self._files(version, {}) for version in (old, new))
         return sorted(after - before) if before <= after else None
 
-    def _files(self, version: int, where: Mapping[str, str]) -> set[str]:
+    def _files(self, version: int, where: Mapping[str, object]) -> set[str]:
         actions = pa.table(self._existing(version).get_add_actions(flatten=True))
         for name, value in where.items():
             if f"partition.{name}" in actions.column_names:

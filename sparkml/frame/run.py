@@ -19,7 +19,7 @@ from sparkml.frame.merging import merge_rows
 from sparkml.frame.pipeline import model_ref
 from sparkml.frame.registry import ModelRecord, Registry, TrainedOn, model_location
 from sparkml.frame.schemas import SCHEMAS, without_run
-from sparkml.frame.tables import Tables, Written, arrow_rows, slice_of
+from sparkml.frame.tables import Tables, Written, arrow_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -146,10 +146,12 @@ class StageRun:
         )
         return self._record(written)
 
-    def replace_slice(self, df: DataFrame, ref: str, predicate: str, *, marked: bool = False) -> Written:
+    def replace_slice(
+        self, df: DataFrame, ref: str, where: Mapping[str, object], *, marked: bool = False
+    ) -> Written:
         """Replace the rows of a shared table that this step owns. `marked`: rows that stay keep their run's id."""
         frame = df if marked else self._mark(df)
-        written = self.tables.replace_slice(frame, ref, predicate, commit_info=self._commit_info())
+        written = self.tables.replace_slice(frame, ref, where, commit_info=self._commit_info())
         return self._record(written)
 
     def append(self, df: DataFrame, ref: str) -> Written:
@@ -184,12 +186,12 @@ class StageRun:
         """
         from pyspark.sql import functions as F
 
-        mine = slice_of(step=self.step)
+        mine = {"step": self.step}
         whole = as_rejects(df).withColumn("stage", F.lit(self.stage)).withColumn("step", F.lit(self.step))
         written = self.replace_slice(whole, table, mine)
         if written.rows == 0:
             return {}
-        return self.tables.log(table).counts("drop_reason", written.version, {"step": self.step})
+        return self.tables.log(table).counts("drop_reason", written.version, mine)
 
     def model(self, model: str) -> ModelRecord:
         """A model that this run starts from: the pinned version, a named one, or a directory; recorded as input."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sparkml.errors import MissingToolError
-from sparkml.frame import storage
+from sparkml.frame import class_archive, storage
 from sparkml.frame.progress import Progress, ProgressTask
 from sparkml.frame.stage import USED
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _POLL_SECONDS = 0.5
+DRIVER_OPTIONS = "spark.driver.extraJavaOptions"
 PARTITIONS = "spark.sql.shuffle.partitions"
 # Parquet text grows three times when it is read: a task then sorts some 100 MB.
 _PARTITION_BYTES = 32 * 1024**2
@@ -225,6 +226,7 @@ def _local_settings(settings: Mapping[str, str]) -> dict[str, str]:
         "spark.pyspark.driver.python": sys.executable,
         "spark.local.dir": str(Path(tempfile.gettempdir()) / "sparkml-spark"),
         **settings,
+        DRIVER_OPTIONS: class_archive.java_options(settings.get(DRIVER_OPTIONS, "")),
     }
 
 

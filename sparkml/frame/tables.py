@@ -174,12 +174,17 @@ class Tables:
         return self._write(df, ref, "overwrite", merged, partition_by, commit_info)
 
     def replace_slice(
-        self, df: DataFrame, ref: str, predicate: str, *, commit_info: Mapping[str, str] | None = None
+        self,
+        df: DataFrame,
+        ref: str,
+        where: Mapping[str, object],
+        *,
+        commit_info: Mapping[str, str] | None = None,
     ) -> Written:
-        """Replace the rows that match `predicate` in one commit; every new row must match it."""
-        if not self.exists(ref):
+        """Replace the rows with the values of `where` in one commit; every new row must have them."""
+        if not self.log(ref).may_have(where):
             return self.append(df, ref, commit_info=commit_info)
-        return self._write(df, ref, "overwrite", {"replaceWhere": predicate}, (), commit_info)
+        return self._write(df, ref, "overwrite", {"replaceWhere": slice_of(**where)}, (), commit_info)
 
     def append(self, df: DataFrame, ref: str, *, commit_info: Mapping[str, str] | None = None) -> Written:
         """Add rows in one commit."""

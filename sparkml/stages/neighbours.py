@@ -94,8 +94,9 @@ def run(job: StageRun, config: NeighboursConfig) -> RunReport:
             "step": F.lit(job.step),
         }
     )
-    written = job.replace_slice(found, config.target, slice_of(step=job.step))
-    answered = job.tables.read(config.target, written.version).where(slice_of(step=job.step))
+    mine = {"step": job.step}
+    written = job.replace_slice(found, config.target, mine)
+    answered = job.tables.read(config.target, written.version).where(slice_of(**mine))
     reasons = job.write_rejects(_rejects(checked, answered, config, kinds.width), config.rejects)
     return replace(
         _account(kinds, good, answered, reasons),

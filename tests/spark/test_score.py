@@ -260,7 +260,7 @@ def test_a_document_that_failed_is_tried_again(scored: tuple[Lake, RunReport]) -
     rows = lake.tables.read("scores").localCheckpoint()
     nothing = {name: F.when(~failed, F.col(name)) for name in ("prediction", "score", "scores")}
     error = F.when(failed, F.lit("the model stumbled")).otherwise(F.col("error"))
-    lake.tables.replace_slice(rows.withColumns({**nothing, "error": error}), "scores", "step = 'score'")
+    lake.tables.replace_slice(rows.withColumns({**nothing, "error": error}), "scores", {"step": "score"})
     report = lake.score()
     assert {name: report.metrics[name] for name in ("scored", "errors", "tried_again", "scored_before")} == {
         "scored": 2,

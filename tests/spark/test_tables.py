@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from chispa import assert_df_equality
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -39,18 +40,35 @@ def test_versions_can_be_read_as_they_stood(spark: SparkSession, tables: Tables)
 
 
 def test_a_slice_is_replaced_and_the_rest_stays(spark: SparkSession, tables: Tables) -> None:
-    tables.overwrite(numbers(spark, 1, 2, 11), "plain")
-    written = tables.replace_slice(numbers(spark, 12, 13), "plain", "n > 10")
-    assert written.rows == 2
-    assert_df_equality(tables.read("plain"), numbers(spark, 1, 2, 12, 13), ignore_row_order=True)
+    frame, columns = spark.createDataFrame, "step string, n int"
+    tables.overwrite(frame([("a", 1), ("b", 2), ("b", 3)], columns), "plain")
+    assert tables.replace_slice(frame([("b", 4)], columns), "plain", {"step": "b"}).rows == 1
+    expected = frame([("a", 1), ("b", 4)], columns)
+    assert_df_equality(tables.read("plain"), expected, ignore_row_order=True)
+
+
+@pytest.mark.parametrize("partitions", [[], ["step"]])
+def test_the_first_slice_of_a_step_is_added(
+    spark: SparkSession, tables: Tables, partitions: list[str]
+) -> None:
+    frame, columns = spark.createDataFrame, "step string, n int"
+    tables.overwrite(frame([("a", 1)], columns), "shared", partition_by=partitions)
+    for rows in ([("b", 2), ("b", 3)], [("b", 4)]):
+        tables.replace_slice(frame(rows, columns), "shared", {"step": "b"})
+    expected = frame([("a", 1), ("b", 4)], columns)
+    assert_df_equality(tables.read("shared"), expected, ignore_row_order=True)
+    # Beside partitions that are not the step's there is nothing to look for.
+    history = DeltaTable(tables.locate("shared").identifier).history()
+    modes = [commit["operationParameters"]["mode"] for commit in history]
+    assert modes == ["Overwrite", "Append" if partitions else "Overwrite", "Overwrite"]
 
 
 def test_nothing_in_the_place_of_nothing_is_no_commit(spark: SparkSession, tables: Tables) -> None:
     tables.overwrite(spark.createDataFrame([("a", 1)], "p string, n int"), "parted", partition_by=["p"])
     none = spark.createDataFrame([], "p string, n int")
-    written = tables.replace_slice(none, "parted", "p = 'b'")
+    written = tables.replace_slice(none, "parted", {"p": "b"})
     assert (written.version, written.rows) == (0, 0)
-    assert tables.replace_slice(none, "parted", "p = 'a'").rows == 0
+    assert tables.replace_slice(none, "parted", {"p": "a"}).rows == 0
     assert tables.read("parted").collect() == []
 
 

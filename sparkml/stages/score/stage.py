@@ -55,7 +55,7 @@ def run(job: StageRun, config: ScoreConfig) -> RunReport:
         job.record_output(config.target, job.input_version(config.target))
     else:
         metrics |= _write(job, config, (record, scorer.source), work)
-    written = job.tables.read(config.target, job.outputs[config.target]).where(_slice(job, record))
+    written = job.tables.read(config.target, job.outputs[config.target]).where(slice_of(**_own(job, record)))
     # Counted from what the table holds now, not from what was asked of the model.
     account = written.agg(
         F.count_if(F.col("error").isNull()).alias("good"), F.count("error").alias("bad")
@@ -134,7 +134,7 @@ def _scores_of(job: StageRun, config: ScoreConfig, record: ModelRecord) -> DataF
     """What succeeded runs of this step have left of this model version."""
     if not job.exists(config.target):
         return job.spark.createDataFrame([], spark_schema(SCORES))
-    rows, dead = job.read(config.target).where(_slice(job, record)), _dead_runs(job)
+    rows, dead = job.read(config.target).where(slice_of(**_own(job, record))), _dead_runs(job)
     return rows.where(~F.col("run_id").isin(dead)) if dead else rows
 
 
@@ -150,7 +150,7 @@ def _has_leftovers(job: StageRun, config: ScoreConfig, record: ModelRecord) -> b
     writers = (commit.run_id for commit in job.tables.log(config.target).commits())
     if next((run_id for run_id in writers if run_id in own), None) in dead:
         return True
-    newest = job.tables.read(config.target).where(_slice(job, record))
+    newest = job.tables.read(config.target).where(slice_of(**_own(job, record)))
     return not newest.where(F.col("run_id").isin(dead)).isEmpty()
 
 
@@ -160,8 +160,8 @@ def _dead_runs(job: StageRun) -> list[str]:
     return sorted(run.run_id for run in job.ledger.runs() if run.step == job.step and run.run_id in dead)
 
 
-def _slice(job: StageRun, record: ModelRecord) -> str:
-    return slice_of(step=job.step, model_id=record.model_id, model_version=record.version)
+def _own(job: StageRun, record: ModelRecord) -> dict[str, object]:
+    return {"step": job.step, "model_id": record.model_id, "model_version": record.version}
 
 
 def suitable_buckets(pending: Pending) -> int:
@@ -200,7 +200,7 @@ def _write(
     else:
         # Old and new rows change places in one commit: nobody sees a document without a score, or with two.
         rows = work.staying.unionByName(fresh)
-        job.replace_slice(rows, config.target, _slice(job, record), marked=True)
+        job.replace_slice(rows, config.target, _own(job, record), marked=True)
     seconds = time.monotonic() - started
     counts = seen.get
     _check_counts(config, pending, counts)
