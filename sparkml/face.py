@@ -110,7 +110,7 @@ def run_pipeline(
         Progress() as progress,
         Session(config.spark) as session,
     ):
-        runner = Runner(session, config, progress)
+        runner = Runner(session, config, progress, expect=session.expect)
         if locked:
             runner.ledger.abandon_started()
         return runner.run_steps(config.pipeline.until(until), force=force, whole=True)

@@ -20,7 +20,12 @@ from sparkml.frame.tables import Tables
 from tests.runs import new_run
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["spark.master=local[2]", "spark.driver.memory=1500m", "spark.sql.shuffle.partitions=2"]
+SMALL = [
+    "spark.master=local[2]",
+    "spark.driver.memory=1500m",
+    "spark.sql.shuffle.partitions=2",
+    "spark.databricks.delta.delta.log.cacheSize=20",  # every test has a lake of its own: they would fill the memory
+]
 
 
 class ByFixtures(LoadFileScheduling):

@@ -288,7 +288,7 @@ def _opened(config: ProjectConfig, log_level: str) -> Iterator[_Opened]:
     console = screens.open_console()
     configure_logging(log_level, terminal=console.is_terminal)
     with Progress(console) as progress, Session(config.spark, progress) as session:
-        yield _Opened(config, Runner(session, config, progress), console)
+        yield _Opened(config, Runner(session, config, progress, expect=session.expect), console)
 
 
 def _execute(

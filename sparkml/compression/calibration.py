@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-Calibration = Literal["minmax", "percentile", "entropy"]
+if TYPE_CHECKING:
+    from sparkml.compression.methods.int8_static import Calibration
+
 Histogram = npt.NDArray[np.float64]
 Inputs = Mapping[str, Tensor]
 

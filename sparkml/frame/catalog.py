@@ -67,7 +67,7 @@ class CatalogTable:
         before, after = (self._files(version, where) for version in (old, new))
         return before == after if set(where) <= set(self._frame(new).columns) else before <= after
 
-    def may_have(self, where: Mapping[str, object]) -> bool:
+    def may_have(self, where: Mapping[str, object], version: int | None = None) -> bool:
         """See `TableLog.may_have`: to look would cost what replacing does."""
         return self.version() is not None
 

@@ -73,8 +73,7 @@ def make() -> Path:
 
 
 def _small_job(spark: SparkSession, folder: Path) -> None:
-    """What the steps do, once: read files, call Python, join, sort; write, append to, merge into and read a table."""
-    from delta.tables import DeltaTable
+    """What the steps do, once: read files, call Python, join, sort; write a table, replace a part of it, read it."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -92,12 +91,9 @@ def _small_job(spark: SparkSession, folder: Path) -> None:
     table = str(folder / "table")
     kept.write.format("delta").save(table)
     kept.where("number < 10").write.format("delta").mode("append").save(table)
-    merged = (
-        DeltaTable.forPath(spark, table)
-        .alias("old")
-        .merge(kept.distinct().alias("new"), "old.doc_id = new.doc_id")
-    )
-    merged.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+    kept.where("number < 10").write.format("delta").mode("overwrite").option(
+        "replaceWhere", "number < 10"
+    ).save(table)
     read = spark.read.format("delta").option("versionAsOf", 1).load(table)
     read.groupBy("number").agg(F.count(F.lit(1)), F.countDistinct("doc_id"), F.max("doc_id")).collect()
 

@@ -61,8 +61,8 @@ class TableLog(Protocol):
         """
         ...
 
-    def may_have(self, where: Mapping[str, object]) -> bool:
-        """False where the partitions of the newest version tell that no row of it has the values of `where`."""
+    def may_have(self, where: Mapping[str, object], version: int | None = None) -> bool:
+        """False where the partitions of a version (the newest) tell that no row of it has the values of `where`."""
         ...
 
     def added_files(self, old: int, new: int) -> list[str] | None:
@@ -148,9 +148,9 @@ class FolderTable:
         parted = set(where) <= set(self._existing(new).metadata().partition_columns)
         return before == after if parted else before <= after
 
-    def may_have(self, where: Mapping[str, object]) -> bool:
+    def may_have(self, where: Mapping[str, object], version: int | None = None) -> bool:
         """See `TableLog.may_have`."""
-        version = self.version()
+        version = self.version() if version is None else version
         return version is not None and bool(self._files(version, where))
 
     def added_files(self, old: int, new: int) -> list[str] | None:

@@ -75,10 +75,16 @@ class Runner:
     """Runs the steps of a pipeline on one lake; asks for a session only when a step runs (or the lake is a catalog)."""
 
     def __init__(
-        self, session: Callable[[], SparkSession], config: ProjectConfig, progress: Progress
+        self,
+        session: Callable[[], SparkSession],
+        config: ProjectConfig,
+        progress: Progress,
+        *,
+        expect: Callable[[int], None] = lambda input_bytes: None,
     ) -> None:
         self._config = config
         self._progress = progress
+        self._expect = expect  # is told how many bytes will be read, before a session starts
         self.tables = Tables(config.lake, session)
         self.ledger = Ledger(self.tables)
         self.registry = Registry(self.tables, self.ledger)
@@ -106,7 +112,9 @@ class Runner:
             try:
                 with ExitStack() as stack:
                     if PARTITIONS not in self._config.spark:  # else the user has chosen a number
-                        stack.enter_context(shuffles_for(self.tables.spark, self._input_bytes(step, state)))
+                        stack.enter_context(
+                            shuffles_for(self.tables.spark, self._input_bytes(step, state.inputs))
+                        )
                     stack.enter_context(watched(self.tables.spark, self._progress, step.name))
                     used = stack.enter_context(usage(self.tables.spark))
                     report = step.stage.run(job, step.config)
@@ -136,6 +144,7 @@ class Runner:
         on_left_out: Callable[[Step, str], None] = lambda step, why: None,
     ) -> list[StepOutcome]:
         """Run steps in order. Of a `whole` pipeline, one that does not apply is left out, and what depends on it."""
+        self._announce(steps)
         outcomes: list[StepOutcome] = []
         left_out: set[str] = set()
         for step in steps:
@@ -173,12 +182,17 @@ class Runner:
             raise UsageError(f"step `{step.name}` never ran", next_action=f"sparkml run {step.name}")
         return step.stage.verify(self._job(step, state), step.config, state.last)
 
-    def _input_bytes(self, step: Step, state: StepState) -> int:
-        return sum(
-            self.tables.log(ref).size(state.inputs.versions[ref])
-            for ref in set(step.reads)
-            if ref in state.inputs.versions
-        )
+    def _announce(self, steps: Sequence[Step]) -> None:
+        """Tell how much the steps will read, where that is known: tables which are there already."""
+        if storage.is_catalog(self._config.lake) or any(step.stage.source_state for step in steps):
+            return
+        inputs = [(step, self._pin(step)) for step in steps]
+        if all(step.stage.last or set(step.reads) <= pinned.versions.keys() for step, pinned in inputs):
+            self._expect(sum(self._input_bytes(step, pinned) for step, pinned in inputs))
+
+    def _input_bytes(self, step: Step, inputs: Inputs) -> int:
+        known = set(step.reads) & inputs.versions.keys()
+        return sum(self.tables.log(ref).size(inputs.versions[ref]) for ref in known)
 
     def _job(self, step: Step, state: StepState) -> StageRun:
         return StageRun(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
 _POLL_SECONDS = 0.5
+_QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
+_LITTLE_BYTES = 32 * 1024**2
 DRIVER_OPTIONS = "spark.driver.extraJavaOptions"
 PARTITIONS = "spark.sql.shuffle.partitions"
 # Parquet text grows three times when it is read: a task then sorts some 100 MB.
@@ -80,7 +82,7 @@ class Session:
     """
 
     def __init__(self, properties: Mapping[str, str], progress: Progress | None = None) -> None:
-        self._properties = properties
+        self.properties = properties
         self._progress = progress
         self._spark: SparkSession | None = None
         self._found = False
@@ -92,11 +94,20 @@ class Session:
 
             self._found = SparkSession.getActiveSession() is not None
             if self._progress is None:
-                self._spark = build_session(self._properties)
+                self._spark = build_session(self.properties)
             else:
                 with self._progress.task("starting Spark", unit=""):
-                    self._spark = build_session(self._properties)
+                    self._spark = build_session(self.properties)
         return self._spark
+
+    def expect(self, input_bytes: int) -> None:
+        """Says how much will be read, before the session starts: a local JVM for little does not optimise its code.
+
+        Optimising takes more than half of its processor time in the first minute, and pays later.
+        """
+        given = self.properties.get(DRIVER_OPTIONS, "")
+        if input_bytes < _LITTLE_BYTES and is_local(self.properties.get("spark.master", "")):
+            self.properties = {**self.properties, DRIVER_OPTIONS: f"{_QUICK_COMPILER} {given}".strip()}
 
     def __enter__(self) -> Session:
         return self

@@ -7,6 +7,7 @@ score alone: not on the order of the rows, the number of partitions, or the size
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,23 @@ from sparkml.errors import ConfigError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.schemas import spark_schema
+from sparkml.frame.sizing import bucket_count
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, answering_task, scoring
 from sparkml.tasks.task import Task, TaskChoice
+
+# A small encoder looks at 100 kB for some seconds on one core: a smaller bucket costs more than it spreads. The
+# documents of a bucket of 1 MB sort well by length.
+_SMALLEST_BUCKET_BYTES, _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 100_000, 1_000_000, 32_000_000
+_FEW_BUCKETS = 16
+
+
+def suitable_buckets(n_bytes: int) -> int:
+    """Into how many buckets examples of this size go when a model looks at them.
+
+    From 1 MB a bucket; where that would leave cores without one, twice, four times ... as many, up to 16.
+    """
+    spread = min(_FEW_BUCKETS, 1 << int(math.log2(max(1, n_bytes / _SMALLEST_BUCKET_BYTES))))
+    return max(spread, bucket_count(n_bytes, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES))
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from sparkml.frame import artifacts, storage
 from sparkml.frame.effects import effect
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import spark_schema
-from sparkml.frame.sizing import bucket_count
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage
 from sparkml.hosting.asking import AskingConfig, asked_model
 from sparkml.hosting.evaluations import write_evaluation
 from sparkml.hosting.examples import Columns, affordable_answers, examples_of, judged_columns, split_as_given
 from sparkml.hosting.samples import kept_on_disk
+from sparkml.hosting.scoring import suitable_buckets
 from sparkml.inference.batches import ModelSource, chunks, worker_scorer
 from sparkml.log import get_logger
 from sparkml.tasks.asked import asked_spec
@@ -28,7 +28,6 @@ from sparkml.tasks.task import make_task
 
 _log = get_logger(__name__)
 _CHUNK_ROWS = 256
-_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 1_000_000, 32_000_000
 _OUTPUT = [
     ("output", pa.binary()),
     ("dtype", pa.string()),
@@ -74,9 +73,7 @@ def run(job: StageRun, config: EvaluateConfig) -> RunReport:
     most = affordable_answers(len(task.targets.labels), config.max_rows)
     if job.input_rows(config.source) > most:
         chosen = chosen.orderBy(F.xxhash64("doc_id"), "doc_id").limit(most)
-    n_buckets = bucket_count(
-        job.input_bytes(config.source), from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES
-    )
+    n_buckets = suitable_buckets(job.input_bytes(config.source))
     answered = kept_on_disk(_answered(chosen, scorer.source, n_buckets))
     try:
         bad = F.col("drop_reason").isNotNull()

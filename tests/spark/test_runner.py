@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,9 @@ def learning(name: str = "model", **values: object) -> Step:
     return Step(name, stage, LearnConfig(**{"model_id": name, **values}))
 
 
-def runner(spark: SparkSession, lake: str, *steps: Step) -> Runner:
+def runner(
+    spark: SparkSession, lake: str, *steps: Step, expect: Callable[[int], None] | None = None
+) -> Runner:
     known = {"numbers", "doubled", "models:model"}
     config = ProjectConfig(
         env="local",
@@ -85,7 +88,7 @@ def runner(spark: SparkSession, lake: str, *steps: Step) -> Runner:
         pipeline=Pipeline.of("test", steps, known.__contains__),
         origins={},
     )
-    return Runner(lambda: spark, config, Progress())
+    return Runner(lambda: spark, config, Progress(), expect=expect or (lambda n_bytes: None))
 
 
 def run(spark: SparkSession, lake: str, one: Step, *, force: bool = False) -> tuple[str, bool]:
@@ -118,6 +121,16 @@ def test_a_step_that_succeeded_is_skipped_until_something_changes(
     assert not run(spark, lake, step())[1]
     assert values(tables) == [2, 4, 10]
     assert not run(spark, lake, step(), force=True)[1]
+
+
+def test_what_will_be_read_is_told_where_it_is_known(spark: SparkSession, tables: Tables, lake: str) -> None:
+    told: list[int] = []
+    both = (step(), step("again", source="doubled", target="redoubled"))
+    runner(spark, lake, *both, expect=told.append).run_steps(both)
+    assert told == []  # nobody knows how large the second table will be
+    runner(spark, lake, *both, expect=told.append).run_steps(both)
+    sizes = [tables.log(ref).size(0) for ref in ("numbers", "doubled")]
+    assert told == [sum(sizes)]
 
 
 def test_a_then_b_then_a_writes_a_again(spark: SparkSession, tables: Tables, lake: str) -> None:

@@ -15,16 +15,15 @@ from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger
 from sparkml.frame.registry import ModelRecord, Registry
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
-from sparkml.hosting.scoring import with_hash
+from sparkml.hosting.scoring import suitable_buckets, with_hash
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.directory import copy_inputs
 from sparkml.models.inputs import read_text_inputs, special_fields
 from sparkml.models.networks import load_network, write_config
-from sparkml.stages.score import pending
 from sparkml.stages.score import stage as score
 from sparkml.stages.score.config import ScoreConfig
 from sparkml.stages.score.pending import Pending, pending_of
-from sparkml.stages.score.stage import run, suitable_buckets
+from sparkml.stages.score.stage import run
 from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from tests.runs import new_run, put_run
 from tests.tiny import SHAPE
@@ -213,13 +212,21 @@ def test_the_number_of_buckets_changes_no_score(fresh: Lake, scored: tuple[Lake,
 
 @pytest.mark.parametrize(
     ("n_bytes", "buckets"),
-    [(0, 1), (1_000_000, 1), (1_000_001, 2), (10**10, 1024), (10**12, 31_250), (10**15, 65_536)],
+    [
+        *(
+            (0, 1),
+            (199_999, 1),
+            (200_000, 2),
+            (1_000_000, 8),
+            (1_600_000, 16),
+            (16_000_000, 16),
+            (16_000_001, 17),
+        ),
+        *((10**10, 1024), (10**12, 31_250), (10**15, 65_536)),
+    ],
 )
 def test_buckets_follow_from_the_bytes_to_score(n_bytes: int, buckets: int) -> None:
-    pending = Pending(
-        documents=2, bytes=10**15, bytes_to_score=n_bytes, current=1, failed=0, changed=0, gone=0
-    )
-    assert suitable_buckets(pending) == buckets
+    assert suitable_buckets(n_bytes) == buckets
 
 
 def test_what_is_pending(spark: SparkSession) -> None:
@@ -374,9 +381,9 @@ def test_what_a_run_that_died_after_its_commit_left_is_replaced(fresh: Lake) -> 
 
 def test_answers_that_were_lost_are_an_error(fresh: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh.put(DOCUMENTS[:3])
-    asked = pending.unscored
+    asked = score.answered
     monkeypatch.setattr(
-        pending, "unscored", lambda kept, scored: asked(kept, scored).where("doc_id != 'doc-01'")
+        score, "answered", lambda rows, *how, **more: asked(rows.where("doc_id != 'doc-01'"), *how, **more)
     )
     with pytest.raises(AccountingError, match="2 answers") as caught:
         fresh.score()

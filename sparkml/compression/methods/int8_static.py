@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
-from sparkml.compression.calibration import Calibration
 from sparkml.compression.methods import Given, Method, MethodOptions, check_answers_at_once
 from sparkml.compression.methods.int8_dynamic import groups
 from sparkml.models.folder import INT8_FOLDER
+
+Calibration = Literal["minmax", "percentile", "entropy"]
 
 
 class Int8StaticOptions(MethodOptions):

@@ -47,12 +47,14 @@ class Work:
 
     pending: Pending
     to_score: DataFrame
-    staying: DataFrame
+    staying: DataFrame | None
     is_whole: bool  # all documents were compared, not only those that have changed
 
 
-def whole_work(kept: DataFrame, scored: DataFrame) -> Work:
-    """From a comparison of all documents with all scores."""
+def whole_work(kept: DataFrame, scored: DataFrame | None) -> Work:
+    """From a comparison of all documents with all scores; `scored` is None where there are none."""
+    if scored is None:
+        return Work(_all_new(kept), kept, None, is_whole=True)
     return Work(pending_of(kept, scored), unscored(kept, scored), still_valid(kept, scored), is_whole=True)
 
 
@@ -91,6 +93,17 @@ def pending_of(kept: DataFrame, scored: DataFrame) -> Pending:
     return _counted(kept, scored.withColumn(_TOUCHED, F.lit(True)))[0]
 
 
+def _all_new(kept: DataFrame) -> Pending:
+    found = _by_id(kept).agg(
+        F.count(F.lit(1)).alias("documents"),
+        F.coalesce(F.sum("_bytes"), F.lit(0)).alias("bytes"),
+        F.count_if(F.col("_rows") > 1).alias("repeated"),
+        F.min(F.when(F.col("_rows") > 1, F.col("doc_id"))).alias("example"),
+    )
+    counts = found.collect()[0].asDict()
+    return Pending(bytes_to_score=counts["bytes"], current=0, failed=0, changed=0, gone=0, **counts)
+
+
 def _counted(kept: DataFrame, marked: DataFrame) -> tuple[Pending, int, int]:
     """Documents against the scores that are marked as touched; failed ones among the others, and all scores."""
     both = _compared(kept, marked)
@@ -116,11 +129,14 @@ def _counted(kept: DataFrame, marked: DataFrame) -> tuple[Pending, int, int]:
 
 
 def _compared(kept: DataFrame, scored: DataFrame) -> DataFrame:
-    # A row for each id, whatever the table holds: the join has to be by `doc_id` anyway.
-    mine = kept.groupBy("doc_id").agg(
+    return _by_id(kept).join(scored, "doc_id", "full")
+
+
+def _by_id(kept: DataFrame) -> DataFrame:
+    """A row for each id, whatever the table holds: a join has to be by `doc_id` anyway."""
+    return kept.groupBy("doc_id").agg(
         F.max("_hash").alias("_hash"), F.sum("_bytes").alias("_bytes"), F.count(F.lit(1)).alias("_rows")
     )
-    return mine.join(scored, "doc_id", "full")
 
 
 def unscored(kept: DataFrame, scored: DataFrame) -> DataFrame:

@@ -17,26 +17,17 @@ from sparkml.frame.ledger import Run
 from sparkml.frame.pipeline import model_ref
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import SCORES, spark_schema
-from sparkml.frame.sizing import bucket_count
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.frame.tables import first_line, slice_of
 from sparkml.hosting.asking import asked_model
 from sparkml.hosting.examples import examples_of
-from sparkml.hosting.scoring import (
-    Answering,
-    answered,
-    with_hash,
-    with_provenance,
-)
+from sparkml.hosting.scoring import Answering, answered, suitable_buckets, with_hash, with_provenance
 from sparkml.inference.batches import ModelSource
 from sparkml.log import get_logger
 from sparkml.stages.score.config import ScoreConfig
 from sparkml.stages.score.pending import Pending, Work, changed_work, whole_work
 
 _log = get_logger(__name__)
-# A small encoder scores a bucket of 1 MB in some seconds on one core, and the documents of one sort well by length.
-_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 1_000_000, 32_000_000
 
 
 def run(job: StageRun, config: ScoreConfig) -> RunReport:
@@ -82,7 +73,7 @@ def _work(job: StageRun, config: ScoreConfig, record: ModelRecord, scorer: Answe
     leftovers = _has_leftovers(job, config, record)
     last = None if leftovers or config.query else _last_of_same_rows(job, config, record)
     changes = None if last is None else job.changes(config.source, last, "doc_id")
-    if changes is not None:
+    if scored is not None and changes is not None:
         rows = _as_read(changes, config, scorer, CHANGED_ID)
         work = changed_work(kept, scored, rows, job.input_rows(config.source))
         if work is not None:
@@ -130,11 +121,14 @@ def _check_ids(config: ScoreConfig, pending: Pending) -> None:
         )
 
 
-def _scores_of(job: StageRun, config: ScoreConfig, record: ModelRecord) -> DataFrame:
-    """What succeeded runs of this step have left of this model version."""
-    if not job.exists(config.target):
-        return job.spark.createDataFrame([], spark_schema(SCORES))
-    rows, dead = job.read(config.target).where(slice_of(**_own(job, record))), _dead_runs(job)
+def _scores_of(job: StageRun, config: ScoreConfig, record: ModelRecord) -> DataFrame | None:
+    """What succeeded runs of this step have left of this model version; None where that is nothing."""
+    own = _own(job, record)
+    if not job.exists(config.target) or not job.tables.log(config.target).may_have(
+        own, job.input_version(config.target)
+    ):
+        return None
+    rows, dead = job.read(config.target).where(slice_of(**own)), _dead_runs(job)
     return rows.where(~F.col("run_id").isin(dead)) if dead else rows
 
 
@@ -164,11 +158,6 @@ def _own(job: StageRun, record: ModelRecord) -> dict[str, object]:
     return {"step": job.step, "model_id": record.model_id, "model_version": record.version}
 
 
-def suitable_buckets(pending: Pending) -> int:
-    """Buckets by the bytes of text that a model has to look at."""
-    return bucket_count(pending.bytes_to_score, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
-
-
 def _write(
     job: StageRun, config: ScoreConfig, scorer: tuple[ModelRecord, ModelSource], work: Work
 ) -> dict[str, float]:
@@ -180,7 +169,7 @@ def _write(
         model,
         chunk_documents=config.chunk_documents,
         top_labels=config.top_labels,
-        n_buckets=config.n_buckets or suitable_buckets(pending),
+        n_buckets=config.n_buckets or suitable_buckets(pending.bytes_to_score),
     ).observe(
         seen,
         F.count(F.lit(1)).alias("scored"),
@@ -199,7 +188,7 @@ def _write(
         job.append(fresh, config.target)
     else:
         # Old and new rows change places in one commit: nobody sees a document without a score, or with two.
-        rows = work.staying.unionByName(fresh)
+        rows = fresh if work.staying is None else work.staying.unionByName(fresh)
         job.replace_slice(rows, config.target, _own(job, record), marked=True)
     seconds = time.monotonic() - started
     counts = seen.get

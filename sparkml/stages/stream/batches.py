@@ -21,15 +21,12 @@ from sparkml.errors import AccountingError, InputError, ScoringError
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun, as_rejects
 from sparkml.frame.schemas import SCORES, spark_schema
-from sparkml.frame.sizing import bucket_count
 from sparkml.frame.tables import slice_of
-from sparkml.hosting.scoring import answered, with_hash, with_provenance
+from sparkml.hosting.scoring import answered, suitable_buckets, with_hash, with_provenance
 from sparkml.log import get_logger
 from sparkml.stages.stream.incoming import Incoming
 
 _log = get_logger(__name__)
-# A batch should come back soon: small groups, that every core has some.
-_SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 100_000, 32_000_000
 # Before so many documents a fraction of errors says nothing.
 _FEWEST_JUDGED = 100
 
@@ -159,13 +156,12 @@ class BatchScorer:
         ids: tuple[str, str],
     ) -> None:
         config, scorer = self._config, self._incoming.scorer
-        buckets = bucket_count(n_bytes, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES)
         rows = answered(
             pending,
             scorer.source,
             chunk_documents=config.chunk_documents,
             top_labels=config.top_labels,
-            n_buckets=config.n_buckets or buckets,
+            n_buckets=config.n_buckets or suitable_buckets(n_bytes),
         )
         with _kept(rows) as answers:
             row = answers.agg(

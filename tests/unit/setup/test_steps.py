@@ -88,11 +88,24 @@ def test_everything_once_then_nothing(checkout: Checkout, capsys: pytest.Capture
     ]
     found = [next(i for i, words in enumerate(checkout.ran) if mark in words) for mark in order]
     assert found == sorted(found)
-    assert capsys.readouterr().out.count("setup: ") == 6
+    assert capsys.readouterr().out.count("setup: ") == 7
     second = again(checkout)
     set_up(second, s3=False)
     assert second.ran == []
     assert capsys.readouterr().out.startswith("setup: everything is in place")
+
+
+def test_a_java_that_cannot_archive_classes_is_good_enough(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(step: str, *command: str | Path) -> None:
+        Checkout.run(checkout, step, *command)
+        if step == "classes":
+            raise SetupError("a program failed")
+
+    monkeypatch.setattr(checkout, "run", run)
+    set_up(checkout, s3=False)
+    assert "left out (a program failed)" in capsys.readouterr().out
 
 
 def test_the_right_packages_reach_each_installer(checkout: Checkout) -> None:
