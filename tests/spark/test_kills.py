@@ -12,7 +12,7 @@ from tests.way import Way, assert_equal_lakes
 
 
 def test_a_process_that_dies_behind_its_effects_leaves_the_same_tables(way: Way, tmp_path: Path) -> None:
-    """Behind one in twenty of all effects, others in every run; `tests/slow` has them all, and SIGKILLs of the driver."""
+    """Behind one effect in twenty, others in every run; `tests/slow` has them all, and SIGKILLs of the driver."""
     seed = random.SystemRandom().randrange(10**6)
     logging.getLogger(__name__).warning("seed %d", seed)  # shown where the test fails
     deaths = die_behind_effects(way, tmp_path / "lake", 0.05, random.Random(seed))
