@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,21 @@ TABLE = "kept_documents"
 CONFIG = STRICT.model_copy(update={"max_error_fraction": 0.9})
 
 
-@pytest.fixture
-def lake(spark: SparkSession, tmp_path: Path, model_folder: Path) -> Lake:
+@pytest.fixture(scope="module")
+def scored_once(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
     """A lake whose first five documents are scored, one of which cannot be."""
-    found = Lake(spark, tmp_path / "first", model_folder)
+    folder = tmp_path_factory.mktemp("scored") / "first"
+    found = Lake(spark, folder, model_folder)
     found.put([*DOCUMENTS[:4], ("null", None)])
     found.score(CONFIG)
-    return found
+    return folder
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path, model_folder: Path, scored_once: Path) -> Lake:
+    """Such a lake for each test."""
+    shutil.copytree(scored_once, tmp_path / "first")
+    return Lake(spark, tmp_path / "first", model_folder)
 
 
 def place(lake: Lake) -> str:

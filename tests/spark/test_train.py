@@ -15,8 +15,6 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from sparkml.distributed.collective import SingleProcess
-from sparkml.distributed.reporter import Reporter
 from sparkml.errors import ConfigError, InputError, SlotsError, TableError
 from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
 from sparkml.frame.artifacts import check, checksums
@@ -25,10 +23,7 @@ from sparkml.frame.schemas import MANIFESTS
 from sparkml.models.folder import TOKENIZER_FILE
 from sparkml.stages.shard.vocabulary import SPECIAL_TOKENS, save_tokenizer
 from sparkml.stages.train import TrainConfig, run
-from sparkml.training.alone import read_job
 from sparkml.training.curves import read_curve
-from sparkml.training.run import train
-from sparkml.training.settings import TrainingJob
 
 SEQUENCE_LENGTH, VOCABULARY = 16, 32
 TINY = {
@@ -160,31 +155,6 @@ def test_two_ranks_register_a_model_and_a_killed_rank_changes_nothing(train_run,
     assert first_weights.keys() == second_weights.keys()
     assert all((first_weights[name] == second_weights[name]).all() for name in first_weights)
     assert killed.metrics["validation_loss"] == report.metrics["validation_loss"]
-
-
-def test_a_model_in_parts_goes_on_after_a_kill(train_run, sharded, tmp_path):
-    sharded()
-    job = train_run(fingerprint="second")
-    checkpoints = Path(job.artifacts) / "checkpoints"
-    # Of the second checkpoint: the parts of the first one are then there.
-    killer = threading.Thread(target=kill_a_rank_after, args=("step-00000040-*", checkpoints))
-    killer.start()
-    parts = {"parallel": "fsdp", "collective": "torch", "max_steps": 80, "reader": "arrow"}
-    parts["network"] = {**TINY, "attention_probs_dropout_prob": 0.0}
-    report = run(job, CONFIG.model_copy(update=parts))
-    killer.join()
-    assert report.metrics["attempts"] == 2
-    assert report.metrics["resumed_from_step"] >= 20
-    folder = next(checkpoints.glob("*-second"))
-    assert list((folder / "checkpoints").glob("step-00000080-0000?-of-00002"))
-    given = read_job(str(folder)).model_dump() | {"run_folder": str(tmp_path / "alone"), "spread": {}}
-    alone = TrainingJob.model_validate(given)
-    train(alone, SingleProcess(), Reporter(None))
-    whole = weights(str(tmp_path / "alone" / "result"))
-    found = weights(job.registry.require("encoder").path)
-    assert found.keys() == whole.keys()
-    for name, value in found.items():
-        np.testing.assert_allclose(value, whole[name], atol=1e-5, rtol=1e-4, err_msg=name)
 
 
 def test_no_samples_is_an_error_that_names_the_stage_before(train_run, sharded):
