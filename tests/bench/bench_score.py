@@ -201,6 +201,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for way in ways:
                 found[way].append(run_once(way, folder, options))
+                print(f"{way}: {found[way][-1]:.1f} s", file=sys.stderr, flush=True)
     medians = {way: statistics.median(seconds) for way, seconds in found.items()}
     against = PEERS[0] if PEERS[0] in medians else max(medians, key=lambda way: medians[way])
     print(f"{options.rows} texts, two task slots, median of {options.rounds}")
