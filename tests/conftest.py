@@ -24,7 +24,8 @@ SMALL = [
     "spark.master=local[2]",
     "spark.driver.memory=1500m",
     "spark.sql.shuffle.partitions=2",
-    # A query of a test runs once, over a few rows: to compile it takes longer. (`tests/slow` and the demo do compile.)
+    # A query of a test runs once, over a few rows: to compile it takes longer. (The demo and the
+    # clusters of `tests/slow` do compile.)
     "spark.sql.codegen.wholeStage=false",
     "spark.sql.codegen.factoryMode=NO_CODEGEN",
     "spark.databricks.delta.delta.log.cacheSize=20",  # every test has a lake of its own: they would fill the memory

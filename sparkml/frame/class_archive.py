@@ -8,7 +8,6 @@ sees whether an archive still fits its version and the jars, and does without wh
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _MAKES = "-XX:ArchiveClassesAtExit"
-_QUICK = "-XX:TieredStopAtLevel=1"
 _SECONDS = 300
 
 
@@ -39,7 +37,7 @@ def java_options(given: str) -> str:
         return given
     # What Java says about an archive that does not fit would stand among a command's output.
     quiet = ("-Xlog:cds=off", "-Xlog:cds+dynamic=off", "-Xlog:class+path=off")
-    return " ".join([given, "-Xshare:auto", f"-XX:SharedArchiveFile={location()}", *quiet]).strip()
+    return " ".join([given, "-Xshare:auto", f'"-XX:SharedArchiveFile={location()}"', *quiet]).strip()
 
 
 def make() -> Path:
@@ -48,22 +46,19 @@ def make() -> Path:
     To be called in a process without a session. Raises MissingToolError where Java leaves none.
     """
     from sparkml.frame.config import load_config
-    from sparkml.frame.session import DRIVER_OPTIONS, build_session
+    from sparkml.frame.session import DRIVER_OPTIONS, QUICK_COMPILER, build_session, stop_with_jvm
 
     target = location()
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}")
     properties = dict(load_config("local").spark)
-    properties[DRIVER_OPTIONS] = f"{properties.get(DRIVER_OPTIONS, '')} {_QUICK} {_MAKES}={part}".strip()
+    given = properties.get(DRIVER_OPTIONS, "")
+    properties[DRIVER_OPTIONS] = f'{given} {QUICK_COMPILER} "{_MAKES}={part}"'.strip()
     spark = build_session(properties)
     try:
         with tempfile.TemporaryDirectory() as folder:
             _small_job(spark, Path(folder))
-        java: subprocess.Popen[bytes] = spark.sparkContext._gateway.proc  # type: ignore[union-attr]
-        spark.stop()
-        assert java.stdin is not None
-        java.stdin.close()  # it ends, and writes the archive
-        java.wait(_SECONDS)
+        stop_with_jvm(spark, _SECONDS)  # which writes the archive at its end
         if not part.exists():
             raise MissingToolError("Java left no archive of classes", expected="Java 17 or newer (HotSpot)")
         os.replace(part, target)

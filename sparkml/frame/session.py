@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 DELTA_PACKAGE = "io.delta:delta-spark_4.2_2.13:4.4.0"
-_POLL_SECONDS = 0.5
-_QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
-_LITTLE_BYTES = 32 * 1024**2
 DRIVER_OPTIONS = "spark.driver.extraJavaOptions"
+QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
+_LITTLE_BYTES = 32 * 1024**2
+_POLL_SECONDS = 0.5
 PARTITIONS = "spark.sql.shuffle.partitions"
 # Parquet text grows three times when it is read: a task then sorts some 100 MB.
 _PARTITION_BYTES = 32 * 1024**2
@@ -107,7 +107,7 @@ class Session:
         """
         given = self.properties.get(DRIVER_OPTIONS, "")
         if input_bytes < _LITTLE_BYTES and is_local(self.properties.get("spark.master", "")):
-            self.properties = {**self.properties, DRIVER_OPTIONS: f"{_QUICK_COMPILER} {given}".strip()}
+            self.properties = {**self.properties, DRIVER_OPTIONS: f"{QUICK_COMPILER} {given}".strip()}
 
     def __enter__(self) -> Session:
         return self
@@ -136,6 +136,15 @@ def shuffles_for(spark: SparkSession, input_bytes: int) -> Iterator[None]:
 def checkpoint_below(spark: SparkSession, location: str) -> None:
     """Where `DataFrame.checkpoint` writes: a place that outlives executors."""
     spark.sparkContext.setCheckpointDir(storage.spark_uri(location))
+
+
+def stop_with_jvm(spark: SparkSession, seconds: float) -> None:
+    """Stop an embedded session, and wait until its JVM has ended too."""
+    context: Any = spark.sparkContext
+    java = context._gateway.proc
+    spark.stop()
+    java.stdin.close()
+    java.wait(seconds)
 
 
 @contextmanager

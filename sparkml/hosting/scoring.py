@@ -27,15 +27,14 @@ from sparkml.tasks.task import Task, TaskChoice
 # A small encoder looks at 100 kB for some seconds on one core: a smaller bucket costs more than it spreads. The
 # documents of a bucket of 1 MB sort well by length.
 _SMALLEST_BUCKET_BYTES, _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 100_000, 1_000_000, 32_000_000
-_FEW_BUCKETS = 16
 
 
-def suitable_buckets(n_bytes: int) -> int:
+def suitable_buckets(n_bytes: int, spread_over: int = 16) -> int:
     """Into how many buckets examples of this size go when a model looks at them.
 
-    From 1 MB a bucket; where that would leave cores without one, twice, four times ... as many, up to 16.
+    1 MB and more each; where those are fewer than `spread_over`, a power of two of smaller ones up to that number.
     """
-    spread = min(_FEW_BUCKETS, 1 << int(math.log2(max(1, n_bytes / _SMALLEST_BUCKET_BYTES))))
+    spread = min(spread_over, 1 << int(math.log2(max(1, n_bytes / _SMALLEST_BUCKET_BYTES))))
     return max(spread, bucket_count(n_bytes, from_bytes=_SMALL_BUCKET_BYTES, to_bytes=_LARGE_BUCKET_BYTES))
 
 

@@ -15,7 +15,7 @@ from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger
 from sparkml.frame.registry import ModelRecord, Registry
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
-from sparkml.hosting.scoring import suitable_buckets, with_hash
+from sparkml.hosting.scoring import with_hash
 from sparkml.inference.scorer import load_scorer
 from sparkml.models.directory import copy_inputs
 from sparkml.models.inputs import read_text_inputs, special_fields
@@ -208,25 +208,6 @@ def test_the_number_of_buckets_changes_no_score(fresh: Lake, scored: tuple[Lake,
     for doc_id, row in found.items():
         assert row["prediction"] == three[doc_id]["prediction"]
         assert row["scores"] == (three[doc_id]["scores"] and pytest.approx(three[doc_id]["scores"], abs=2e-5))
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "buckets"),
-    [
-        *(
-            (0, 1),
-            (199_999, 1),
-            (200_000, 2),
-            (1_000_000, 8),
-            (1_600_000, 16),
-            (16_000_000, 16),
-            (16_000_001, 17),
-        ),
-        *((10**10, 1024), (10**12, 31_250), (10**15, 65_536)),
-    ],
-)
-def test_buckets_follow_from_the_bytes_to_score(n_bytes: int, buckets: int) -> None:
-    assert suitable_buckets(n_bytes) == buckets
 
 
 def test_what_is_pending(spark: SparkSession) -> None:

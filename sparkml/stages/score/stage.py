@@ -71,7 +71,7 @@ def _work(job: StageRun, config: ScoreConfig, record: ModelRecord, scorer: Answe
     documents, scored = _documents(job, config), _scores_of(job, config, record)
     kept = _as_read(documents, config, scorer)
     leftovers = _has_leftovers(job, config, record)
-    last = None if leftovers or config.query else _last_of_same_rows(job, config, record)
+    last = None if scored is None or leftovers or config.query else _last_of_same_rows(job, config, record)
     changes = None if last is None else job.changes(config.source, last, "doc_id")
     if scored is not None and changes is not None:
         rows = _as_read(changes, config, scorer, CHANGED_ID)

@@ -27,6 +27,8 @@ from sparkml.log import get_logger
 from sparkml.stages.stream.incoming import Incoming
 
 _log = get_logger(__name__)
+# A batch should come back soon: small groups, that every core of a large cluster has some.
+_SPREAD_OVER = 1024
 # Before so many documents a fraction of errors says nothing.
 _FEWEST_JUDGED = 100
 
@@ -161,7 +163,7 @@ class BatchScorer:
             scorer.source,
             chunk_documents=config.chunk_documents,
             top_labels=config.top_labels,
-            n_buckets=config.n_buckets or suitable_buckets(n_bytes),
+            n_buckets=config.n_buckets or suitable_buckets(n_bytes, _SPREAD_OVER),
         )
         with _kept(rows) as answers:
             row = answers.agg(
