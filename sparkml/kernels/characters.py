@@ -58,6 +58,12 @@ _TERMINAL = (
     "16A6E-16A6F 16AF5 16B37-16B38 16B44 16E98 1BC9F 1DA88"
 )
 
+# Those of them that spaCy's rule-based sentencizer does not know: Unicode had them later.
+_NOT_OF_SENTENCIZER = (
+    "061D-061E 0837 0839 083D-083E 17D4-17D6 17D9-17DA 1B7D-1B7E 2E53-2E54 10F55-10F59 10F86-10F89 11944 11946 "
+    "11EF7-11EF8 11F43-11F44 16E98"
+)
+
 # Letters between which punctuation splits a word: the scripts that spaCy lists.
 _CASED_SCRIPTS = (
     "0041-005A 0061-007A 00C0-00D6 00D8-00F6 00F8-02AF 0386 0388-038A 038C 038E-038F 0391-03A9 03AC-03CE 0400 0401 "
@@ -115,6 +121,30 @@ def flags_table() -> NDArray[np.uint16]:
         table[first : last + 1] |= PUNCTUATION
     table[(table & (PREFIX | SUFFIX | INNER | HYPHEN)) != 0] |= BOUNDARY
     table[[ord(c) for c in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"]] |= BOUNDARY
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=1)
+def terminal_table() -> NDArray[np.bool_]:
+    """Whether a code point ends a sentence by Unicode's property, bool[0x110000]."""
+    table = np.zeros(CODE_POINTS, np.bool_)
+    for first, last in ranges(_TERMINAL):
+        table[first : last + 1] = True
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=1)
+def sentence_table() -> NDArray[np.uint8]:
+    """What spaCy's sentencizer asks of a code point, uint8[0x110000]: 1: punctuation by its category, 2: a terminal."""
+    table = terminal_table().astype(np.uint8) * 2
+    for first, last in ranges(_NOT_OF_SENTENCIZER):
+        table[first : last + 1] = 0
+    for block in _ASSIGNED:
+        table[block.start : block.stop] |= np.array(
+            [unicodedata.category(chr(code)).startswith("P") for code in block], np.uint8
+        )
     table.flags.writeable = False
     return table
 

@@ -12,6 +12,19 @@ QUALITY_SIGNALS = (
     "alpha_words",  # fraction of words with a letter
     "stop_words",  # distinct stop words
 )
+C4_SIGNALS = (
+    "lorem_ipsum",  # 1: a line that could stay has `lorem ipsum`
+    "curly_bracket",  # 1: a line that could stay has `{`
+    "sentences",  # in the lines that stay
+)
+MC4_SIGNALS = ("paragraphs",)  # long lines
+FINEWEB_SIGNALS = (
+    "lines",  # lines with anything visible; all of the following are of these
+    "line_punct_ratio",  # fraction that end in a terminal mark
+    "short_line_ratio",  # fraction of short ones
+    "char_dup_ratio",  # characters in repeated ones, of all characters but line feeds
+    "list_ratio",  # line feeds per word
+)
 MOST_STOP_WORDS = 62  # the kernel keeps one bit for each
 
 TOP_GRAMS = (2, 3, 4)

@@ -33,6 +33,13 @@ def read_texts(column: pa.Array) -> Texts:
     return Texts(data, offsets)
 
 
+def as_column(texts: Texts, kind: pa.DataType) -> pa.Array:
+    """The documents as a column of this kind of string, without a copy of their bytes; what `read_texts` reads."""
+    width = np.int64 if pa.types.is_large_string(kind) else np.int32
+    buffers = [None, pa.py_buffer(texts.offsets.astype(width)), pa.py_buffer(texts.data)]
+    return pa.Array.from_buffers(kind, len(texts.offsets) - 1, buffers)
+
+
 def pieces(column: pa.Array, most_bytes: int) -> Iterator[tuple[int, int]]:
     """Row ranges (start, stop) of at most this many bytes of text each; a longer document stands alone."""
     offsets, start = read_texts(column).offsets, 0

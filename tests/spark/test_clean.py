@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from sparkml.errors import ConfigError
 from sparkml.frame.config import load_config
 from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import BRONZE, CLEAN, REJECTS, spark_schema
@@ -234,10 +235,54 @@ def test_rule_sets_and_limits_are_chosen(
     assert rows["a"]["signals"]["n_words"] == 7
 
 
+def test_c4_drops_lines_and_later_rules_see_what_is_left(spark: SparkSession) -> None:
+    texts = {
+        "left": f"Share this page\n{PROSE}\nWe use cookies on this site.\nSee also [3] here.[12]",
+        "code": f"{PROSE}\nif x then {{ return one }}.",
+        "few": "This is one sentence.\nAnd a second one.\nMenu\nHome",
+        "gone": "Menu\nHome\nShare",
+    }
+    bronze = bronze_of(spark, [document(key, text) for key, text in texts.items()])
+    rows = by_id(transform(bronze, CleanConfig(rules=("c4", "gopher_quality", "fineweb"))))
+    assert {key: row["drop_reason"] for key, row in rows.items()} == {
+        "left": None,
+        "code": "curly_bracket",
+        "few": "too_few_sentences",
+        "gone": "too_few_sentences",
+    }
+    left = rows["left"]
+    assert left["text"] == f"{PROSE}\nSee also  here."
+    assert left["signals"]["n_words"] == left["n_words"] == PROSE_WORDS + 3
+    assert left["signals"]["line_punct_ratio"] == 1.0
+    assert (rows["few"]["value"], rows["few"]["threshold"]) == (2.0, 5.0)
+    # Without a rule about sentences a text may lose all of its lines.
+    loose = CleanConfig(rules=("c4",), min_sentences=None)
+    rows = by_id(transform(bronze, loose))
+    assert (rows["gone"]["drop_reason"], rows["gone"]["detail"]) == ("empty", "no line stays")
+    assert rows["few"]["text"] == "This is one sentence.\nAnd a second one."
+
+
+def test_the_users_sql_drops_what_passed_the_rules(spark: SparkSession) -> None:
+    texts = {"a": "Free entry in a weekly draw", "b": "ok lar", "c": "", "d": "fine"}
+    bronze = bronze_of(spark, [document(key, text) for key, text in texts.items()])
+    asked = "n_words > 3 OR (text LIKE 'ok%' AND signals.n_words = 2) OR lang = 'de'"
+    rows = by_id(transform(bronze, CleanConfig(rules=(), drop_when=asked)))
+    assert {key: row["drop_reason"] for key, row in rows.items()} == {
+        "a": "drop_when",
+        "b": "drop_when",
+        "c": "empty",
+        "d": None,
+    }
+    assert (rows["a"]["detail"], rows["a"]["text"], rows["d"]["text"]) == (asked, None, "fine")
+    for wrong in ("n_wordz > 3", "n_words >"):
+        with pytest.raises(ConfigError, match="drop_when"):
+            transform(bronze, CleanConfig(drop_when=wrong))
+
+
 def test_the_yaml_holds_the_defaults() -> None:
     assert load_config("local", pipeline="curate").pipeline.step("clean").config == CleanConfig()
 
 
 def test_unknown_rule_sets_are_refused() -> None:
-    with pytest.raises(ValidationError, match="gopher_repetition, gopher_quality at most once; got gopher"):
+    with pytest.raises(ValidationError, match="gopher_repetition, .*, fineweb at most once; got gopher"):
         CleanConfig(rules=("gopher",))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sparkml.kernels.normalise import normalise
 from sparkml.kernels.rules import Failures, Rule, Signals, first_failures
-from sparkml.kernels.texts import pieces, read_texts
+from sparkml.kernels.texts import as_column, pieces, read_texts
 from sparkml.kernels.words import Memory, count_proper_words, find_words
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.rule_sets import EMPTY, NULL_TEXT, TOO_LARGE, Batch, rule_sets, signal_names
@@ -68,14 +68,21 @@ def decide(
     given = pc.if_else(pa.array(too_large), pa.scalar("", original.type), original)
     text = pc.if_else(pa.array(as_given), given, normalise(given)) if config.normalise else given
     texts = read_texts(text)
-    words = find_words(texts, memory)
-    signals: dict[str, NDArray[np.float64]] = {"n_words": count_proper_words(words)}
+    work = Batch(texts, find_words(texts, memory), memory)
+    signals: dict[str, NDArray[np.float64]] = {"n_words": count_proper_words(work.words)}
     rules: list[Rule] = []
     for one in rule_sets(config):
-        signals |= one.measure(Batch(texts, words, memory), config)
+        measured, work = one.measure(work, config)
+        signals |= measured
         rules += one.rules(config)
     failed = _judged(first_failures(signals, rules, len(text)), as_given)
     reasons, details = _named(failed, rules)
+    left = (
+        text
+        if work.texts is texts
+        else pc.if_else(pa.array(as_given), text, as_column(work.texts, text.type))
+    )
+    is_left = np.diff(read_texts(left).offsets) > 0
     nothing = np.full(len(text), np.nan)
     for rows, reason, value, threshold, detail in (
         (
@@ -85,6 +92,13 @@ def decide(
             0.0,
             "no visible character",
         ),
+        (
+            ~is_left & (np.diff(texts.offsets) > 0) & (failed.rule < 0),
+            EMPTY,
+            np.zeros(len(text)),
+            0.0,
+            "no line stays",
+        ),
         (too_large, TOO_LARGE, sizes, config.max_text_bytes, f"text_bytes > {config.max_text_bytes}"),
         (~_is_valid(original) & ~kinds.media, NULL_TEXT, nothing, np.nan, "no text"),
     ):
@@ -92,9 +106,9 @@ def decide(
         failed.value[rows], failed.threshold[rows] = value[rows], threshold
     reason = pa.array(reasons, pa.string())
     return {
-        "text": pc.if_else(reason.is_null(), text, pa.scalar(None, text.type)),
+        "text": pc.if_else(reason.is_null(), left, pa.scalar(None, text.type)),
         "text_bytes": pa.array(sizes),
-        "n_words": pa.array(signals["n_words"].astype(np.int32)),
+        "n_words": pa.array(count_proper_words(work.words).astype(np.int32)),
         "signals": _struct(signals, config, as_given),
         "drop_reason": reason,
         "value": pa.array(failed.value, from_pandas=True),

@@ -13,7 +13,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)] | None
 Ratio = Annotated[float, Field(ge=0.0)] | None
 Count = Annotated[int, Field(ge=1)] | None
 
-RULE_SETS = ("gopher_repetition", "gopher_quality")
+GOPHER = ("gopher_repetition", "gopher_quality")
+RULE_SETS = (*GOPHER, "c4", "mc4", "fineweb")
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
@@ -24,8 +25,9 @@ class CleanConfig(StageConfig):
     target: Writes = Field("clean", description="Normalised documents that passed every rule")
     rejects: Shares = Field("rejects", description="The others, with the rule that they failed")
     normalise: bool = Field(True, description="Normalise Unicode and white space before the rules")
-    rules: tuple[str, ...] = Field(
-        RULE_SETS, description="Rule sets in order; the first failure is the reason"
+    rules: tuple[str, ...] = Field(GOPHER, description="Rule sets in order; the first failure is the reason")
+    drop_when: str | None = Field(
+        None, description="SQL over `text`, `n_words`, `signals` and what else a document has: true drops it"
     )
     max_text_bytes: int = Field(10_000_000, ge=1, description="Larger documents are rejected unmeasured")
 
@@ -58,6 +60,26 @@ class CleanConfig(StageConfig):
     stop_words: tuple[str, ...] = Field(
         STOP_WORDS, max_length=MOST_STOP_WORDS, description="Stop words, in exactly this case"
     )
+
+    lines_end_in_punctuation: bool = Field(
+        True, description="Drop lines that do not end in . ? ! or a quote; FineWeb keeps them"
+    )
+    min_line_words: Count = Field(3, description="Drop lines of fewer words, by white space")
+    max_line_word_chars: Count = Field(1000, description="Drop lines with a longer word")
+    drop_javascript_lines: bool = Field(True, description="Drop lines that name JavaScript")
+    drop_policy_lines: bool = Field(True, description="Drop lines about cookies, privacy and terms of use")
+    drop_lorem_ipsum: bool = Field(True, description="Drop documents with `lorem ipsum`")
+    drop_curly_bracket: bool = Field(True, description="Drop documents with `{`")
+    min_sentences: Count = Field(5, description="Sentences in the lines that stay, at least")
+
+    min_paragraphs: Count = Field(3, description="Long lines, at least")
+    paragraph_chars: int = Field(200, ge=0, description="The least characters of a long line")
+
+    min_line_punct_fraction: Fraction = Field(0.12, description="Lines that end in a terminal mark, at least")
+    max_short_line_fraction: Fraction = Field(0.67, description="Short lines, of all")
+    short_line_chars: int = Field(30, ge=0, description="The most characters of a short line")
+    max_char_dup_fraction: Fraction = Field(0.01, description="Characters in repeated lines")
+    max_list_ratio: Ratio = Field(0.3, description="Line feeds per word")
 
     @field_validator("rules")
     @classmethod

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -27,10 +28,12 @@ from pyspark.sql.types import (
 )
 from pyspark.storagelevel import StorageLevel
 
+from sparkml.errors import ConfigError
 from sparkml.frame.schemas import CLEAN, LABELLED, with_labelled
 from sparkml.frame.stage import RunReport, Stage
+from sparkml.frame.tables import first_line
 from sparkml.stages.clean.config import CleanConfig
-from sparkml.stages.clean.rule_sets import signal_names
+from sparkml.stages.clean.rule_sets import DROP_WHEN, signal_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +81,29 @@ def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
         "meta",
         "text",
     )
-    return documents.mapInArrow(partial(_clean, config), _decided(config))
+    decided = documents.mapInArrow(partial(_clean, config), _decided(config))
+    return decided if config.drop_when is None else _dropped_when(decided, config.drop_when)
+
+
+def _dropped_when(decided: DataFrame, asked: str) -> DataFrame:
+    """The same, with what passed the rules and is dropped by the user's SQL; ConfigError where that cannot be asked."""
+    drops = F.col("drop_reason").isNull() & F.coalesce(F.expr(asked).cast("boolean"), F.lit(False))
+    reason = F.when(drops, F.lit(DROP_WHEN)).otherwise(F.col("drop_reason"))
+    try:
+        return decided.withColumns(
+            {
+                "drop_reason": reason,
+                "detail": F.when(drops, F.lit(asked)).otherwise(F.col("detail")),
+                "text": F.when(~drops, F.col("text")),
+            }
+        )
+    except PySparkException as error:
+        raise ConfigError(
+            "the rule cannot be asked",
+            where="drop_when",
+            got=first_line(error),
+            expected=f"a condition over {', '.join(decided.columns)}",
+        ) from error
 
 
 def kept_of(decided: DataFrame) -> DataFrame:

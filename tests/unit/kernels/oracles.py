@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparkml.kernels import characters as c
-from sparkml.kernels.characters import flags_table
+from sparkml.kernels.characters import flags_table, sentence_table, terminal_table
 from sparkml.kernels.english import special_words, units
 from sparkml.kernels.texts import read_texts
 from sparkml.kernels.words import find_words
@@ -222,6 +222,78 @@ def repetition(text: str, tokens: Sequence[str]) -> dict[str, float]:
             seen.add(gram)
         signals[f"dup_{n}_grams"] = length / chars
     return signals
+
+
+CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
+POLICIES = (
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
+)
+
+
+def c4(text: str, *, terminal: bool = True) -> tuple[str, str, int]:
+    """What is left of a text, the word that drops it, and how many sentences are left."""
+    kept: list[str] = []
+    for whole in text.splitlines():
+        words = whole.split()
+        line = CITATION.sub("", whole.strip())
+        lowered = line.lower()
+        if any(len(word) > 1000 for word in words):
+            continue
+        if terminal and (not line.endswith((".", "?", "!", '"', "'")) or line.endswith("...")):
+            continue
+        if len(words) < 3:
+            continue
+        if "lorem ipsum" in lowered:
+            return "", "lorem_ipsum", 0
+        if "javascript" in lowered:
+            continue
+        if "{" in line:
+            return "", "curly_bracket", 0
+        if not any(policy in lowered for policy in POLICIES):
+            kept.append(line)
+    return "\n".join(kept).strip(), "", sum(map(sentences, kept))
+
+
+def sentences(line: str) -> int:
+    """Sentences of a line, as spaCy's sentencizer finds them; those of white space alone do not count."""
+    tokens: list[str] = []
+    for run in re.findall(r"\S+|\s+", line):
+        if run.isspace():
+            # A blank right behind a word belongs to it, all else is a word.
+            run = run.removeprefix(" ") if tokens else run
+            tokens += [run] if run else []
+        else:
+            tokens += kernel_words(run)
+    found: list[list[str]] = [[]]
+    ended = False
+    for token in tokens:
+        is_end = len(token) == 1 and bool(sentence_table()[ord(token)] & 2)
+        if ended and not is_end and not all(unicodedata.category(char)[0] == "P" for char in token):
+            found.append([])
+            ended = False
+        elif is_end:
+            ended = True
+        found[-1].append(token)
+    return sum(bool("".join(sentence).strip()) for sentence in found)
+
+
+def fineweb(text: str, tokens: Sequence[str]) -> dict[str, float]:
+    """Signals of the FineWeb rules."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    repeated = [line for index, line in enumerate(lines) if line in lines[:index]]
+    n_lines, chars = max(len(lines), 1), max(len(text.replace("\n", "")), 1)
+    return {
+        "lines": len(lines),
+        "line_punct_ratio": sum(bool(terminal_table()[ord(line[-1])]) for line in lines) / n_lines,
+        "short_line_ratio": sum(len(line) <= 30 for line in lines) / n_lines,
+        "char_dup_ratio": sum(map(len, repeated)) / chars,
+        "list_ratio": text.count("\n") / len(tokens) if tokens else 0.0,
+    }
 
 
 INVISIBLE = "\u00ad\u061c\u180e\u200b\u200e\u200f\ufeff" + "".join(
