@@ -124,6 +124,7 @@ def register(
     lake: str | Lake | None = None,
     engine: str = "auto",
     threads: int = 1,
+    device: str = "auto",
     task: str | Mapping[str, Any] | None = None,
 ) -> Callable[..., Column]:
     """A model as a function of SQL and of DataFrames, for this session: classic Spark or Spark Connect.
@@ -136,15 +137,22 @@ def register(
     Spark's workers read too. The function takes the columns that the model's task reads: a text, two of them for pairs,
     array<string> for words, binary for images and sounds. It gives a struct `prediction, score, scores, spans,
     embedding, output, error`, as in the table `scores`; a null or broken input gets an `error`, and fails nobody else.
-    `threads` of a task: at most spark.task.cpus. `task`: as in `load_scorer`. UsageError, ConfigError or InputError
-    where it cannot be had.
+    `threads` of a task: at most spark.task.cpus. `task` and `device`: as in `load_scorer`. UsageError, ConfigError or
+    InputError where it cannot be had.
     """
     from sparkml.hosting.functions import register_function
     from sparkml.hosting.scoring import answering, check_threads
 
     check_threads(spark, threads, "threads")
     record = _record_of(model, lake, spark)
-    source = answering(record.path, model_identity(record), threads=threads, engine=engine, task=_asked(task))
+    source = answering(
+        record.path,
+        model_identity(record),
+        threads=threads,
+        engine=engine,
+        device=device,
+        task=_asked(task),
+    )
     return register_function(spark, name, source)
 
 
@@ -154,8 +162,8 @@ def save_mlflow_model(
     """Write a model, named as for `register`, in MLflow's form into the new folder `path`.
 
     The folder loads with `mlflow.pyfunc.load_model` and `mlflow.pyfunc.spark_udf` wherever the packages of its
-    requirements.txt are; it carries the code of `sparkml`. `settings`: `engine` and `threads`, the `input_example` to
-    keep instead of one of the task's, and `code_paths`, where tasks of other packages lie.
+    requirements.txt are; it carries the code of `sparkml`. `settings`: `engine`, `threads` and `device`, the
+    `input_example` to keep instead of one of the task's, and `code_paths`, where tasks of other packages lie.
     """
     from sparkml.inference.flavor import save_model
 
@@ -199,18 +207,25 @@ def _record_of(
 
 
 def load_scorer(
-    model: str, threads: int = 1, *, task: str | Mapping[str, Any] | None = None, engine: str = "auto"
+    model: str,
+    threads: int = 1,
+    *,
+    task: str | Mapping[str, Any] | None = None,
+    engine: str = "auto",
+    device: str = "auto",
 ) -> Scorer:
     """A model directory, by its path or URI (`lake.model("classifier").path`), as a scorer of texts; needs no Spark.
 
     `task`: of a directory that was not trained here a task which needs no training, by its name or with its settings
     (`task="retrieve"`, `task={"name": "retrieve", "query_prefix": "query: "}`); of a trained one other settings of its
-    own.
+    own. `device`: `cpu`, `cuda`, or `auto`, which takes a GPU where there is one that can run the model.
     """
+    from sparkml.inference.device import device_for, gpu_of_task
     from sparkml.inference.scorer import load_scorer as load
 
-    place = package_folder(model) if model.startswith(PACKAGE) else model
-    return load(artifacts.localise(place), threads, engine_name=engine, task=_asked(task))
+    folder = artifacts.localise(package_folder(model) if model.startswith(PACKAGE) else model)
+    place = device_for(device, engine, folder, gpu_of_task())
+    return load(folder, threads, engine_name=engine, task=_asked(task), device=place)
 
 
 def _asked(task: str | Mapping[str, Any] | None) -> TaskChoice | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sparkml.compression.methods import Given
 from sparkml.errors import InputError
 from sparkml.feed.batches import parts_of
-from sparkml.inference.scorer import TOKEN_BUDGET, rows_of
+from sparkml.inference.scorer import rows_of
 
 
 def input_batches(given: Given, rows: int) -> Iterator[dict[str, Tensor]]:
@@ -25,5 +25,5 @@ def input_batches(given: Given, rows: int) -> Iterator[dict[str, Tensor]]:
         raise InputError(
             "no example can be answered: there is nothing to try the network on", got=f"{n_rows} rows"
         )
-    for part in parts_of(dict(rows_of(encoded.samples)), TOKEN_BUDGET):
+    for part in parts_of(dict(rows_of(encoded.samples)), given.task.token_budget):
         yield given.task.collate(part, None).inputs

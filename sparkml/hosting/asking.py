@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from sparkml.frame.registry import ModelRecord, model_identity
@@ -28,6 +30,10 @@ class AskingConfig(StageConfig):
         "auto",
         description="What runs the network: auto takes the fastest that can, else encoder, torch or onnx",
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="Where it runs: auto takes the task's GPU where there is one that can run the model",
+    )
 
 
 class ScoringConfig(AskingConfig):
@@ -48,5 +54,10 @@ def asked_model(job: StageRun, config: AskingConfig) -> tuple[ModelRecord, Answe
     record = job.model(config.model)
     identity = model_identity(record)
     return record, answering(
-        record.path, identity, threads=config.threads, engine=config.engine, task=config.task
+        record.path,
+        identity,
+        threads=config.threads,
+        engine=config.engine,
+        device=config.device,
+        task=config.task,
     )

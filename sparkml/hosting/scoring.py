@@ -24,9 +24,9 @@ from sparkml.frame.sizing import bucket_count
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, answering_task, scoring
 from sparkml.tasks.task import Task, TaskChoice
 
-# A small encoder looks at 100 kB for some seconds on one core: a smaller bucket costs more than it spreads. The
+# A small encoder looks at 50 kB for a second or more on one core: a smaller bucket costs more than it spreads. The
 # documents of a bucket of 1 MB sort well by length.
-_SMALLEST_BUCKET_BYTES, _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 100_000, 1_000_000, 32_000_000
+_SMALLEST_BUCKET_BYTES, _SMALL_BUCKET_BYTES, _LARGE_BUCKET_BYTES = 50_000, 1_000_000, 32_000_000
 
 
 def suitable_buckets(n_bytes: int, spread_over: int = 16) -> int:
@@ -57,6 +57,7 @@ def answering(
     *,
     threads: int = 1,
     engine: str = "auto",
+    device: str = "auto",
     task: TaskChoice | None = None,
 ) -> Answering:
     """A model directory by its path or URI, its files verified here: workers trust a local folder.
@@ -67,7 +68,7 @@ def answering(
     folder: Path = artifacts.localise(location)
     kind = answering_task(folder, task)
     inputs, asked = kind.read_inputs(str(folder)), task.model_dump_json() if task else ""
-    return Answering(kind, ModelSource(location, identity, threads, engine, inputs, asked))
+    return Answering(kind, ModelSource(location, identity, threads, engine, inputs, asked, device))
 
 
 def check_threads(spark: SparkSession, threads: int, where: str) -> None:

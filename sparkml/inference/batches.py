@@ -71,6 +71,7 @@ class ModelSource:
     engine: str = "auto"
     inputs: Any = None
     asked: str = ""  # a `TaskChoice` as JSON: sources are compared
+    device: str = "auto"  # see `device_for`
 
 
 def answering_task(folder: str | Path, asked: TaskChoice | None = None) -> type[Task[Any]]:
@@ -86,13 +87,20 @@ def answering_task(folder: str | Path, asked: TaskChoice | None = None) -> type[
     return task
 
 
-@functools.lru_cache(maxsize=_KEPT_MODELS)
 def worker_scorer(model: ModelSource) -> Answers:
-    """The scorer of this Python process, loaded at its first chunk and kept for its later tasks.
-
-    Spark gives a worker to the functions of a query in turn: with one place for a model each would load its own again.
-    """
+    """The scorer of this Python process, loaded at its first chunk and kept for its later tasks."""
     # torch takes seconds to import: once in the worker, never in the driver.
+    from sparkml.inference.device import gpu_of_task
+
+    # The tasks of a worker may be given different GPUs.
+    return _kept_scorer(model, gpu_of_task())
+
+
+@functools.lru_cache(maxsize=_KEPT_MODELS)
+def _kept_scorer(model: ModelSource, gpu: int | None) -> Answers:
+    # Spark gives a worker to the functions of a query in turn: with one place for a model each would load its own
+    # again.
+    from sparkml.inference.device import device_for
     from sparkml.inference.scorer import load_scorer
 
     if model.threads == 1:
@@ -100,7 +108,14 @@ def worker_scorer(model: ModelSource) -> Answers:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
     folder = artifacts.localise(model.location, verify=False)
     asked = TaskChoice.model_validate_json(model.asked) if model.asked else None
-    return load_scorer(folder, model.threads, engine_name=model.engine, inputs=model.inputs, task=asked)
+    return load_scorer(
+        folder,
+        model.threads,
+        engine_name=model.engine,
+        inputs=model.inputs,
+        task=asked,
+        device=device_for(model.device, model.engine, folder, gpu),
+    )
 
 
 def scoring(

@@ -66,14 +66,14 @@ def with_features(task: Task[Any], samples: pa.RecordBatch, source: FrozenNetwor
     """Samples of the task itself -> samples with the column `features` instead of what the network reads."""
     import torch
 
-    from sparkml.inference.scorer import TOKEN_BUDGET, rows_of
+    from sparkml.inference.scorer import rows_of
 
     rows: Mapping[str, Any] = rows_of(samples)
     network = _worker_network(source, json.dumps(task_spec(task), sort_keys=True))
     found: list[bytes] = [b""] * samples.num_rows
     numbered = {**rows, "_place": np.arange(samples.num_rows)}
     with torch.inference_mode():
-        for part in parts_of(numbered, TOKEN_BUDGET):
+        for part in parts_of(numbered, task.token_budget):
             vectors = network(**task.collate(part, None).inputs).numpy()
             for place, vector in zip(part["_place"], vectors, strict=True):
                 found[place] = np.ascontiguousarray(vector, np.float32).tobytes()

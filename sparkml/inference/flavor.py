@@ -57,6 +57,7 @@ def save_model(
     model_name: str,
     engine: str = "auto",
     threads: int = 1,
+    device: str = "auto",
     input_example: Any = None,
     code_paths: Sequence[str] = (),
 ) -> None:
@@ -85,7 +86,7 @@ def save_model(
             signature=signature_of(task),
             input_example=pd.DataFrame([task.example()]) if input_example is None else input_example,
             pip_requirements=requirements(),
-            model_config={"engine": engine, "threads": threads},
+            model_config={"engine": engine, "threads": threads, "device": device},
         )
 
 

@@ -18,7 +18,7 @@ from sparkml.inference.batches import ModelSource, answer_values, answering_task
 from sparkml.inference.columns import answered
 from sparkml.tasks.task import column_type
 
-DEFAULTS: Mapping[str, Any] = {"engine": "auto", "threads": 1}
+DEFAULTS: Mapping[str, Any] = {"engine": "auto", "threads": 1, "device": "auto"}
 # MLflow's `spark_udf` writes a null string as the text "None", and fails for a null map or list of structs.
 _TEXTS = ("prediction", "output", "error")
 
@@ -48,12 +48,18 @@ class SavedModel:
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> SavedModel:
-    """MLflow's hook. `model_config`: `engine` and `threads`, as the model was saved with or as the caller says.
+    """MLflow's hook. `model_config`: `engine`, `threads` and `device`, as saved with the model or as the caller says.
 
     InputError where a file of the model is missing or altered.
     """
     config = {**DEFAULTS, **(model_config or {})}
-    source = ModelSource(path, artifacts.identity(path), int(config["threads"]), str(config["engine"]))
+    source = ModelSource(
+        path,
+        artifacts.identity(path),
+        int(config["threads"]),
+        str(config["engine"]),
+        device=str(config["device"]),
+    )
     return SavedModel(source, _checked(path, source.identity))
 
 

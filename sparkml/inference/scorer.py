@@ -22,6 +22,7 @@ from torch import nn
 
 from sparkml.errors import UsageError
 from sparkml.feed.batches import parts_of
+from sparkml.inference.device import CPU, GPU_ENGINE
 from sparkml.log import get_logger
 from sparkml.models.engines import choose, engine
 from sparkml.tasks.asked import asked_spec
@@ -38,9 +39,8 @@ from sparkml.tasks.task import (
 )
 
 _log = get_logger(__name__)
-# Tokens of one forward pass, padding included: the widest activations of a small network then stay in the
-# second-level cache, and a large batch of long documents cannot exhaust the memory.
-TOKEN_BUDGET = 2048
+# A GPU is busy with many times the tokens that a core's cache holds.
+_GPU_BUDGETS = 32
 
 
 class Scorer:
@@ -50,15 +50,15 @@ class Scorer:
         self,
         task: Task[Any],
         network: Any,
-        token_budget: int = TOKEN_BUDGET,
-        device: str = "cpu",
+        token_budget: int | None = None,
+        device: str = CPU,
         engine: str = "torch",
     ) -> None:
         self.task = task
         self.network = network.to(device).eval() if isinstance(network, nn.Module) else network
         self.engine = engine
-        self._token_budget = token_budget
         self._device = torch.device(device)
+        self._token_budget = token_budget or task.token_budget * (1 if device == CPU else _GPU_BUDGETS)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -171,20 +171,24 @@ def load_scorer(
     folder: str | Path,
     threads: int = 1,
     *,
-    token_budget: int = TOKEN_BUDGET,
+    token_budget: int | None = None,
     engine_name: str = "auto",
     inputs: Any = None,
     task: TaskChoice | None = None,
+    device: str = CPU,
 ) -> Scorer:
     """Load a model directory; `threads` torch threads of this process do the work (a process-wide setting).
 
     `engine_name`: `auto` takes the fastest that can run it. `inputs`: what `Task.read_inputs` says of the directory,
-    where that is known already. `task`: see `asked_spec`. Raises `InputError` when the directory is missing,
-    incomplete, holds pickle weights, or answers nothing.
+    where that is known already. `task`: see `asked_spec`. `token_budget`: tokens of one forward pass, padding included;
+    None: what suits the task and the device. `device`: `cpu` or `cuda:N`, see `device_for`. Raises `InputError`
+    when the directory is missing, incomplete, holds pickle weights, or answers nothing.
     """
     torch.set_num_threads(threads)
     path = Path(folder)
     spec = asked_spec(path, task)
     made = task_of(spec, path) if inputs is None else make_task(spec, inputs)
-    chosen = choose(engine_name, made.network(), path)
-    return Scorer(made, engine(chosen).load(made.network(), path), token_budget, engine=chosen)
+    chosen = choose(engine_name if device == CPU else GPU_ENGINE, made.network(), path)
+    network = engine(chosen).load(made.network(), path)
+    said = chosen if device == CPU else f"{chosen}:{device.partition(':')[0]}"
+    return Scorer(made, network, token_budget, device, said)

@@ -32,14 +32,14 @@ class Teacher:
         """See `OnSamples`: the samples with the column `taught`."""
         import torch
 
-        from sparkml.inference.scorer import TOKEN_BUDGET, rows_of
+        from sparkml.inference.scorer import rows_of
 
         rows: Mapping[str, Any] = rows_of(samples)
         network = _worker_teacher(self)
         found: list[bytes] = [b""] * samples.num_rows
         numbered = {**rows, "_place": np.arange(samples.num_rows)}
         with torch.inference_mode():
-            for part in parts_of(numbered, TOKEN_BUDGET):
+            for part in parts_of(numbered, task.token_budget):
                 batch = task.collate(part, None)
                 said, counts = said_of(task, network(**batch.inputs).logits.float(), batch)
                 ends = np.cumsum(counts)[:-1]

@@ -14,7 +14,7 @@ from sparkml.models.generation_settings import GenerationSettings
 from sparkml.models.networks import NetworkSpec
 from sparkml.models.writing import WritingInputs, read_writing_inputs
 from sparkml.tasks.draws import Draws
-from sparkml.tasks.generating import Generating, answer_of
+from sparkml.tasks.generating import WRITTEN_TOKENS, Generating, answer_of
 from sparkml.tasks.language import Language, LanguageOptions
 from sparkml.tasks.task import Answer, Batch, Encoded, Purpose, Reject, Rows, Targets
 from sparkml.tasks.texts import IDS, as_bytes, batch_of, missing_texts, sample_batch
@@ -41,6 +41,7 @@ class CausalLM(Language[CausalLMOptions]):
     has_answers = True
     needs_training = False
     Options = CausalLMOptions
+    token_budget = WRITTEN_TOKENS
 
     def __init__(self, options: CausalLMOptions, targets: Targets, inputs: WritingInputs) -> None:
         super().__init__(options, targets, inputs)

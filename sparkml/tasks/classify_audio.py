@@ -19,7 +19,7 @@ from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.draws import Draws
 from sparkml.tasks.label_counts import LabelOptions
 from sparkml.tasks.labels import TARGET, Labels
-from sparkml.tasks.media import encode_media, missing_media
+from sparkml.tasks.media import MEDIA_TOKENS, encode_media, missing_media
 from sparkml.tasks.task import Batch, Encoded, Purpose, Rows
 from sparkml.tasks.texts import batch_of
 
@@ -58,6 +58,7 @@ class ClassifyAudio(Labels[AudioOptions]):
     reads: ClassVar[tuple[str, ...]] = ("media", "label")
     columns = (_WAVE, TARGET)
     Options = AudioOptions
+    token_budget = MEDIA_TOKENS
     inputs: AudioInputs
 
     @classmethod

@@ -17,7 +17,7 @@ from sparkml.models.networks import NetworkSpec
 from sparkml.tasks.draws import Draws
 from sparkml.tasks.label_counts import LabelOptions
 from sparkml.tasks.labels import TARGET, Labels
-from sparkml.tasks.media import encode_media, missing_media
+from sparkml.tasks.media import MEDIA_TOKENS, encode_media, missing_media
 from sparkml.tasks.task import Batch, Encoded, Purpose, Rows
 from sparkml.tasks.texts import batch_of
 
@@ -49,6 +49,7 @@ class ClassifyImages(Labels[ImageOptions]):
     reads: ClassVar[tuple[str, ...]] = ("media", "label")
     columns = (_PIXELS, TARGET)
     Options = ImageOptions
+    token_budget = MEDIA_TOKENS
     inputs: ImageInputs
 
     @classmethod

@@ -16,6 +16,8 @@ from sparkml.tasks.task import Answer, Batch
 if TYPE_CHECKING:
     from torch import nn
 
+# Every token that is written reads all weights once more: many texts at once share that.
+WRITTEN_TOKENS = 2048
 # Of a prompt as many tokens must be left as `max_length` asks for at least.
 _SHORTEST = 8
 

@@ -10,6 +10,9 @@ import pyarrow as pa
 from sparkml.tasks.task import Encoded, Reject
 from sparkml.tasks.texts import sample_batch
 
+# Images and windows of sounds are mostly of one length: more at once need no padding.
+MEDIA_TOKENS = 2048
+
 
 class BadMediaError(Exception):
     """An image or sound that cannot be used: reason and detail of its reject."""

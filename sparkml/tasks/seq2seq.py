@@ -19,7 +19,7 @@ from sparkml.models.generation_settings import GenerationSettings
 from sparkml.models.networks import NetworkSpec
 from sparkml.models.writing import WritingInputs, read_writing_inputs
 from sparkml.tasks.draws import Draws
-from sparkml.tasks.generating import Generating, Text, answer_of, texts_moved
+from sparkml.tasks.generating import WRITTEN_TOKENS, Generating, Text, answer_of, texts_moved
 from sparkml.tasks.language import PredictsTokens, logits_at
 from sparkml.tasks.task import (
     Answer,
@@ -89,6 +89,7 @@ class Seq2Seq(PredictsTokens[Seq2SeqOptions]):
     target_columns = ("text_b",)
     columns = (IDS, TARGET_IDS)
     Options = Seq2SeqOptions
+    token_budget = WRITTEN_TOKENS
 
     def __init__(self, options: Seq2SeqOptions, targets: Targets, inputs: WritingInputs) -> None:
         super().__init__(options, targets, inputs)

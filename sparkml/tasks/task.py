@@ -162,6 +162,9 @@ class Task(ABC, Generic[OptionsT]):
     has_figures: ClassVar[bool] = True
     # False where a pretrained network answers as it is: nothing of it belongs to the task alone.
     needs_training: ClassVar[bool] = True
+    # Tokens that a core's cache holds while a small network looks at them, padding included; rows of fewer tokens in a
+    # forward pass are also closer in length. See `tokens_held`.
+    token_budget: ClassVar[int] = 512
     Options: ClassVar[type[TaskOptions]]
 
     def __init__(self, options: OptionsT, targets: Targets, inputs: Any) -> None:

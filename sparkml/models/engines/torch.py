@@ -17,24 +17,25 @@ def _why_not(spec: NetworkSpec, folder: Path) -> str:
 
 def _load(spec: NetworkSpec, folder: Path) -> Any:
     from sparkml.models.heads import load_trained  # seconds of imports that other engines do without
-    from sparkml.models.onednn import has_bfloat16
 
     network = load_trained(spec, folder)
     done = read_json(folder / COMPRESSION_FILE) if (folder / COMPRESSION_FILE).is_file() else {}
-    # Without instructions for it the processor would compute it in software, many times as slowly as float32.
-    is_lower = done.get("precision") == "bfloat16" and has_bfloat16()
-    return _in_bfloat16(network) if is_lower else network
+    return _in_bfloat16(network) if done.get("precision") == "bfloat16" else network
 
 
 def _in_bfloat16(network: Any) -> Any:
     """The network, computing as its weights were written."""
     import torch
 
+    from sparkml.models.onednn import has_bfloat16
+
     inner = network.forward
 
     @functools.wraps(inner)  # who writes text looks at what it takes
     def forward(*inputs: Any, **named: Any) -> Any:
-        with torch.autocast(next(network.parameters()).device.type, torch.bfloat16):
+        kind = next(network.parameters()).device.type
+        # Without instructions for it a processor would compute it in software, many times as slowly as float32.
+        with torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or has_bfloat16()):
             return inner(*inputs, **named)
 
     network.forward = forward

@@ -12,10 +12,10 @@ from sparkml.hosting.scoring import suitable_buckets
     [
         *(
             (0, 1),
-            (199_999, 1),
-            (200_000, 2),
-            (1_000_000, 8),
-            (1_600_000, 16),
+            (99_999, 1),
+            (100_000, 2),
+            (400_000, 8),
+            (800_000, 16),
             (16_000_000, 16),
             (16_000_001, 17),
         ),
@@ -27,4 +27,4 @@ def test_buckets_follow_from_the_bytes_to_score(n_bytes: int, buckets: int) -> N
 
 
 def test_a_batch_of_a_stream_is_spread_further() -> None:
-    assert [suitable_buckets(10_000_000, most) for most in (16, 1024)] == [16, 64]
+    assert [suitable_buckets(10_000_000, most) for most in (16, 1024)] == [16, 128]

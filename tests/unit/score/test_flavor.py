@@ -153,7 +153,11 @@ def test_a_logged_model_is_loaded_by_its_uri(
     finally:
         mlflow.set_tracking_uri(before)
     assert loaded.predict(pd.DataFrame({"text": ["win"]}))["prediction"].tolist()[0] in ("bad", "good")
-    assert loaded.metadata.flavors["python_function"]["config"] == {"engine": "auto", "threads": 2}
+    assert loaded.metadata.flavors["python_function"]["config"] == {
+        "engine": "auto",
+        "threads": 2,
+        "device": "auto",
+    }
 
 
 ELSEWHERE = """
