@@ -4,8 +4,8 @@
 
 The chain is FineWeb's: Gopher repetition and quality, C4 (lines may end in anything), FineWeb. The text is
 documentation of the installed packages, or the column `text` of Parquet files. The peer runs where datatrove and spaCy
-are installed: give that interpreter. Seconds are those of the processor (a busy machine slows both alike), best of three
-for ours.
+are installed: give that interpreter. Seconds are those of the processor (a busy machine slows both alike), best of
+three for ours.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
 
 The texts are pieces of docstrings of skewed lengths (lognormal: 40 words on average, one in twenty has 129 or more).
 Each way classifies them in a process and a Spark session of its own with two task slots, in turn: seconds run from the
-session being there to the table being written, so each loads its model. `--model`: a classifier that the stage
-`finetune` or `compress` made; by default MiniLM with a random head, and its int8 form. Peers run in `--peer-python`, an
-environment with pyspark, transformers, torch and mlflow; they read the float32 model.
+session being there to the table being written, so each loads its model. MLflow's models are saved before.
+`--model`: a classifier that the stage `finetune` or `compress` made; by default MiniLM with a random head, and its int8
+form. Peers run in `--peer-python`, an environment with pyspark, transformers, torch, torchvision and mlflow; they read
+the float32 model.
 """
 
 from __future__ import annotations
@@ -120,9 +121,9 @@ def by_mlflow(spark: SparkSession, job: dict[str, Any]) -> tuple[int, float]:
 
     import sparkml
 
-    started = time.monotonic()
     saved = f"{job['out']}-mlflow"
     sparkml.save_mlflow_model(job["model"], saved, engine=job["engine"])
+    started = time.monotonic()
     found = _written(spark, job, mlflow.pyfunc.spark_udf(spark, saved, env_manager="local"), started)
     shutil.rmtree(saved)
     return found
@@ -140,12 +141,15 @@ def _written(
 def ours(job: dict[str, Any]) -> dict[str, float]:
     """One of our ways, in a session of its own."""
     from sparkml.frame.config import load_config
-    from sparkml.frame.session import build_session
+    from sparkml.frame.session import Session
 
-    spark = build_session(load_config("local", ["spark.master=local[2]"]).spark, name="bench-score")
     called = {"stage": by_stage, "function": by_function, "mlflow": by_mlflow}[job["called"]]
-    rows, seconds = called(spark, job)
-    spark.stop()
+    with Session(load_config("local", ["spark.master=local[2]"]).spark) as session:
+        if (
+            job["called"] == "stage"
+        ):  # as `sparkml run` does; whoever calls a function has a session of his own
+            session.expect(sum(file.stat().st_size for file in Path(job["texts"]).glob("*.parquet")))
+        rows, seconds = called(session(), job)
     return {"rows": float(rows), "seconds": seconds}
 
 

@@ -284,5 +284,5 @@ def test_the_yaml_holds_the_defaults() -> None:
 
 
 def test_unknown_rule_sets_are_refused() -> None:
-    with pytest.raises(ValidationError, match="gopher_repetition, .*, fineweb at most once; got gopher"):
+    with pytest.raises(ValidationError, match=r"gopher_repetition, .*, fineweb at most once; got gopher"):
         CleanConfig(rules=("gopher",))
