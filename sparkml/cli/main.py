@@ -53,14 +53,16 @@ no model; `reviews` learns from labelled short texts.
 
 `sparkml steps --pipeline reviews` — its steps; `sparkml steps clean` — every field of one
 
-`sparkml run clean dedupe clean.min_words=20` — two steps with another setting
+`sparkml run clean dedupe clean.gopher_quality.min_words=20` — two steps with another setting
 
-`sparkml plan clean.min_words=20` — every key with its value and origin, and what would run
+`sparkml plan clean.gopher_quality.min_words=20` — every key with its value and origin, and what would run
 
 **Exit codes**: 0 done, 1 the work failed, 2 wrong use or configuration
 """
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example clean.min_words=20.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value, for example clean.gopher_quality.min_words=20.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Run even what is up to date.")]
 LogLevel = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")]
 

@@ -106,7 +106,7 @@ class Layers:
             raise ConfigError(
                 "an override must have the form key=value",
                 got=word,
-                expected="for example clean.min_words=20",
+                expected="for example clean.max_text_bytes=1000000",
                 next_action=did_you_mean(word, known),
             )
         head, dot, rest = key.partition(".")

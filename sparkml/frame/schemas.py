@@ -55,6 +55,7 @@ CLEAN = _table(
     media_type=_STRING,
     lang=_STRING,
     lang_score=pa.float32(),
+    languages=pa.map_(_STRING, pa.float32()),
     n_words=_INT,
     url=_STRING,
     title=_STRING,

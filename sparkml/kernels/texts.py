@@ -33,6 +33,12 @@ def read_texts(column: pa.Array) -> Texts:
     return Texts(data, offsets)
 
 
+def trimmed(texts: Texts) -> Texts:
+    """The same documents, with no bytes but theirs; not a copy."""
+    first, last = int(texts.offsets[0]), int(texts.offsets[-1])
+    return Texts(texts.data[first : max(last, first + 1)], texts.offsets - first)
+
+
 def as_column(texts: Texts, kind: pa.DataType) -> pa.Array:
     """The documents as a column of this kind of string, without a copy of their bytes; what `read_texts` reads."""
     width = np.int64 if pa.types.is_large_string(kind) else np.int32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -12,8 +11,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sparkml.errors import ConfigError, MissingToolError
-from sparkml.frame import storage
+from sparkml.errors import MissingToolError
+from sparkml.frame.secret import is_reference, secret_at
 from sparkml.frame.stage import StageConfig
 
 KAFKA_PACKAGE = "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0"
@@ -53,7 +52,7 @@ class KafkaConfig(StageConfig):
             raise ValueError(
                 f"{told[0]} is a secret: name where it is, secrets.{told[0]}=env:VARIABLE or file:PATH"
             )
-        wrong = [name for name, place in self.secrets.items() if not place.startswith(("env:", "file:"))]
+        wrong = [name for name, place in self.secrets.items() if not is_reference(place)]
         if wrong:
             raise ValueError(f"secrets.{wrong[0]} must say where the secret is: env:VARIABLE or file:PATH")
         if self.id_field is not None and (self.key_is_id or self.value == "text"):
@@ -86,23 +85,10 @@ def topic_stream(spark: SparkSession, config: KafkaConfig, max_rows: int | None)
 
 def client_properties(config: KafkaConfig) -> dict[str, str]:
     """The properties of Kafka's client, secrets read from where they are; ConfigError names one that is missing."""
-    return {**config.options, **{name: _secret(name, place) for name, place in config.secrets.items()}}
-
-
-def _secret(name: str, place: str) -> str:
-    kind, _, where = place.partition(":")
-    found = os.environ.get(where) if kind == "env" else _content(where)
-    if not found:
-        raise ConfigError(
-            f"the secret `{name}` of Kafka is not there",
-            where=place,
-            next_action=f"set the variable {where}" if kind == "env" else f"write it into the file {where}",
-        )
-    return found
-
-
-def _content(path: str) -> str:
-    return storage.read_bytes(path).decode().strip() if storage.is_file(path) else ""
+    return {
+        **config.options,
+        **{name: secret_at(place, f"the secret `{name}` of Kafka") for name, place in config.secrets.items()},
+    }
 
 
 def documents_of(records: DataFrame, config: KafkaConfig, fields: Mapping[str, tuple[str, str]]) -> DataFrame:

@@ -33,11 +33,11 @@ from sparkml.kernels.texts import pieces, read_texts
 from sparkml.kernels.words import Memory, find_words
 from sparkml.stages.clean.batches import decide
 from sparkml.stages.clean.config import GOPHER, CleanConfig
-from sparkml.stages.clean.rule_sets import rule_sets
+from sparkml.stages.clean.rules.c4 import C4
 from tests.bench.documents import docstrings_of_packages
 
 GOPHER_CHAIN, WHOLE_CHAIN = "normalise and Gopher, decided", "the whole chain, decided"
-FINEWEB = CleanConfig(rules=(*GOPHER, "c4", "fineweb"), lines_end_in_punctuation=False)
+FINEWEB = CleanConfig(rules=(*GOPHER, "c4", "fineweb"), c4=C4(lines_end_in_punctuation=False))
 _PIECE_BYTES = 1 << 20
 _PEER_MEGABYTES = 2.0
 _PEER = """
@@ -87,13 +87,13 @@ def chain(column: pa.Array) -> dict[str, float]:
         texts = read_texts(timed("normalise", normalise, part))
         words = timed("find words", find_words, texts, memory)
         timed("repetition", measure_repetition, texts, words, memory)
-        timed("quality", measure_quality, texts, words, gopher.stop_words)
+        timed("quality", measure_quality, texts, words, gopher.gopher_quality.stop_words)
         lines, _ = timed(
             "c4 lines", partial(keep_lines, terminal=False, min_words=3, max_word_chars=1000), texts
         )
         left = timed("words of what is left", find_words, lines, memory)
         timed("sentences", count_sentences, lines, left)
-        timed("fineweb", measure_fineweb, lines, left, FINEWEB.short_line_chars, memory)
+        timed("fineweb", measure_fineweb, lines, left, FINEWEB.fineweb.short_line_chars, memory)
         timed(GOPHER_CHAIN, decide, part, gopher, memory)
         timed(WHOLE_CHAIN, decide, part, FINEWEB, memory)
     return seconds
@@ -154,8 +154,8 @@ def compare(texts: list[str], theirs: list[tuple[str, str]]) -> None:
     decided = decide(pa.array(texts), config, Memory())
     sets = {
         rule.reason: name
-        for name, one in zip(config.rules, rule_sets(config), strict=True)
-        for rule in one.rules(config)
+        for name, one in zip(config.rules, config.rule_sets, strict=True)
+        for rule in one.rules()
     }
     counts: dict[str, list[int]] = {}
     shown = 0

@@ -88,10 +88,10 @@ def test_a_curation_in_a_metastore(tmp_path: Path) -> None:
     again = metastore.sparkml("run-all")
     assert again.returncode == 0, again.stdout[-2000:] + again.stderr[:2000] + again.stderr[-3000:]
     assert again.stdout.count("up to date (run") == len(STEPS) - 1, again.stdout  # a report is always written
-    changed = metastore.sparkml("run", "clean", "dedupe", "clean.min_words=51")
+    changed = metastore.sparkml("run", "clean", "dedupe", "clean.gopher_quality.min_words=51")
     assert changed.returncode == 0, changed.stderr[-3000:]
 
-    plan = metastore.sparkml("plan", "clean.min_words=51")
+    plan = metastore.sparkml("plan", "clean.gopher_quality.min_words=51")
     assert plan.returncode == 0, plan.stderr[-3000:]
     assert "new version of `kept`" in plan.stdout
     runs = metastore.sparkml("runs")

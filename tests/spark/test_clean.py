@@ -14,6 +14,8 @@ from sparkml.frame.run import StageRun
 from sparkml.frame.schemas import BRONZE, CLEAN, REJECTS, spark_schema
 from sparkml.frame.tables import Tables
 from sparkml.stages.clean.config import CleanConfig
+from sparkml.stages.clean.rules.c4 import C4
+from sparkml.stages.clean.rules.gopher_quality import GopherQuality
 from sparkml.stages.clean.stage import kept_of, rejects_of, run, transform
 
 PROSE = (
@@ -23,7 +25,7 @@ PROSE = (
 )
 PROSE_WORDS = 62
 META = {"lang": '"en"', "lang_score": "0.93", "page": "7"}
-SHORT = CleanConfig(rules=("gopher_quality",), min_words=3, min_stop_words=None)
+SHORT = CleanConfig(rules=("gopher_quality",), gopher_quality=GopherQuality(min_words=3, min_stop_words=None))
 
 
 def document(doc_id: str, text: str | None, **fields: object) -> tuple[object, ...]:
@@ -61,7 +63,7 @@ def by_id(frame: DataFrame) -> dict[str, Row]:
 
 def test_golden_documents(spark: SparkSession, decided: DataFrame) -> None:
     labelled = ("text_b", "tokens", "tags", "media", "media_type", "split")
-    kept = kept_of(decided).drop("signals", "meta", *labelled)
+    kept = kept_of(decided).drop("signals", "meta", "languages", *labelled)
     expected = spark.createDataFrame(
         [
             ("good-1", PROSE, "en", 0.93, PROSE_WORDS, "https://a.org/1", "T", "news"),
@@ -256,7 +258,7 @@ def test_c4_drops_lines_and_later_rules_see_what_is_left(spark: SparkSession) ->
     assert left["signals"]["line_punct_ratio"] == 1.0
     assert (rows["few"]["value"], rows["few"]["threshold"]) == (2.0, 5.0)
     # Without a rule about sentences a text may lose all of its lines.
-    loose = CleanConfig(rules=("c4",), min_sentences=None)
+    loose = CleanConfig(rules=("c4",), c4=C4(min_sentences=None))
     rows = by_id(transform(bronze, loose))
     assert (rows["gone"]["drop_reason"], rows["gone"]["detail"]) == ("empty", "no line stays")
     assert rows["few"]["text"] == "This is one sentence.\nAnd a second one."
@@ -284,5 +286,5 @@ def test_the_yaml_holds_the_defaults() -> None:
 
 
 def test_unknown_rule_sets_are_refused() -> None:
-    with pytest.raises(ValidationError, match=r"gopher_repetition, .*, fineweb at most once; got gopher"):
+    with pytest.raises(ValidationError, match=r"gopher_repetition, .*, pii at most once; got gopher"):
         CleanConfig(rules=("gopher",))

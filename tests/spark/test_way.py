@@ -63,9 +63,9 @@ def test_a_second_run_skips_everything_but_the_report(way: Way) -> None:
 
 
 def test_plan_tells_origins_and_what_would_run(way: Way) -> None:
-    code, text = ask(way, "plan", "clean.max_words=9000")
+    code, text = ask(way, "plan", "clean.gopher_quality.max_words=9000")
     assert code == 0
-    assert "clean.max_words 9000 command line" in text
+    assert "clean.gopher_quality.max_words 9000 command line" in text
     assert "clean run its configuration changed" in text
     assert "dedupe run after clean" in text
     assert "ingest skip up to date" in text

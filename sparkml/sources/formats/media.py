@@ -14,7 +14,7 @@ from sparkml.sources.records import Defect, Record, too_large
 from sparkml.sources.tar_members import is_tar, tar_members
 from sparkml.sources.zip_members import MAGIC, zip_members
 
-_WHOLE_FILE = "0"
+WHOLE_FILE = "0"
 _HEAD_BYTES = 512
 
 
@@ -51,17 +51,17 @@ def stored_files(opened: OpenSplit) -> Iterator[Member | Defect]:
             return
         data = stream.read(limit + 1)
     except BrokenStreamError as error:
-        yield Defect(0, _WHOLE_FILE, error.reason, error.detail, error.value, error.threshold)
+        yield Defect(0, WHOLE_FILE, error.reason, error.detail, error.value, error.threshold)
         return
     if len(data) > limit:
         size = int(opened.file.size()) if suffix is None else None
-        yield too_large(0, _WHOLE_FILE, size, limit)
+        yield too_large(0, WHOLE_FILE, size, limit)
         return
     yield Member(0, None, data)
 
 
 def _record(member: Member, opened: OpenSplit, kind: str, reason: str) -> Record | Defect:
-    locator = _WHOLE_FILE if member.path is None else member.path
+    locator = WHOLE_FILE if member.path is None else member.path
     media_type = media_type_of(member.data)
     if media_type is None or not media_type.startswith(kind):
         found = f"{len(member.data)} bytes that begin {member.data[:16].hex(' ')}" if member.data else "empty"

@@ -19,6 +19,8 @@ from sparkml.sources.formats.pairs import read_pairs
 from sparkml.sources.formats.parquet import read_parquet
 from sparkml.sources.formats.plain_lines import read_plain_lines
 from sparkml.sources.formats.plain_text import read_text_file
+from sparkml.sources.formats.web_archives import read_web_archive
+from sparkml.sources.formats.web_pages import read_web_pages
 from sparkml.sources.open_split import OpenSplit
 from sparkml.sources.records import Defect, Record
 
@@ -62,6 +64,9 @@ _FORMATS = (
     Format("images", _IMAGES, read_images, columns=("media",)),
     Format("audio", (".wav", ".flac"), read_audio, columns=("media",)),
     Format("idx", (".idx3-ubyte", ".idx1-ubyte"), read_idx, cost=4, columns=("media", "label")),
+    Format("html", (".html", ".htm", ".xhtml"), read_web_pages),
+    Format("warc", (".warc",), read_web_archive, cost=2),
+    Format("wet", (".wet", ".wat"), read_web_archive, cost=2),
     Format("docstrings", (), _read_docstrings, cost=3, embedded=True),
 )
 FORMATS = {entry.name: entry for entry in _FORMATS}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,14 @@ from numpy.typing import NDArray
 from sparkml.kernels.normalise import normalise
 from sparkml.kernels.rules import Failures, Rule, Signals, first_failures
 from sparkml.kernels.texts import as_column, pieces, read_texts
-from sparkml.kernels.words import Memory, count_proper_words, find_words
+from sparkml.kernels.words import Memory, count_proper_words
 from sparkml.stages.clean.config import CleanConfig
-from sparkml.stages.clean.rule_sets import EMPTY, NULL_TEXT, TOO_LARGE, Batch, rule_sets, signal_names
+from sparkml.stages.clean.rules.rule_set import Batch, RuleSet
+
+EMPTY, NULL_TEXT, TOO_LARGE = "empty", "null_text", "too_large"
+
+# Columns that rule sets may change.
+_CHANGEABLE = ("title", "url", "text_b", "meta")
 
 # The words of a piece take six times its size: they should stay in the processor's cache.
 _PIECE_BYTES = 1 << 20
@@ -26,16 +32,16 @@ def clean_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Each document with what was measured and the rule that it fails; rejected text is left out.
 
-    The columns `passed` go through as they are; those of `decide` follow.
+    The columns `passed` go through as they are, but for those that `decide` gives.
     """
     memory = Memory()
     for batch in batches:
         for start, stop in pieces(batch.column("text"), _PIECE_BYTES):
             rows = batch.slice(start, stop - start)
             columns = {name: rows.column(name) for name in passed}
-            columns |= decide(rows.column("text"), config, memory, of_rows(rows))
             if config.normalise:
-                columns["text_b"] = normalise(rows.column("text_b"))
+                columns["text_b"] = normalise(columns["text_b"])
+            columns |= decide(rows.column("text"), config, memory, of_rows(rows), columns)
             yield pa.RecordBatch.from_pydict(columns)
 
 
@@ -54,9 +60,15 @@ def of_rows(rows: pa.RecordBatch) -> Kinds:
 
 
 def decide(
-    original: pa.Array, config: CleanConfig, memory: Memory, kinds: Kinds | None = None
+    original: pa.Array,
+    config: CleanConfig,
+    memory: Memory,
+    kinds: Kinds | None = None,
+    given: Mapping[str, pa.Array] = MappingProxyType({}),
 ) -> dict[str, pa.Array]:
     """Normalised text and signals of documents; reason, value, threshold and detail of those that fail a rule.
+
+    `given`: the other columns; those that rule sets change or make are in the answer too.
 
     The rules are for running text: media and tokens pass as they are, without signals.
     """
@@ -65,16 +77,18 @@ def decide(
     as_given = kinds.media | kinds.tokens
     sizes = np.diff(read_texts(original).offsets)
     too_large = sizes > config.max_text_bytes
-    given = pc.if_else(pa.array(too_large), pa.scalar("", original.type), original)
-    text = pc.if_else(pa.array(as_given), given, normalise(given)) if config.normalise else given
-    texts = read_texts(text)
-    work = Batch(texts, find_words(texts, memory), memory)
-    signals: dict[str, NDArray[np.float64]] = {"n_words": count_proper_words(work.words)}
+    read = pc.if_else(pa.array(too_large), pa.scalar("", original.type), original)
+    work = Batch(read_texts(read), memory, {name: given[name] for name in _CHANGEABLE if name in given})
+    signals: dict[str, NDArray[np.float64]] = {}
     rules: list[Rule] = []
-    for one in rule_sets(config):
-        measured, work = one.measure(work, config)
-        signals |= measured
-        rules += one.rules(config)
+    work = _applied([one for one in config.rule_sets if one.reads_markup], work, signals, rules)
+    n_markup_rules = len(rules)
+    text = as_column(work.texts, read.type) if rules else read
+    text = pc.if_else(pa.array(as_given), read, normalise(text) if config.normalise else text)
+    texts = read_texts(text)
+    work = work.of(texts)
+    signals["n_words"] = count_proper_words(work.words)
+    work = _applied([one for one in config.rule_sets if not one.reads_markup], work, signals, rules)
     failed = _judged(first_failures(signals, rules, len(text)), as_given)
     reasons, details = _named(failed, rules)
     left = (
@@ -86,7 +100,8 @@ def decide(
     nothing = np.full(len(text), np.nan)
     for rows, reason, value, threshold, detail in (
         (
-            (np.diff(texts.offsets) == 0) & ~kinds.media,
+            # A page without a main text has failed the rule that says so.
+            (np.diff(texts.offsets) == 0) & ~kinds.media & ~np.isin(failed.rule, range(n_markup_rules)),
             EMPTY,
             np.zeros(len(text)),
             0.0,
@@ -105,7 +120,12 @@ def decide(
         reasons[rows], details[rows] = reason, detail
         failed.value[rows], failed.threshold[rows] = value[rows], threshold
     reason = pa.array(reasons, pa.string())
+    judged = pa.array(~as_given)
     return {
+        **{
+            name: pc.if_else(judged, column, given.get(name, pa.nulls(len(text), column.type)))
+            for name, column in work.columns.items()
+        },
         "text": pc.if_else(reason.is_null(), left, pa.scalar(None, text.type)),
         "text_bytes": pa.array(sizes),
         "n_words": pa.array(count_proper_words(work.words).astype(np.int32)),
@@ -115,6 +135,17 @@ def decide(
         "threshold": pa.array(failed.threshold, from_pandas=True),
         "detail": pa.array(details, pa.string()),
     }
+
+
+def _applied(
+    sets: Sequence[RuleSet], work: Batch, signals: dict[str, NDArray[np.float64]], rules: list[Rule]
+) -> Batch:
+    """What rule sets leave of a batch; what they measure, and their rules, are added."""
+    for one in sets:
+        measured, work = one.measure(work)
+        signals |= measured
+        rules += one.rules()
+    return work
 
 
 def _named(failed: Failures, rules: list[Rule]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
@@ -139,8 +170,10 @@ def _judged(failed: Failures, as_given: NDArray[np.bool_]) -> Failures:
 
 
 def _struct(signals: Signals, config: CleanConfig, as_given: NDArray[np.bool_]) -> pa.StructArray:
-    names = signal_names(config)
-    return pa.StructArray.from_arrays([pa.array(signals[name], mask=as_given) for name in names], names)
+    names = config.signal_names
+    # Not a number: not measured, as the main text of what is no page.
+    values = [pa.array(signals[name], mask=as_given | np.isnan(signals[name])) for name in names]
+    return pa.StructArray.from_arrays(values, names)
 
 
 def _is_valid(column: pa.Array) -> NDArray[np.bool_]:

@@ -33,12 +33,13 @@ from sparkml.frame.schemas import CLEAN, LABELLED, with_labelled
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.frame.tables import first_line
 from sparkml.stages.clean.config import CleanConfig
-from sparkml.stages.clean.rule_sets import DROP_WHEN, signal_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from sparkml.frame.run import StageRun
+
+DROP_WHEN = "drop_when"
 
 _PASSED = StructType(
     [
@@ -47,6 +48,7 @@ _PASSED = StructType(
         StructField("locator", StringType()),
         StructField("lang", StringType()),
         StructField("lang_score", FloatType()),
+        StructField("languages", MapType(StringType(), FloatType())),
         StructField("url", StringType()),
         StructField("title", StringType()),
         StructField("label", StringType()),
@@ -66,7 +68,7 @@ _REJECTED = ("doc_id", "source", "locator", "drop_reason", "value", "threshold",
 def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
     """Every document with its decision: `drop_reason` is null and `text` normalised where it stays.
 
-    No language is detected here: `lang` and `lang_score` are the source's own fields of these names.
+    `lang` and `lang_score` are the source's own fields of these names, where no rule set finds the language out.
     """
     documents = with_labelled(bronze).select(
         "doc_id",
@@ -74,6 +76,7 @@ def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
         "locator",
         _from_meta("lang").alias("lang"),
         _from_meta("lang_score").try_cast("float").alias("lang_score"),
+        F.lit(None).cast(MapType(StringType(), FloatType())).alias("languages"),
         "url",
         "title",
         "label",
@@ -81,7 +84,7 @@ def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
         "meta",
         "text",
     )
-    decided = documents.mapInArrow(partial(_clean, config), _decided(config))
+    decided = documents.mapInArrow(partial(_clean, config.prepared()), _decided(config))
     return decided if config.drop_when is None else _dropped_when(decided, config.drop_when)
 
 
@@ -141,7 +144,7 @@ def _clean(config: CleanConfig, batches: Iterator[pa.RecordBatch]) -> Iterator[p
 
 
 def _decided(config: CleanConfig) -> StructType:
-    signals = StructType([StructField(name, DoubleType()) for name in signal_names(config)])
+    signals = StructType([StructField(name, DoubleType()) for name in config.signal_names])
     decision = [
         StructField("text", StringType()),
         StructField("text_bytes", LongType()),

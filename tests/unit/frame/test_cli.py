@@ -25,9 +25,12 @@ def logging_restored() -> Iterator[None]:
     [
         (["run", "wash"], "pipeline `default` has no step `wash`"),
         (["run"], "Missing argument"),
-        (["estimate", "clean.min_words=3"], "no step is named"),
+        (["estimate", "clean.gopher_quality.min_words=3"], "no step is named"),
         (["run", "clean", "--env", "prod"], "there is no environment `prod`"),
-        (["run", "clean", "clean.min_word=3"], "did you mean `clean.min_words`"),
+        (
+            ["run", "clean", "clean.gopher_quality.min_word=3"],
+            "did you mean `clean.gopher_quality.min_words`",
+        ),
         (["run-all", "--until", "clan"], "did you mean `clean`"),
         (["run-all", "--pipeline", "defualt"], "did you mean `default`"),
         (["plan", "--pipeline", "/no/such.yaml"], "there is no pipeline"),

