@@ -16,6 +16,7 @@ _STRING_MAP = pa.map_(_STRING, _STRING)
 _DOUBLE_MAP = pa.map_(_STRING, _DOUBLE)
 _TABLE_VERSIONS = pa.list_(pa.struct([("table", _STRING), ("version", _LONG)]))
 _STRINGS = pa.list_(_STRING)
+LANGUAGES = pa.list_(pa.struct([("lang", _STRING), ("share", pa.float32())]))  # the largest share first
 ANY_STRUCT = pa.struct([])  # a struct whose fields differ with the configuration
 
 
@@ -55,7 +56,7 @@ CLEAN = _table(
     media_type=_STRING,
     lang=_STRING,
     lang_score=pa.float32(),
-    languages=pa.map_(_STRING, pa.float32()),
+    languages=LANGUAGES,
     n_words=_INT,
     url=_STRING,
     title=_STRING,
@@ -207,9 +208,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     "_runs": RUNS,
 }
 
-# Columns of documents that a table of another program may lack: they are null then.
 LABELLED = ("text_b", "tokens", "tags", "media", "media_type", "split")
-DOCUMENTS = ("bronze", "clean", "kept")
+# Columns of documents that a table of another program may lack: they are null then.
+OPTIONAL = {"bronze": LABELLED, "clean": (*LABELLED, "languages"), "kept": (*LABELLED, "languages")}
 
 # Slices that are replaced as a whole are partitions: replacing one then touches no other row.
 PARTITIONS: dict[str, tuple[str, ...]] = {
@@ -231,10 +232,10 @@ def spark_schema(schema: pa.Schema) -> StructType:
     return from_arrow_schema(schema)
 
 
-def with_labelled(df: DataFrame) -> DataFrame:
-    """Documents with every labelled column; those that were missing are null."""
+def with_optional(df: DataFrame, table: str) -> DataFrame:
+    """Rows of a table with every column that may lack; those that did are null."""
     from pyspark.sql import functions as F
 
-    missing = [name for name in LABELLED if name not in df.columns]
-    types = {field.name: field.dataType for field in spark_schema(BRONZE).fields}
+    missing = [name for name in OPTIONAL.get(table, ()) if name not in df.columns]
+    types = {field.name: field.dataType for field in spark_schema(SCHEMAS[table]).fields} if missing else {}
     return df.withColumns({name: F.lit(None).cast(types[name]) for name in missing}) if missing else df

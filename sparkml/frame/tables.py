@@ -18,7 +18,7 @@ from sparkml.errors import SparkmlError, StorageError, TableError
 from sparkml.frame import storage
 from sparkml.frame.delta import RETENTION, FolderTable, TableLog, missing_table
 from sparkml.frame.effects import effect
-from sparkml.frame.schemas import ANY_STRUCT, DOCUMENTS, PARTITIONS, SCHEMAS, spark_schema, with_labelled
+from sparkml.frame.schemas import ANY_STRUCT, PARTITIONS, SCHEMAS, spark_schema, with_optional
 from sparkml.log import get_logger
 
 if TYPE_CHECKING:
@@ -238,13 +238,12 @@ class Tables:
 def conform(df: DataFrame, ref: str) -> DataFrame:
     """Order the columns as the contract has them and refuse missing or differently typed ones; extras stay.
 
-    Labelled columns of documents may be missing: they are null.
+    Those of `schemas.OPTIONAL` may be missing: they are null.
     """
     contract = SCHEMAS.get(contract_of(ref))
     if contract is None:
         return df
-    if contract_of(ref) in DOCUMENTS:
-        df = with_labelled(df)
+    df = with_optional(df, contract_of(ref))
     actual = {field.name: field.dataType.simpleString() for field in df.schema.fields}
     for field, column in zip(contract, spark_schema(contract).fields, strict=True):
         found, free = actual.get(field.name), field.type == ANY_STRUCT

@@ -20,7 +20,7 @@ class Detected(NamedTuple):
 
     lang: str
     share: float
-    shares: dict[str, float]
+    shares: list[dict[str, str | float]]  # `lang` and `share`, the largest first
 
 
 def detect(text: bytes, most_bytes: int) -> Detected:
@@ -37,9 +37,9 @@ def detect(text: bytes, most_bytes: int) -> Detected:
         if lang != UNKNOWN:
             shares[lang] = shares.get(lang, 0.0) + percent / 100
     if not shares:
-        return Detected(UNKNOWN, 0.0, {})
-    lang = max(shares, key=lambda name: shares[name])
-    return Detected(lang, shares[lang], shares)
+        return Detected(UNKNOWN, 0.0, [])
+    ranked = sorted(shares.items(), key=lambda one: -one[1])
+    return Detected(*ranked[0], [{"lang": lang, "share": share} for lang, share in ranked])
 
 
 def _looked_at(text: bytes, most_bytes: int) -> bytes:

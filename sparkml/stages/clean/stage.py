@@ -29,7 +29,7 @@ from pyspark.sql.types import (
 from pyspark.storagelevel import StorageLevel
 
 from sparkml.errors import ConfigError
-from sparkml.frame.schemas import CLEAN, LABELLED, with_labelled
+from sparkml.frame.schemas import CLEAN, LABELLED, with_optional
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.frame.tables import first_line
 from sparkml.stages.clean.config import CleanConfig
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 DROP_WHEN = "drop_when"
 
+_LANGUAGES = ArrayType(StructType([StructField("lang", StringType()), StructField("share", FloatType())]))
 _PASSED = StructType(
     [
         StructField("doc_id", StringType()),
@@ -48,7 +49,7 @@ _PASSED = StructType(
         StructField("locator", StringType()),
         StructField("lang", StringType()),
         StructField("lang_score", FloatType()),
-        StructField("languages", MapType(StringType(), FloatType())),
+        StructField("languages", _LANGUAGES),
         StructField("url", StringType()),
         StructField("title", StringType()),
         StructField("label", StringType()),
@@ -70,13 +71,13 @@ def transform(bronze: DataFrame, config: CleanConfig) -> DataFrame:
 
     `lang` and `lang_score` are the source's own fields of these names, where no rule set finds the language out.
     """
-    documents = with_labelled(bronze).select(
+    documents = with_optional(bronze, "bronze").select(
         "doc_id",
         "source",
         "locator",
         _from_meta("lang").alias("lang"),
         _from_meta("lang_score").try_cast("float").alias("lang_score"),
-        F.lit(None).cast(MapType(StringType(), FloatType())).alias("languages"),
+        F.lit(None).cast(_LANGUAGES).alias("languages"),
         "url",
         "title",
         "label",

@@ -36,13 +36,14 @@ def test_parts_have_their_shares() -> None:
     found = detect(text.encode(), 100_000)
     assert found.lang == "en"
     assert 0.5 < found.share < 0.8
-    assert 0.2 < found.shares["fr"] < 0.5
+    assert [one["lang"] for one in found.shares] == ["en", "fr"]
+    assert 0.2 < found.shares[1]["share"] < 0.5
 
 
 @pytest.mark.parametrize("text", ["", "12345 67", "?!", "\x00\x01\x02", "\U0001f600" * 20])
 def test_what_is_in_no_language(text: str) -> None:
     found = detect(text.encode(), 10_000)
-    assert (found.lang, found.share, found.shares) == (UNKNOWN, 0.0, {})
+    assert (found.lang, found.share, found.shares) == (UNKNOWN, 0.0, [])
 
 
 def test_control_characters_and_broken_bytes_are_passed_over() -> None:
@@ -54,7 +55,7 @@ def test_control_characters_and_broken_bytes_are_passed_over() -> None:
 def test_a_long_text_is_looked_at_in_three_places() -> None:
     long = " ".join([SENTENCES["en"]] * 100 + [SENTENCES["ru"]] * 100 + [SENTENCES["fr"]] * 100)
     found = detect(long.encode(), 3000)
-    assert set(found.shares) == {"en", "ru", "fr"}
+    assert {one["lang"] for one in found.shares} == {"en", "ru", "fr"}
 
 
 def decided(config: CleanConfig, *texts: str, **given: pa.Array) -> list[dict[str, object]]:
@@ -71,7 +72,7 @@ def test_languages_are_columns_and_those_that_are_not_kept_go() -> None:
     assert [row["drop_reason"] for row in rows] == [None, "language", "language_score", "language"]
     assert [row["lang"] for row in rows[:2]] == ["en", "de"]
     assert rows[0]["lang_score"] == pytest.approx(rows[0]["signals"]["lang_score"])
-    assert dict(rows[0]["languages"])["en"] == pytest.approx(rows[0]["lang_score"])
+    assert rows[0]["languages"] == [{"lang": "en", "share": rows[0]["lang_score"]}]
     assert rows[2]["threshold"] == 0.65
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
+from sparkml.frame.schemas import LANGUAGES
 from sparkml.kernels.rules import Rule, Signals
 from sparkml.stages.clean.rules.rule_set import Batch, Fraction, RuleSet
 
@@ -40,9 +41,7 @@ class Language(RuleSet):
         columns = {
             "lang": pa.array([one.lang for one in found], pa.string()),
             "lang_score": pa.array(score.astype(np.float32)),
-            "languages": pa.array(
-                [list(one.shares.items()) for one in found], pa.map_(pa.string(), pa.float32())
-            ),
+            "languages": pa.array([one.shares for one in found], LANGUAGES),
         }
         signals = {"lang_score": score, "lang_is_kept": np.array(stays, np.float64)}
         return signals, replace(batch, columns={**batch.columns, **columns})
