@@ -147,8 +147,8 @@ def _precise(markup: str, max_seconds: float) -> Page:
     return Page("")
 
 
-class _ExpiredError(Exception):
-    pass
+class _ExpiredError(BaseException):
+    """Not one of those that a library takes for its own."""
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from sparkml.errors import MissingToolError
 from sparkml.kernels.words import Memory
 from sparkml.stages.clean import pages
 from sparkml.stages.clean.batches import decide
@@ -114,6 +116,19 @@ def test_broken_and_deep_pages_end_soon(page: str) -> None:
     assert time.monotonic() - started < 5
     if STORY in page:
         assert STORY in found["text"]
+
+
+def test_precise_is_trafilaturas(monkeypatch: pytest.MonkeyPatch) -> None:
+    precise = CleanConfig(rules=("html",), html=HTML(mode="precise"))
+    found = decided(PAGE, precise, title=pa.array([None], pa.string()))
+    assert "Sentence 29 of the story" in found["text"]
+    assert "About us" not in found["text"]
+    assert found["title"] == "The journey"
+    hasty = CleanConfig(rules=("html",), html=HTML(mode="precise", max_seconds=0.001))
+    assert decided(PAGE, hasty)["drop_reason"] == "no_main_text"
+    monkeypatch.setitem(sys.modules, "trafilatura", None)
+    with pytest.raises(MissingToolError, match="pip install trafilatura"):
+        decided(PAGE, precise)
 
 
 def test_a_page_has_a_time() -> None:
