@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,8 @@ from sparkml.kernels.texts import Texts, read_texts, trimmed
 
 # Markup begins with markup: what is before it in a page is white space, comments and declarations.
 _MARKUP = re.compile(
-    rb"(?i)\s*(?:<!--.{0,2000}?-->\s*|<\?.{0,200}?\?>\s*)*<(?:!doctype\s+html|html|head|body)\b", re.DOTALL
+    rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!--.{0,2000}?-->\s*|<\?.{0,200}?\?>\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    re.DOTALL,
 )
 _HIDDEN = re.compile(r"(?is)<(script|style)\b.*?</\1|<!--.*?-->")
 _ROOT, _META, _TIME = (re.compile(rf"(?i)<{name}\b[^<>]*") for name in ("html", "meta", "time"))
@@ -141,7 +143,7 @@ def _precise(markup: str, max_seconds: float) -> Page:
             "the mode `precise` of clean.html needs trafilatura", next_action="pip install trafilatura"
         ) from error
     with _at_most(max_seconds):
-        found = trafilatura.bare_extraction(markup, with_metadata=True, include_comments=False)
+        found: Any = trafilatura.bare_extraction(markup, with_metadata=True, include_comments=False)
         if found is not None:
             return Page(found.text or "", found.title or "", found.date or "", found.language or "")
     return Page("")

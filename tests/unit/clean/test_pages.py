@@ -71,6 +71,7 @@ def test_what_is_no_page_stays(text: str | None) -> None:
         f"<!-- saved --><html><body><p>{STORY}</p></body></html>",
         f'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN"><html><body><p>{STORY}',
         f"<BODY><P>{STORY}",
+        f"\ufeff<html><body><p>{STORY}</p>",
         f"\n\n<head></head><p>{STORY}</p></div></td>",
         f'<html><body class="hidden"><div class="popup hidden comment">{STORY}</div></body></html>',
     ],
