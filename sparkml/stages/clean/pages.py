@@ -11,6 +11,7 @@ import html
 import json
 import re
 import signal
+import string
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,19 +29,18 @@ from sparkml.kernels.texts import Texts, read_texts, trimmed
 
 # Markup begins with markup: what is before it in a page is white space, comments and declarations.
 _MARKUP = re.compile(
-    rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!--.{0,2000}?-->\s*|<\?.{0,200}?\?>\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!--(?:(?!-->).){0,2000}-->\s*|<\?(?:(?!\?>).){0,200}\?>\s*)*"
+    rb"<(?:!doctype\s+html|html|head|body)\b",
     re.DOTALL,
 )
-_HIDDEN = re.compile(r"(?is)<(script|style)\b.*?</\1|<!--.*?-->")
 _ROOT, _META, _TIME = (re.compile(rf"(?i)<{name}\b[^<>]*") for name in ("html", "meta", "time"))
 _HEAD_CHARS = 200_000  # in which a page says what it is
 _TAG = re.compile(r"</?[A-Za-z!?][^<>]*>?")
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # keeps every place
 # Extraction takes quadratic time in the depth; browsers nest 512 elements at most.
 _DEEPEST = 1_000
-_LEAST_CHARS, _FEW = (
-    250,
-    3,
-)  # a main text is next to nothing below so many characters, and below a third of all
+# A main text is next to nothing below so many characters, where all text is more than so many times as long.
+_LEAST_CHARS, _FEW = 250, 3
 _DATES = (
     "article:published_time",
     "datePublished",
@@ -96,8 +96,16 @@ def main_texts(
 
 
 def _without_tags(markup: str) -> str:
-    """All text of a page that no extractor is asked for."""
-    return html.unescape(_TAG.sub(" ", _HIDDEN.sub(" ", markup))).strip()
+    """All text of a page that no extractor is asked for; in linear time, whatever the page."""
+    for start, end in (("<script", "</script"), ("<style", "</style"), ("<!--", "-->")):
+        parts: list[str] = []
+        lowered, at = markup.translate(_LOWER), 0
+        while (begin := lowered.find(start, at)) >= 0:
+            parts.append(markup[at:begin])
+            stop = lowered.find(end, begin)
+            at = len(markup) if stop < 0 else stop + len(end)
+        markup = " ".join([*parts, markup[at:]])
+    return html.unescape(_TAG.sub(" ", markup)).strip()
 
 
 def fast_page(markup: str) -> Page:

@@ -102,12 +102,15 @@ def test_later_rules_see_the_text() -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        "<html>" + "<div>" * 100_000 + STORY,
+        "<html>" + "<div>" * 100_000 + "\u0130" * 9 + "<SCRIPT>no();</SCRIPT>" + STORY,
         "<html>" + "<span x='>'>" * 100_000 + STORY + "</span>" * 100_000,
         "<html><script>" + "if (a<b) x();" * 10_000 + "</script>" + "<p>" * 10_000 + STORY,
         "<html>" + "<a b=c" * 10_000,
         "<html><p>" + "x" * 1_000_000,
         "<html>" + "&" * 100_000 + "<![CDATA[" * 1000,
+        "<!---->" * 2_000 + "<p>" + STORY,
+        "<html>" + "<div>" * 2_000 + "<script " * 100_000,
+        "<html>" + "<div>" * 2_000 + "<!-- " * 100_000,
         "<html>\x00\x01\ufffe<p>" + STORY,
     ],
 )
@@ -115,7 +118,7 @@ def test_broken_and_deep_pages_end_soon(page: str) -> None:
     started = time.monotonic()
     found = decided(page)
     assert time.monotonic() - started < 5
-    if STORY in page:
+    if page.startswith("<html>") and STORY in page:
         assert STORY in found["text"]
 
 

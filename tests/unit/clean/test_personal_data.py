@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+import time
 
 import pyarrow as pa
 import pytest
@@ -265,3 +266,27 @@ def test_hashes_need_a_key_and_follow_from_it(monkeypatch: pytest.MonkeyPatch) -
     assert first.startswith("<EMAIL:")
     assert hashed[0] == hashed[2] != hashed[1]
     assert "first key" not in config.prepared().model_dump_json() + repr(config.prepared())
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "4 ",
+        "a@",
+        "a@b.",
+        "1.",
+        "::",
+        "a:",
+        "eyJ-",
+        "-----BEGIN PRIVATE KEY-----",
+        "AA11 ",
+        "+1 ",
+        "sk-",
+        "00",
+        "password=",
+    ],
+)
+def test_texts_made_to_take_long_do_not(piece: str) -> None:
+    started = time.process_time()
+    masked(piece * (200_000 // len(piece)))
+    assert time.process_time() - started < 20

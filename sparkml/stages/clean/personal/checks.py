@@ -13,6 +13,7 @@ _IBANS = (
     "QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20"
 )
 _IBAN_LENGTHS = {entry[:2].encode(): int(entry[2:]) for entry in _IBANS.split()}
+_CARD_LENGTHS = range(13, 20)
 _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
 
 
@@ -50,7 +51,7 @@ def is_card(text: bytes) -> bool:
     """The number of a payment card: its issuer's range and length, and the check digit."""
     digits = digits_of(text)
     number = "".join(map(str, digits))
-    if not 13 <= len(number) <= 19:
+    if len(number) not in _CARD_LENGTHS:
         return False
     two, four = int(number[:2]), int(number[:4])
     of_issuer = (

@@ -105,12 +105,16 @@ _IBAN = (Pattern(NUMBER, re.compile(rb"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?= ?[A-Z0-9
 
 def _card(match: re.Match[bytes]) -> Span:
     # Another number may stand behind it: the longest of the first groups that is a card.
-    for end in (match.end(), *(match.start() + gap.start() for gap in reversed([*_GAP.finditer(match[0])]))):
-        if checks.is_card(match.string[match.start() : end]):
-            return match.start(), end
+    text, start = match[0], match.start()
+    for end in (len(text), *(gap.start() for gap in reversed([*_GAP.finditer(text)]))):
+        if checks.is_card(text[:end]):
+            return start, start + end
+        if end < _LEAST_CARD:
+            break
     return None
 
 
+_LEAST_CARD = 13  # digits
 _GAP = re.compile(rb"[ -]")
 _CARD = (Pattern(NUMBER, re.compile(rb"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w-]|\.\d)"), _card),)
 _KEYS = (
@@ -123,7 +127,7 @@ _KEYS = (
     rb"SG\.[\w-]{16,32}\.[\w-]{16,64}",  # SendGrid
     rb"(?:AC|SK)[0-9a-f]{32}",  # Twilio
     rb"npm_[A-Za-z0-9]{36}|pypi-[\w-]{50,}|hf_[A-Za-z0-9]{30,}|dapi[0-9a-f]{32}",
-    rb"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",  # JSON web tokens
+    rb"eyJ[\w-]{10,1000}\.eyJ[\w-]{10,4000}\.[\w-]{10,1000}",  # JSON web tokens
 )
 _SECRET = (
     _pattern(CODE, rb"(?<![A-Za-z0-9])(?:" + rb"|".join(_KEYS) + rb")(?![A-Za-z0-9])"),
@@ -146,6 +150,6 @@ KINDS: dict[str, tuple[Pattern, ...]] = {
 }
 # Blocks of lines that no place of a kernel holds: what they begin and end with.
 PRIVATE_KEY = re.compile(
-    rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,.()-]*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY"
-    rb"(?: BLOCK)?-----"
+    rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s:,.()]|-(?!----))*"
+    rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 )
