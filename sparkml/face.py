@@ -224,7 +224,7 @@ def load_scorer(
     from sparkml.inference.scorer import load_scorer as load
 
     folder = artifacts.localise(package_folder(model) if model.startswith(PACKAGE) else model)
-    place = device_for(device, engine, folder, gpu_of_task())
+    place = device_for(device, engine, folder, gpu_of_task(device))
     return load(folder, threads, engine_name=engine, task=_asked(task), device=place)
 
 

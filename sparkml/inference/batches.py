@@ -93,7 +93,7 @@ def worker_scorer(model: ModelSource) -> Answers:
     from sparkml.inference.device import gpu_of_task
 
     # The tasks of a worker may be given different GPUs.
-    return _kept_scorer(model, gpu_of_task())
+    return _kept_scorer(model, gpu_of_task(model.device))
 
 
 @functools.lru_cache(maxsize=_KEPT_MODELS)

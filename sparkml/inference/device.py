@@ -44,13 +44,13 @@ def _why_no_gpu(engine: str, folder: Path, gpu: int | None) -> str:
     return f"its weights are in {form}/, for the processor" if form in _ON_CPU_ALONE else ""
 
 
-def gpu_of_task() -> int | None:
+def gpu_of_task(wanted: str = "auto") -> int | None:
     """Which of the GPUs that torch sees is this process's: the one that Spark gave to its task.
 
-    Where Spark knows of none, its tasks take turns; without Spark it is torch's current one. None: torch sees none.
-    ConfigError where torch does not see what Spark gave.
+    Where Spark knows of none, its tasks take turns; without Spark it is torch's current one. None: torch sees none,
+    or the processor is `wanted`. ConfigError where torch does not see what Spark gave.
     """
-    if not torch.cuda.is_available():
+    if wanted == CPU or not torch.cuda.is_available():
         return None
     task = _spark_task()
     if task is None:

@@ -30,6 +30,10 @@ class Decoded(NamedTuple):
     encoding: str
     is_broken: bool
 
+    def fields(self) -> dict[str, str | bool]:
+        """What a record says of it: `encoding`, and `undecodable` where bytes were lost."""
+        return {"encoding": self.encoding, **({"undecodable": True} if self.is_broken else {})}
+
 
 def decode(data: bytes, declared: str | None = None, *, is_html: bool = False) -> Decoded:
     """The text of bytes; `declared`: what the server said; `is_html`: the page may say it too."""

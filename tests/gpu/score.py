@@ -75,7 +75,9 @@ def main() -> None:
         for way, answer in ways.items():
             flipped = sum(a != b for a, b in zip(answer(texts[:COMPARED]), expected, strict=True))
             rate = options.rows / statistics.median(seconds[way])
-            print(f"{way:20} {rate:10,.0f} rows/s  {flipped} of {COMPARED} predictions differ", flush=True)
+            print(
+                f"{way:20} {rate:10,.0f} rows/s  {flipped} of {len(expected)} predictions differ", flush=True
+            )
 
 
 if __name__ == "__main__":

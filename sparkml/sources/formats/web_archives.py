@@ -112,7 +112,7 @@ def _item(number: int, record: Any, kind: str, opened: OpenSplit) -> Record | De
         "url": (record.headers.get("WARC-Target-URI") or "").strip("<>") or None,
         "published": record.record_date,
         "content_type": content_type,
-        "encoding": found.encoding,
+        **found.fields(),
         "status": None if http is None else http.status_code,
         "record_type": kind,
     }

@@ -31,7 +31,7 @@ def _record(member: Member, opened: OpenSplit) -> Record:
         "folder": place.parent.name,
         "file_name": place.name,
         "content_type": HTML,
-        "encoding": found.encoding,
+        **found.fields(),
     }
     locator = WHOLE_FILE if member.path is None else member.path
     return Record(member.position, locator, fields, member.data, member.path)

@@ -16,12 +16,9 @@ from sparkml.kernels.rules import Failures, Rule, Signals, first_failures
 from sparkml.kernels.texts import as_column, pieces, read_texts
 from sparkml.kernels.words import Memory, count_proper_words
 from sparkml.stages.clean.config import CleanConfig
-from sparkml.stages.clean.rules.rule_set import Batch, RuleSet
+from sparkml.stages.clean.rules.rule_set import CHANGEABLE, Batch, RuleSet
 
 EMPTY, NULL_TEXT, TOO_LARGE = "empty", "null_text", "too_large"
-
-# Columns that rule sets may change.
-_CHANGEABLE = ("title", "url", "text_b", "meta")
 
 # The words of a piece take six times its size: they should stay in the processor's cache.
 _PIECE_BYTES = 1 << 20
@@ -78,7 +75,7 @@ def decide(
     sizes = np.diff(read_texts(original).offsets)
     too_large = sizes > config.max_text_bytes
     read = pc.if_else(pa.array(too_large), pa.scalar("", original.type), original)
-    work = Batch(read_texts(read), memory, {name: given[name] for name in _CHANGEABLE if name in given})
+    work = Batch(read_texts(read), memory, {name: given[name] for name in CHANGEABLE if name in given})
     signals: dict[str, NDArray[np.float64]] = {}
     rules: list[Rule] = []
     work = _applied([one for one in config.rule_sets if one.reads_markup], work, signals, rules)

@@ -54,6 +54,8 @@ def test_a_task_has_the_gpu_that_spark_gave_it(monkeypatch: pytest.MonkeyPatch) 
     in_task(monkeypatch, 0, "GPU-2222")
     with pytest.raises(ConfigError, match="GPU-2222"):
         gpu_of_task()
+    # Who asks for the processor needs none that fits.
+    assert gpu_of_task("cpu") is None
     # Spark in local mode, or set up without GPUs, knows of none.
     for partition in (0, 1, 2):
         in_task(monkeypatch, partition)

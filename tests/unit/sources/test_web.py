@@ -88,6 +88,18 @@ def test_bytes_that_are_no_text_are_kept_as_far_as_they_go() -> None:
     assert found.text == "good \ufffd\ufffd bad"
 
 
+def test_a_page_that_lost_bytes_says_so(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "a.html").write_bytes(b"\xef\xbb\xbf<html>good \xff\xfe bad")
+    (row,) = read(tmp_path)
+    assert row["text"] == "<html>good \ufffd\ufffd bad"
+    assert (row["meta"]["encoding"], row["meta"]["undecodable"]) == ('"utf-8"', "true")
+
+
+@pytest.mark.parametrize("name", ["hex", "bz2", "unicode_escape", "utf-7", "idna", "undefined"])
+def test_a_page_does_not_choose_what_is_no_encoding_of_pages(name: str) -> None:
+    assert decode(b"a", name).encoding == "utf-8"
+
+
 def test_a_folder_of_pages_and_an_archive_of_them(tmp_path: Path, read: Read) -> None:
     (tmp_path / "de").mkdir()
     (tmp_path / "de" / "a.html").write_bytes(PAGE.encode("latin-1"))

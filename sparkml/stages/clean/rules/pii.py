@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from sparkml.frame.secret import is_reference, secret_at
 from sparkml.kernels.rules import Rule, Signals
-from sparkml.stages.clean.rules.rule_set import Batch, RuleSet
+from sparkml.stages.clean.rules.rule_set import CHANGEABLE, Batch, RuleSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Action = Literal["mask", "hash", "drop", "keep"]
-# Columns in which it is looked for besides `text`.
-_BESIDES = ("title", "url", "text_b", "meta")
 
 
 class PII(RuleSet):
@@ -68,8 +66,8 @@ class PII(RuleSet):
     @cached_property
     def actions(self) -> dict[str, str]:
         """What is done, by kind that is looked for."""
-        named = {name.removeprefix("pii_"): "" for name in self.signals}
-        return {kind: action for kind in named if (action := getattr(self, kind)) != "keep"}
+        kinds = (name.removeprefix("pii_") for name in self.signals)
+        return {kind: action for kind in kinds if (action := getattr(self, kind)) != "keep"}
 
     def measure(self, batch: Batch) -> tuple[Signals, Batch]:
         """How much of each kind there is; the texts and columns without it."""
@@ -81,7 +79,7 @@ class PII(RuleSet):
         signals = {name: np.zeros(documents) for name in self.signals}
         signals |= {f"pii_{kind}": count for kind, count in counts(found, kinds, documents).items()}
         columns = dict(batch.columns)
-        for name in _BESIDES:
+        for name in CHANGEABLE:
             if name in columns:
                 columns[name], more = _masked(columns[name], kinds, mask)
                 for kind, count in more.items():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sparkml.kernels.texts import Texts
     from sparkml.kernels.words import Memory, Words
 
+# Columns that rule sets may change besides the text.
+CHANGEABLE = ("title", "url", "text_b", "meta")
+
 # Limits; null turns a rule off.
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)] | None
 Ratio = Annotated[float, Field(ge=0.0)] | None
