@@ -28,7 +28,7 @@ from sparkml.models.folder import (
     write_json,
 )
 from sparkml.models.int8 import load_int8
-from sparkml.models.linear import use_onednn
+from sparkml.models.linear import with_fast_products
 from sparkml.models.networks import NetworkSpec, check_model, kept_config, load_network, quiet
 from sparkml.models.packed import load_packed
 
@@ -104,9 +104,9 @@ def build_network(
     )
     if spec.vector:
         pooled = VectorPooled(_without_pooler(loaded.network), spec.pooling)
-        return use_onednn(pooled).train(), _new_within(pooled.backbone, loaded.new_modules)
+        return with_fast_products(pooled).train(), _new_within(pooled.backbone, loaded.new_modules)
     if spec.pooling != "mean":
-        return use_onednn(loaded.network), loaded.new_modules
+        return with_fast_products(loaded.network), loaded.new_modules
     backbone = _without_pooler(loaded.network)
     network = MeanPooled(backbone, max(len(spec.labels), 1), seed)
     head = Path(folder) / HEAD_FILE
@@ -114,7 +114,7 @@ def build_network(
     if head.is_file() and not random and _fits(network, state := load_file(head)):
         network.classifier.load_state_dict(state)
         ours = set()
-    return use_onednn(network).train(), _new_within(backbone, loaded.new_modules) | ours
+    return with_fast_products(network).train(), _new_within(backbone, loaded.new_modules) | ours
 
 
 def _new_within(backbone: nn.Module, new: frozenset[str]) -> frozenset[str]:

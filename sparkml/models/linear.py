@@ -1,4 +1,4 @@
-"""Products of float32 matrices by oneDNN where torch would take MKL: on a processor that is not Intel's twice as fast.
+"""Products of float32 matrices by oneDNN where torch would take MKL and that is slower: AVX-512 of other makers than Intel.
 
 `use_onednn` gives the linear layers of a network, whatever its architecture, this product: forward, and for the
 gradients of inputs and weights. Names, shapes and what is saved stay as they were. On a GPU, under autocast, in another
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from sparkml.models.onednn import product
+from sparkml.models.onednn import beats_mkl, product
 
 
 class Product(torch.autograd.Function):
@@ -68,6 +68,11 @@ PLAIN_LAYERS = (*_OURS, *_OURS.values())
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [..., in], weight [out, in], bias [out] or None -> [..., out]; all of them get gradients."""
     return _apply(x, weight, bias) if _is_ours(x, weight) else F.linear(x, weight, bias)
+
+
+def with_fast_products(network: nn.Module) -> nn.Module:
+    """The network, by oneDNN where that is faster on this processor."""
+    return use_onednn(network) if beats_mkl() else network
 
 
 def use_onednn(network: nn.Module) -> nn.Module:

@@ -13,10 +13,11 @@ import torch
 from peft.tuners.adalora import SVDLinear
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from sparkml.models.linear import PLAIN_LAYERS
-from sparkml.models.onednn import product
+from sparkml.models.onednn import beats_mkl, product
 
 _ADAPTER = "default"
 
@@ -30,7 +31,7 @@ class LowRankProduct(torch.autograd.Function):
     ) -> Tensor:
         """Only x, down, up and bias get gradients."""
         inner = x @ down.T
-        out = product(x, weight, bias).addmm_(inner, up.T, alpha=scale)
+        out = _times(x, weight, bias).addmm_(inner, up.T, alpha=scale)
         ctx.save_for_backward(x, weight, down, up, inner)
         ctx.scale = scale
         return out
@@ -43,10 +44,14 @@ class LowRankProduct(torch.autograd.Function):
         outer = (grad @ up).mul_(ctx.scale)
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = product(grad, weight.T).addmm_(outer, down)
+            of_x = _times(grad, weight.T).addmm_(outer, down)
         if ctx.needs_input_grad[2]:
             of_bias = grad.sum(0)
         return of_x, None, of_bias, outer.T @ x, (grad.T @ inner).mul_(ctx.scale), None
+
+
+def _times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return product(x, weight, bias) if beats_mkl() else F.linear(x, weight, bias)
 
 
 class FusedLinear(Linear):

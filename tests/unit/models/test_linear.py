@@ -40,6 +40,30 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return seen
 
 
+@pytest.mark.parametrize(
+    ("capability", "maker", "beats"),
+    [("AVX512", "AuthenticAMD", True), ("AVX512", "GenuineIntel", False), ("AVX2", "AuthenticAMD", False)],
+)
+def test_onednn_is_taken_where_mkl_leaves_registers_unused(
+    capability: str, maker: str, beats: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"vendor_id : {maker}")
+    monkeypatch.setattr(onednn, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert onednn.beats_mkl.__wrapped__() is beats
+
+
+def test_rows_with_gaps_between_them_are_closed_first() -> None:
+    """oneDNN takes a thousand times as long for such a matrix: the first tokens of a batch are one."""
+    hidden = random(32, 25, 384)
+    first, grad = hidden[:, 0], random(32, 384, seed=2)
+    assert onednn._dense(first).is_contiguous()
+    assert onednn._dense(grad.t()).data_ptr() == grad.data_ptr()
+    expected = F.linear(grad.t(), first.t())
+    torch.testing.assert_close(product(grad.t(), first.t()), expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 2, 7, 130])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("strided", ["no", "x", "weight"])
@@ -89,8 +113,9 @@ def test_frozen_weights_get_no_gradient_and_cost_no_product(calls: list[tuple[in
 
 @pytest.mark.parametrize("model", [SHAPE, GPT2])
 def test_every_linear_layer_of_a_network_that_is_built_is_ours(
-    tmp_path: Path, model: dict[str, Any], calls: list[tuple[int, ...]]
+    tmp_path: Path, model: dict[str, Any], calls: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(linear, "beats_mkl", lambda: True)
     head = "AutoModelForCausalLM" if model is GPT2 else "AutoModelForMaskedLM"
     tiny_model(tmp_path / "m", head, config=model)
     network, _ = build_network(NetworkSpec(head), tmp_path / "m", seed=1)
