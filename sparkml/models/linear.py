@@ -1,4 +1,4 @@
-"""Products of float32 matrices by oneDNN where torch would take MKL and that is slower: AVX-512 of other makers than Intel.
+"""Products of float32 matrices by oneDNN where torch would take MKL and that is slower: `onednn.beats_mkl`.
 
 `use_onednn` gives the linear layers of a network, whatever its architecture, this product: forward, and for the
 gradients of inputs and weights. Names, shapes and what is saved stay as they were. On a GPU, under autocast, in another

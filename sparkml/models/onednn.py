@@ -23,7 +23,8 @@ def beats_mkl() -> bool:
     Of processors that are not Intel's MKL leaves the widest registers unused, where there are such (AVX-512).
     """
     widest = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return has_onednn() and widest and torch.backends.mkl.is_available() and not _is_intel()
+    has_mkl = bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
+    return has_onednn() and widest and has_mkl and not _is_intel()
 
 
 def _is_intel() -> bool:
