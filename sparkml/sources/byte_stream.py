@@ -32,6 +32,20 @@ class ByteStream:
             parts.append(part)
         return b"".join(parts)
 
+    def read_line(self, limit: int) -> bytes:
+        """The bytes up to the next line feed, that among them; at most `limit` of them, and fewer at the end."""
+        parts: list[bytes] = []
+        size = 0
+        while size < limit and self._is_filled():
+            stop = self._held.find(b"\n", self._at, self._at + limit - size) + 1
+            part = self._held[self._at : stop or self._at + limit - size]
+            self._at += len(part)
+            size += len(part)
+            parts.append(part)
+            if stop:
+                break
+        return b"".join(parts)
+
     def skip(self, size: int) -> int:
         """Leave out the next bytes; how many there were."""
         left = size

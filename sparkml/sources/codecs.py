@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,12 +58,22 @@ class Member(Protocol):
 
 @dataclass(frozen=True)
 class Codec:
-    """A form of compression: its name, the extensions of its files, what decodes a member, bytes a call."""
+    """A form of compression: its name, the extensions of its files, what decodes a member, bytes a call.
+
+    `head` matches the first bytes of a member, `head_bytes` of them at most.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     new_member: Callable[[], Member]
+    head: re.Pattern[bytes]
+    head_bytes: int
     piece_bytes: int = _PIECE_BYTES
+
+    def find(self, data: bytes, start: int) -> int:
+        """Where a member may begin in some bytes; -1: nowhere."""
+        found = self.head.search(data, start)
+        return -1 if found is None else found.start()
 
 
 class _GzipMember:
@@ -178,8 +189,16 @@ class _XzStream:
 
 
 CODECS = (
-    Codec("gzip", (".gz", ".tgz"), _GzipMember),
-    Codec("zstd", (".zst", ".zstd"), _ZstdFrame),
-    Codec("bzip2", (".bz2",), bz2.BZ2Decompressor, _BZIP2_PIECE_BYTES),
-    Codec("xz", (".xz",), _XzStream),
+    # Deflate, no reserved flag (RFC 1952).
+    Codec("gzip", (".gz", ".tgz"), _GzipMember, re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"), 4),
+    Codec("zstd", (".zst", ".zstd"), _ZstdFrame, re.compile(re.escape(_ZSTD_MAGIC)), 4),
+    Codec(
+        "bzip2",
+        (".bz2",),
+        bz2.BZ2Decompressor,
+        re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"),
+        10,
+        _BZIP2_PIECE_BYTES,
+    ),
+    Codec("xz", (".xz",), _XzStream, re.compile(rb"\xfd7zXZ\x00"), 6),
 )

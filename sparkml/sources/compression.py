@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import zstandard
 
@@ -37,25 +38,44 @@ def compression_suffix(path: str) -> str | None:
     return next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), None)
 
 
+class Piece(NamedTuple):
+    """Decompressed bytes, and where in the file their member begins."""
+
+    member: int
+    data: bytes
+
+
+def codec_of(path: str) -> Codec:
+    """The codec of a compressed file."""
+    return _BY_SUFFIX[compression_suffix(path) or ""]
+
+
 def decompressed(chunks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
     """The decompressed bytes of one or more concatenated members, in pieces of at most 4 MiB.
 
     BrokenStreamError where they end early or are corrupt, or where their decoder asks for too much memory.
     """
-    codec = _BY_SUFFIX[suffix]
+    return (piece.data for piece in member_pieces(chunks, _BY_SUFFIX[suffix], 0) if piece.data)
+
+
+def member_pieces(chunks: Iterable[bytes], codec: Codec, begin: int) -> Iterator[Piece]:
+    """The same with the members that pieces come from; `begin`: where the first chunk lies. Empty members give one."""
     member: Member | None = None
+    start = fed = begin  # of the member; behind the last bytes that were fed
     for data in _feeds(chunks):
+        fed += len(data)
         while True:
             if member is None:
                 data = data.lstrip(b"\0")  # zero padding between members is allowed
                 if not data:
                     break
-                member = codec.new_member()
+                member, start = codec.new_member(), fed - len(data)
+                yield Piece(start, b"")
             elif not data and member.needs_input:
                 break
             out = _decompress(member, data, codec)
             if out:
-                yield out
+                yield Piece(start, out)
             data = member.unused_data if member.eof else b""
             member = None if member.eof else member
     if member is not None:

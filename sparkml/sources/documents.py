@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sparkml.kernels.hashing import content_hash, document_id
 from sparkml.sources.labelled import Labelled, labelled_columns
-from sparkml.sources.records import Defect, ReadOptions, Record, Split, is_encodable, printable
+from sparkml.sources.records import Defect, ReadOptions, Record, Split, is_encodable, lifted, printable
 
 _MOST_ROWS = 10_000
 _NO_VALUE = object()
@@ -64,7 +64,10 @@ class DocumentBatches:
     ) -> Iterator[pa.RecordBatch]:
         """Rows for all items of a split that was read with `options`; yields the batches that became full."""
         self._options = options
+        nested = options.nested()
         for item in items:
+            if nested and isinstance(item, Record):
+                item = lifted(item, nested)
             row = self._document(split, item) if isinstance(item, Record) else item
             self._rows.append(self._reject(split, row) if isinstance(row, Defect) else row)
             if self._bytes >= options.batch_bytes or len(self._rows) >= _MOST_ROWS:
@@ -122,7 +125,9 @@ class DocumentBatches:
     def _reject(self, split: Split, defect: Defect) -> tuple[Any, ...]:
         self._bytes += 512
         doc_id = self._place_id(split, defect.locator)
-        why = (defect.reason, defect.value, defect.threshold, defect.detail)
+        # A whole number beyond 2^53 is no exact double, which Arrow refuses.
+        value, threshold = (None if one is None else float(one) for one in (defect.value, defect.threshold))
+        why = (defect.reason, value, threshold, defect.detail)
         return (doc_id, split.uri, defect.locator, *_NO_COLUMNS, defect.position, None, *why)
 
     def _flush(self) -> pa.RecordBatch:
@@ -155,6 +160,12 @@ def _plain(value: Any) -> Any:
 
 
 _encode = json.JSONEncoder(default=_plain).encode  # `json.dumps` would make an encoder for every value
+
+
+def canonical(fields: dict[str, Any]) -> bytes:
+    """Of a row that has no bytes of its own: its fields by name, each as JSON."""
+    parts = [f"{name}\0{json_value(fields[name])}" for name in sorted(fields)]
+    return "\0".join(parts).encode("utf-8", "surrogatepass")
 
 
 def parse_published(value: Any) -> datetime | None:

@@ -83,6 +83,12 @@ def topic_stream(spark: SparkSession, config: KafkaConfig, max_rows: int | None)
         ) from error
 
 
+def landed_records(spark: SparkSession, config: KafkaConfig) -> DataFrame:
+    """The topic's records as they came: key, value, topic, partition, offset, timestamp."""
+    records = topic_stream(spark, config, None)
+    return records.select("key", "value", "topic", "partition", "offset", "timestamp")
+
+
 def client_properties(config: KafkaConfig) -> dict[str, str]:
     """The properties of Kafka's client, secrets read from where they are; ConfigError names one that is missing."""
     return {

@@ -16,12 +16,36 @@ _WIDE_MARKS = (
 )
 
 
+_MEMBER_SHIFT = 24
+# What is no character becomes half of a surrogate pair, whose bytes are not UTF-8.
+_BROKEN = "sparkml.broken"
+codecs.register_error(
+    _BROKEN, lambda error: ("\ud800", error.end if isinstance(error, UnicodeDecodeError) else 0)
+)
+
+
 class Line(NamedTuple):
-    """A line without its newline; `data` is None where it is longer than the limit."""
+    """A line without its newline; `data` is None where it is longer than the limit.
+
+    `offset` is where it begins: in the file, or in the member of a compressed file that begins at byte `member` of it.
+    """
 
     offset: int
     length: int
     data: bytes | None
+    member: int = 0
+
+    @property
+    def locator(self) -> str:
+        """Where it begins, whoever reads the file in whatever parts."""
+        return f"{self.member}+{self.offset}" if self.member else str(self.offset)
+
+    @property
+    def position(self) -> int:
+        """Orders the lines of a file."""
+        if not self.member:
+            return self.offset
+        return (self.member << _MEMBER_SHIFT) + min(self.offset, (1 << _MEMBER_SHIFT) - 1)
 
 
 def wide_encoding(head: bytes) -> str | None:
@@ -44,7 +68,7 @@ def as_utf8(chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield head
         yield from source
         return
-    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    decoder = codecs.getincrementaldecoder(encoding)(_BROKEN)
     mark = 4 if "32" in encoding else 2
     yield decoder.decode(head[mark:]).encode("utf-8", "surrogatepass")
     for chunk in source:

@@ -12,7 +12,7 @@ from sparkml.sources.compression import compression_suffix, decompressed, within
 from sparkml.sources.lines import as_utf8, wide_encoding
 from sparkml.sources.records import ReadOptions, Split
 
-_CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class OpenSplit:
 
     def chunks(self) -> Iterator[bytes]:
         """The file's bytes from its current position, decompressed; BrokenStreamError after the last good one."""
-        raw = iter(lambda: self.file.read(_CHUNK_BYTES), b"")
+        raw = iter(lambda: self.file.read(CHUNK_BYTES), b"")
         return self._decompressed(raw, self.split.path, self.file.size())
 
     def chunks_beside(self, name: str) -> Iterator[bytes]:
         """As `chunks`, of another file of the same folder; FileNotFoundError where there is none."""
         path = self.split.path.rpartition("/")[0] + "/" + name
         with self.filesystem.open_input_file(path) as file:
-            raw = iter(lambda: file.read(_CHUNK_BYTES), b"")
+            raw = iter(lambda: file.read(CHUNK_BYTES), b"")
             yield from self._decompressed(raw, path, file.size())
 
     def _decompressed(self, raw: Iterator[bytes], path: str, size: int) -> Iterator[bytes]:

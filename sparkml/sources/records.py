@@ -80,11 +80,49 @@ class ReadOptions:
     labelled: LabelledFields = LabelledFields()
     tag_column: int = -1
 
+    def nested(self) -> tuple[str, ...]:
+        """The named fields that may lie within others: `a.b` is the field `b` of the object `a`."""
+        named = (self.text_field, self.id_field, self.label_field, *self.labelled.fields())
+        return tuple(name for name in named if name is not None and "." in name)
+
     def with_columns(self, columns: Sequence[str]) -> ReadOptions:
         """For a format that itself says what these columns are: each is its own field, where none is named."""
         named = {name: getattr(self.labelled, name) or name for name in columns if name != "label"}
         label = "label" if "label" in columns else None
         return replace(self, label_field=self.label_field or label, labelled=replace(self.labelled, **named))
+
+
+def lifted(record: Record, names: Sequence[str]) -> Record:
+    """The record with nested fields as fields of their own, by their whole names, and gone from where they were."""
+    fields = record.fields
+    for name in names:
+        if name not in fields:
+            parts = name.split(".")
+            found, rest = _taken_out(fields, parts)
+            if found is not _NOTHING:
+                fields = {**rest, name: found}
+    return record if fields is record.fields else record._replace(fields=fields)
+
+
+_NOTHING = object()
+
+
+def _taken_out(value: Any, parts: Sequence[str]) -> tuple[Any, Any]:
+    """What lies below `value` at a path (numbers are places in lists), and the value without it."""
+    key: Any = parts[0]
+    if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+        key = int(key)
+    elif not isinstance(value, dict) or key not in value:
+        return _NOTHING, value
+    if len(parts) == 1:
+        left = [item for at, item in enumerate(value) if at != key] if isinstance(value, list) else {**value}
+        if isinstance(left, dict):
+            del left[key]
+        return value[key], left
+    found, below = _taken_out(value[key], parts[1:])
+    copy = value.copy()
+    copy[key] = below
+    return found, copy
 
 
 def too_large(position: int, locator: str, size: int | None, limit: int) -> Defect:

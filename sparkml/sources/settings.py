@@ -8,7 +8,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sparkml.frame.stage import StageConfig
-from sparkml.sources.formats.table import AUTO, EMBEDDED, FormatName
+from sparkml.sources.formats.table import AUTO, EMBEDDED, JDBC, KAFKA, FormatName
+from sparkml.sources.jdbc import JdbcConfig
+from sparkml.sources.kafka import KafkaConfig
 from sparkml.sources.records import LabelledFields, ReadOptions
 
 
@@ -104,8 +106,10 @@ class FilesConfig(StageConfig):
 
 
 class SourceConfig(FilesConfig):
-    """Files as they are now, or a sample of them, or the embedded corpus."""
+    """Files as they are now, or a sample of them; a table, a database, a topic; or the embedded corpus."""
 
+    jdbc: JdbcConfig = Field(JdbcConfig(), description="A database: `url`, and `table` or `query`")
+    kafka: KafkaConfig = Field(KafkaConfig(), description="A topic: `servers` and `topic`")
     sample_fraction: float = Field(
         1.0, gt=0, le=1, description="Part of the files, chosen by a hash of their path"
     )
@@ -114,9 +118,29 @@ class SourceConfig(FilesConfig):
     )
 
     @model_validator(mode="after")
-    def _path_is_given(self) -> SourceConfig:
-        if self.path is None and self.format not in (AUTO, EMBEDDED):
-            raise ValueError(f"format {self.format} needs a path")
+    def _names_one_place(self) -> SourceConfig:
+        given = {"path": self.path, "jdbc.url": self.jdbc.url, "kafka.topic": self.kafka.topic}
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise ValueError(f"only one of {', '.join(named)}")
+        needed = {JDBC: "jdbc.url", KAFKA: "kafka.topic"}.get(self.format, "path")
+        if self.format not in (AUTO, EMBEDDED) and given[needed] is None:
+            raise ValueError(f"format {self.format} needs {'a path' if needed == 'path' else needed}")
+        if (self.kafka.topic is None) != (self.kafka.servers is None):
+            raise ValueError("kafka.topic and kafka.servers together")
+        if self.kafka.id_field is not None:
+            raise ValueError("a topic's id_field is the source's own: leave kafka.id_field out")
         if self.tag_column == 0:
             raise ValueError("tag_column 0 is the token's")
         return self
+
+    @property
+    def kind(self) -> str:
+        """The format, where it says what kind of place this is; of files and `auto` the format that is asked for."""
+        if self.format != AUTO:
+            return self.format
+        if self.jdbc.url is not None:
+            return JDBC
+        if self.kafka.topic is not None:
+            return KAFKA
+        return AUTO if self.path is not None else EMBEDDED

@@ -19,6 +19,7 @@ from sparkml.sources.environment import EnvironmentFile
 from sparkml.sources.formats.parquet import row_groups
 from sparkml.sources.formats.table import FORMATS
 from sparkml.sources.listing import SourceFile
+from sparkml.sources.member_lines import has_members
 from sparkml.sources.records import Split
 
 _SPLIT_SCHEMA = pa.schema(
@@ -37,6 +38,7 @@ _SPLIT_SCHEMA = pa.schema(
 )
 _FileT = TypeVar("_FileT", EnvironmentFile, SourceFile)
 _FOOTER_THREADS = 16
+_PROBED_BYTES = 16 * 1024**2  # in which a second member begins, where a file is to be read in parts
 _COMPRESSED_COST = 4  # compared with a byte of a plain file
 
 
@@ -53,7 +55,16 @@ def plan_files(filesystem: fs.FileSystem, files: Sequence[SourceFile], split_byt
     large = [file.path for file in files if _cut(file) == "row_groups" and file.size > split_bytes]
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = dict(zip(large, pool.map(lambda path: _footer(filesystem, path), large), strict=True))
-    parts = [part for file in files for part in _parts(file, footers.get(file.path, []), split_bytes)]
+    packed = [file for file in files if _cut(file) == "lines" and compression_suffix(file.path) is not None]
+    wanted = [file for file in packed if file.size > split_bytes // _COMPRESSED_COST]
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        looked = zip(wanted, pool.map(lambda file: _has_members(filesystem, file), wanted), strict=True)
+    several = {file.path for file, has in looked if has}
+    parts = [
+        part
+        for file in files
+        for part in _parts(file, footers.get(file.path, []), file.path in several, split_bytes)
+    ]
     return _grouped(parts, split_bytes)
 
 
@@ -82,8 +93,11 @@ def splits_table(splits: Sequence[Split]) -> pa.Table:
     return pa.table(columns, _SPLIT_SCHEMA)
 
 
-def _parts(file: SourceFile, groups: Sequence[int], split_bytes: int) -> Iterator[_Part]:
-    if _cut(file) == "lines" and compression_suffix(file.path) is None and file.size > split_bytes:
+def _parts(file: SourceFile, groups: Sequence[int], has_members: bool, split_bytes: int) -> Iterator[_Part]:
+    is_plain = compression_suffix(file.path) is None
+    if not is_plain:
+        split_bytes = max(split_bytes // _COMPRESSED_COST, 1)
+    if _cut(file) == "lines" and file.size > split_bytes and (is_plain or has_members):
         count = -(-file.size // split_bytes)
         edges = [file.size * index // count for index in range(count + 1)]
         for start, stop in pairwise(edges):
@@ -127,6 +141,15 @@ def _grouped(parts: Sequence[_Part], group_cost: int) -> list[Split]:
         group = groups.setdefault(target, len(groups))
         splits.append(replace(part.split, ordinal=ordinal, group=group))
     return splits
+
+
+def _has_members(filesystem: fs.FileSystem, file: SourceFile) -> bool:
+    """Whether a compressed file is one of several members, as far as its beginning tells."""
+    try:
+        with filesystem.open_input_file(file.path) as opened:
+            return has_members(opened, file.path, _PROBED_BYTES)
+    except OSError:
+        return False  # the task that reads it will reject it, with its reason
 
 
 def _footer(filesystem: fs.FileSystem, path: str) -> list[int]:

@@ -79,7 +79,9 @@ def _read_delimited(opened: OpenSplit, delimiter: str, quote: str) -> Iterator[R
     options = opened.options
     chosen = options.quote if options.quote is not None else quote
     dialect = Dialect(options.delimiter or delimiter, chosen or None, options.header)
-    return line_records(opened, lambda lines: _records(lines, dialect, options.max_record_bytes))
+    return line_records(
+        opened, lambda lines: _records(lines, dialect, options.max_record_bytes), in_parts=False
+    )
 
 
 def _records(lines: Iterable[Line], dialect: Dialect, limit: int) -> Iterator[Record | Defect]:

@@ -29,10 +29,10 @@ def _objects(lines: Iterable[Line], limit: int) -> Iterator[Record | Defect]:
         try:
             fields = _decode(item)
         except (ValueError, RecursionError) as error:
-            yield Defect(line.offset, str(line.offset), "malformed_json", printable(f"{error}: {item[:100]}"))
+            yield Defect(line.position, line.locator, "malformed_json", printable(f"{error}: {item[:100]}"))
             continue
         if type(fields) is dict:
-            yield Record(line.offset, str(line.offset), fields, line_bytes(line))
+            yield Record(line.position, line.locator, fields, line_bytes(line))
         else:
             kind = type(fields).__name__
-            yield Defect(line.offset, str(line.offset), "not_an_object", printable(f"{kind}: {item[:100]}"))
+            yield Defect(line.position, line.locator, "not_an_object", printable(f"{kind}: {item[:100]}"))

@@ -30,9 +30,7 @@ def _pairs(lines: Iterable[Line], options: ReadOptions) -> Iterator[Record | Def
             fields: dict[str, str | None] = dict(zip(names, columns, strict=False))
             if len(columns) == _WITH_LABEL:
                 fields[names[-1]] = columns[-1] or None
-            yield Record(line.offset, str(line.offset), fields, line_bytes(line))
+            yield Record(line.position, line.locator, fields, line_bytes(line))
         else:
             detail = printable(f"{len(columns)} columns, expected two texts and perhaps a label: {item}")
-            yield Defect(
-                line.offset, str(line.offset), "wrong_field_count", detail, len(columns), _WITH_LABEL
-            )
+            yield Defect(line.position, line.locator, "wrong_field_count", detail, len(columns), _WITH_LABEL)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparkml.sources.documents import json_value
+from sparkml.sources.documents import canonical
 from sparkml.sources.formats.parquet_limits import (
     compressed_bytes,
     declared_bytes,
@@ -21,6 +20,9 @@ from sparkml.sources.open_split import OpenSplit
 from sparkml.sources.records import Defect, ReadOptions, Record, printable, too_large
 from sparkml.sources.row_bytes import Sizes, row_bytes
 
+# The last: names of columns need not be UTF-8 either.
+_FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError)
+
 
 def read_parquet(opened: OpenSplit) -> Iterator[Record | Defect]:
     """The rows of the split's row groups (`stop` -1: all); the locator is the row number in the file.
@@ -29,10 +31,10 @@ def read_parquet(opened: OpenSplit) -> Iterator[Record | Defect]:
     """
     try:
         footer = pq.ParquetFile(opened.file).metadata
-    except (pa.ArrowException, OSError) as error:
+        sizes = compressed_bytes(footer)
+    except _FAULTS as error:
         yield Defect(0, "file", "corrupt_parquet", printable(str(error)))
         return
-    sizes = compressed_bytes(footer)
     limits = inflation_limits(sizes, opened.file.size(), opened.options.max_inflation)
     stop = len(sizes) if opened.split.stop < 0 else opened.split.stop
     row = 0
@@ -48,7 +50,7 @@ def row_groups(file: pa.NativeFile) -> list[int]:
     """Compressed bytes of every row group; empty where the footer does not decode (the reader says why)."""
     try:
         return compressed_bytes(pq.ParquetFile(file).metadata)
-    except (pa.ArrowException, OSError):
+    except _FAULTS:
         return []
 
 
@@ -65,12 +67,12 @@ class _Group:
     limit: int
 
     def records(self, options: ReadOptions) -> Iterator[Record | Defect]:
-        inflated = declared_bytes(self.footer.row_group(self.index), self.footer.schema)
-        if inflated > self.limit:
-            yield self._too_much(inflated, options)
-            return
-        inflated = 0
         try:
+            inflated = declared_bytes(self.footer.row_group(self.index), self.footer.schema)
+            if inflated > self.limit:
+                yield self._too_much(inflated, options)
+                return
+            inflated = 0
             for batch in self._batches(options.batch_bytes):
                 sizes = row_bytes(batch)
                 within = int(np.searchsorted(inflated + np.cumsum(sizes), self.limit, side="right"))
@@ -80,7 +82,7 @@ class _Group:
                 if within < batch.num_rows:
                     yield self._too_much(inflated, options)
                     return
-        except (pa.ArrowException, OSError) as error:
+        except _FAULTS as error:
             yield self._rest("corrupt_parquet", str(error), self.stop - self.row)
 
     def _batches(self, batch_bytes: int) -> Iterator[pa.RecordBatch]:
@@ -137,7 +139,7 @@ def _converted(batch: pa.RecordBatch, row: int) -> Iterator[Record | Defect]:
             yield _single(batch.slice(index, 1), row + index)
         return
     for index, fields in enumerate(rows, row):
-        yield Record(index, str(index), fields, _canonical(fields))
+        yield Record(index, str(index), fields, canonical(fields))
 
 
 def _single(batch: pa.RecordBatch, row: int) -> Record | Defect:
@@ -146,10 +148,4 @@ def _single(batch: pa.RecordBatch, row: int) -> Record | Defect:
     except UnicodeDecodeError as error:
         detail = f"{error.reason} at byte {error.start} of a field"
         return Defect(row, str(row), "invalid_utf8", detail, error.start)
-    return Record(row, str(row), fields, _canonical(fields))
-
-
-def _canonical(fields: dict[str, Any]) -> bytes:
-    """A columnar row has no bytes of its own: its fields by name, each as JSON."""
-    parts = [f"{name}\0{json_value(fields[name])}" for name in sorted(fields)]
-    return "\0".join(parts).encode("utf-8", "surrogatepass")
+    return Record(row, str(row), fields, canonical(fields))

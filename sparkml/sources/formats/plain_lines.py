@@ -20,6 +20,6 @@ def _documents(lines: Iterable[Line], limit: int, text_field: str) -> Iterator[R
     for line in lines:
         item = line_text(line, limit)
         if isinstance(item, str):
-            yield Record(line.offset, str(line.offset), {text_field: item}, line_bytes(line))
+            yield Record(line.position, line.locator, {text_field: item}, line_bytes(line))
         elif item is not None:
             yield item

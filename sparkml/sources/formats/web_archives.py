@@ -19,10 +19,10 @@ from sparkml.sources.encodings import decode
 from sparkml.sources.open_split import OpenSplit
 from sparkml.sources.records import Defect, Record, printable, too_large
 
-_TEXTS = ("text/", "application/xhtml", "application/xml", "application/json", "application/ld+json")
+TEXTS = ("text/", "application/xhtml", "application/xml", "application/json", "application/ld+json")
 # Kinds of records that may hold a text.
 _KINDS = ("response", "resource", "conversion", "metadata")
-_PAGES = ("text/html", "application/xhtml")
+PAGES = ("text/html", "application/xhtml")
 
 
 def read_web_archive(opened: OpenSplit) -> Iterator[Record | Defect]:
@@ -98,7 +98,7 @@ def _item(number: int, record: Any, kind: str, opened: OpenSplit) -> Record | De
         return too_large(number, locator, record.content_length, limit)
     if http is not None and http.status_code is not None and not 200 <= http.status_code < 300:
         return Defect(number, locator, "http_status", printable(str(http.status_code)), http.status_code, 200)
-    if not content_type.startswith(_TEXTS):
+    if not content_type.startswith(TEXTS):
         return Defect(number, locator, "not_text", printable(content_type or "no content type"))
     data = record.reader.read(limit + 1)
     if len(data) > limit:
@@ -106,7 +106,7 @@ def _item(number: int, record: Any, kind: str, opened: OpenSplit) -> Record | De
     charset = (
         record.http_charset if http is not None else (given or "").partition("charset=")[2].strip("\"' ")
     )
-    found = decode(data, charset or None, is_html=content_type.startswith(_PAGES))
+    found = decode(data, charset or None, is_html=content_type.startswith(PAGES))
     fields = {
         opened.options.text_field: found.text,
         "url": (record.headers.get("WARC-Target-URI") or "").strip("<>") or None,

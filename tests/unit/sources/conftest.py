@@ -12,7 +12,7 @@ import pytest
 from sparkml.sources.documents import ROW_SCHEMA
 from sparkml.sources.reader import read_splits
 from sparkml.stages.ingest.config import IngestConfig
-from sparkml.stages.ingest.stage import plan_reading
+from sparkml.stages.ingest.origins.files import Environment, Files
 
 Read = Callable[..., list[dict[str, Any]]]
 
@@ -36,9 +36,9 @@ def read() -> Read:
             batch_bytes=batch_bytes,
             max_record_bytes=max_record_bytes,
         )
-        plan = plan_reading(config)
-        options = replace(plan.options, max_inflation=max_inflation)
-        batches = list(read_splits(plan.splits, options))
+        files = (Environment if config.source.kind == "python_env" else Files)(config)
+        options = replace(files.options, max_inflation=max_inflation)
+        batches = list(read_splits(files.splits(), options))
         found = pa.Table.from_batches(batches, ROW_SCHEMA).to_pylist()
         return [{**row, "meta": dict(row["meta"] or ())} for row in found]
 

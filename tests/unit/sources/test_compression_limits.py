@@ -62,7 +62,7 @@ import json, sys
 import pyarrow
 from sparkml.sources.reader import read_splits
 from sparkml.stages.ingest.config import IngestConfig
-from sparkml.stages.ingest.stage import plan_reading
+from sparkml.stages.ingest.origins.files import Files
 
 def peak():
     # Not resource.getrusage: its maximum outlives an exec and begins at the parent's.
@@ -70,12 +70,13 @@ def peak():
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 config = IngestConfig(source={"path": sys.argv[1], "dataset": "d"}, max_record_bytes=1_000_000)
-plan = plan_reading(config)
+files = Files(config)
+splits = files.splits()
 pyarrow.array([1])  # the first array of a process imports pandas
 with open("/proc/self/clear_refs", "w") as peaks:
     peaks.write("5")  # the peak begins anew at what is resident now
 before = peak()
-reasons = [r for b in read_splits(plan.splits, plan.options) for r in b.column("drop_reason").to_pylist()]
+reasons = [r for b in read_splits(splits, files.options) for r in b.column("drop_reason").to_pylist()]
 print(json.dumps([peak() - before, reasons]))
 """
 

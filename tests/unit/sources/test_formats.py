@@ -12,14 +12,18 @@ from sparkml.sources.formats.table import BY_EXTENSION, FILE_FORMATS, FORMATS, F
 def test_names_that_a_configuration_may_give() -> None:
     files = (
         *("jsonl", "parquet", "csv", "tsv", "text", "lines", "conll", "pairs", "images", "audio", "idx"),
-        *("html", "warc", "wet"),
+        *("html", "warc", "wet", "arc", "mediawiki", "pdf", "office"),
     )
     assert files == FILE_FORMATS
-    assert get_args(FormatName) == ("auto", *files, "python_env")
+    assert get_args(FormatName) == ("auto", *files, "delta", "jdbc", "kafka", "python_env")
 
 
 def test_an_extension_says_one_format() -> None:
     assert BY_EXTENSION == {
+        ".arc": "arc",
+        ".pdf": "pdf",
+        ".docx": "office",
+        ".pptx": "office",
         ".jsonl": "jsonl",
         ".ndjson": "jsonl",
         ".json": "jsonl",

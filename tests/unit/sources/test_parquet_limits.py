@@ -103,16 +103,17 @@ import json, sys
 import pyarrow
 from sparkml.sources.reader import read_splits
 from sparkml.stages.ingest.config import IngestConfig
-from sparkml.stages.ingest.stage import plan_reading
+from sparkml.stages.ingest.origins.files import Files
 
 def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
-plan = plan_reading(IngestConfig(source={"path": sys.argv[1], "dataset": "d"}))
+files = Files(IngestConfig(source={"path": sys.argv[1], "dataset": "d"}))
+splits = files.splits()
 pyarrow.array([1])
 before = peak()
-rows = sum(batch.num_rows for batch in read_splits(plan.splits, plan.options))
+rows = sum(batch.num_rows for batch in read_splits(splits, files.options))
 print(json.dumps([rows, (peak() - before) / 1024]))
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -172,18 +173,18 @@ def test_empty_files_hold_no_records(tmp_path: Path, read: Read) -> None:
 def test_a_file_that_vanished_is_one_reject(
     tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sparkml.stages.ingest import stage
+    from sparkml.stages.ingest.origins import files
 
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n')
     (tmp_path / "b.jsonl").write_bytes(b'{"text": "b"}\n')
-    planned = stage.plan_files
+    planned = files.plan_files
 
     def vanish(*arguments: Any) -> Any:
         splits = planned(*arguments)
         (tmp_path / "a.jsonl").unlink()
         return splits
 
-    monkeypatch.setattr(stage, "plan_files", vanish)
+    monkeypatch.setattr(files, "plan_files", vanish)
     assert outline(read(tmp_path)) == [("file", None, "unreadable_file"), ("0", "b", None)]
 
 
@@ -349,3 +350,28 @@ def test_the_doc_id_depends_on_the_path_below_the_root_alone(tmp_path: Path, rea
     (here,) = read(tmp_path / "here")
     (there,) = read(tmp_path / "there" / "deeper")
     assert here["doc_id"] == there["doc_id"] == document_id("d", "sub/a.txt", "0")
+
+
+def test_fields_that_lie_within_others(tmp_path: Path, read: Read) -> None:
+    rows = [
+        {"page": {"body": {"text": "one"}, "lang": "en"}, "marks": [{"label": "a"}, {"label": "b"}], "n": 1},
+        {"page": {"body": None, "lang": "de"}, "marks": []},
+        {"page.body.text": "a name with dots", "marks": None},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(
+        pa.Table.from_pylist([{"page": rows[0]["page"], "marks": rows[0]["marks"]}]), tmp_path / "b.parquet"
+    )
+    found = read(tmp_path, text_field="page.body.text", label_field="marks.1.label")
+    assert [(row["text"], row["label"], row["drop_reason"]) for row in found] == [
+        ("one", "b", None),
+        (None, None, "missing_text"),
+        ("a name with dots", None, None),
+        ("one", "b", None),
+    ]
+    assert found[0]["meta"] == {
+        "page": '{"body": {}, "lang": "en"}',
+        "marks": '[{"label": "a"}, {}]',
+        "n": "1",
+    }
+    assert json.loads(found[3]["meta"]["page"]) == {"body": {}, "lang": "en"}
