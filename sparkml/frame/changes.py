@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -21,19 +22,32 @@ _PATTERN = frozenset("*?[]{}\\")
 _NEWEST, _VACUUM = "_newest", "VACUUM END"
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Per key its rows as they are now, of those that commits have touched.
+
+    Columns of the table, all null where the row is gone, and the key as `_id`. `only_added`: no row went or changed.
+    """
+
+    rows: DataFrame
+    only_added: bool
+
+
 def changed_rows(
     tables: Tables, ref: str, since: int, until: int, *, key: str, seen: datetime, unfinished: Collection[str]
-) -> DataFrame | None:
-    """Per `key` its rows at version `until`, of those that a commit after version `since` has touched.
+) -> Changes | None:
+    """What commits after version `since` and until version `until` have done to a table, row by `key`.
 
-    Columns of the table, all null where the row is gone, and the key as `_id`. None where that cannot be told, or is
-    no less work than reading the table: the table was replaced, its changes are not kept, a run of `unfinished` has
-    written to it, or it is not the one that had version `since` at the time `seen`.
+    None where that cannot be told, or is no less work than reading the table: the table was replaced, its changes are
+    not kept, a run of `unfinished` has written to it, or it is not the one that had version `since` at the time `seen`.
     """
     if not _is_told(tables, ref, since, until, seen, unfinished):
         return None
     added = _added(tables, ref, since, until, key)
-    return _from_feed(tables, ref, since, until, key) if added is None else added
+    if added is not None:
+        return Changes(added, only_added=True)
+    fed = _from_feed(tables, ref, since, until, key)
+    return None if fed is None else Changes(fed, only_added=False)
 
 
 def _is_told(

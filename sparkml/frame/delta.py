@@ -26,6 +26,8 @@ RETENTION = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
+# What a merge or a delete has done to its rows is written down: who follows the table reads that, not the table.
+FEED = {"delta.enableChangeDataFeed": "true"}
 _PLAIN_READER = 1
 _FIRST_COMMITS, _MOST_COMMITS = 16, 1000
 ANYWHERE: Mapping[str, int] = MappingProxyType({})

@@ -14,7 +14,7 @@ from typing import Any
 from sparkml.errors import ConfigError, InputError
 from sparkml.frame import storage
 from sparkml.frame.ledger import Ledger, Run
-from sparkml.frame.pipeline import MODEL_MARK
+from sparkml.frame.pipeline import MODEL_MARK, Step
 from sparkml.frame.registry import ModelRecord, Registry
 from sparkml.frame.stage import load_stage
 from sparkml.frame.tables import Tables
@@ -84,6 +84,23 @@ def trace(tables: Tables, ledger: Ledger, table: str, doc_id: str) -> list[Stati
     if not stations:  # rows of another program: all that is known about them
         stations = [Station(table, facts(row)) for row in rows]
     return [*stations, *walker.runs()]
+
+
+def explain(tables: Tables, ledger: Ledger, steps: Sequence[Step], doc_id: str) -> list[Station]:
+    """Why the last runs of steps decided so about a document; InputError where none of them has read it."""
+    stations = []
+    for step in steps:
+        last = ledger.last_succeeded(step.name)
+        if step.stage.explain is not None and last is not None:
+            found = step.stage.explain(TracedRun(last, doc_id, tables))
+            stations += [Station(f"{step.name}: {station.title}", station.facts) for station in found]
+    if not stations:
+        raise InputError(
+            f"no run that decides about documents has read `{doc_id}`",
+            where=storage.redacted(tables.lake),
+            next_action="name the document by the `doc_id` that it has in bronze",
+        )
+    return stations
 
 
 class _Walker:

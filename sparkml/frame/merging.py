@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sparkml.frame.effects import effect
 
 if TYPE_CHECKING:
+    from delta.tables import DeltaMergeBuilder
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkml.frame.tables import Tables, Written
 
+_TAKEN = "_taken"
 _SESSION_MARK = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -47,24 +49,64 @@ def merge_rows(
     row are not read. Only files with a replaced row are rewritten. TableError or StorageError where it cannot be
     written.
     """
+    from sparkml.frame.tables import conform, sql_text
+
+    low, high = (sql_text(value) for value in between)
+    tests = [f"old.{name} = {sql_text(value)}" for name, value in where.items()]
+    tests += [f"old.{key} >= {low}", f"old.{key} <= {high}", f"old.{key} = new.{key}"]
+
+    def clauses(merge: DeltaMergeBuilder) -> DeltaMergeBuilder:
+        return merge.whenMatchedUpdateAll().whenNotMatchedInsertAll()
+
+    return _merged(tables, ref, conform(df, ref), " AND ".join(tests), clauses, commit_info)
+
+
+def take_over(
+    tables: Tables, df: DataFrame, ids: DataFrame, ref: str, key: str, commit_info: Mapping[str, str]
+) -> Written:
+    """Of the keys `ids` (one column, distinct) the table gets the rows of `df`, and loses those that `df` lacks.
+
+    One commit. TableError or StorageError where it cannot be written.
+    """
+    from pyspark.sql import functions as F
+
+    from sparkml.frame.tables import conform
+
+    rows = conform(df, ref)
+    named = ids.select(F.col(key).alias(_TAKEN))
+    new = named.join(rows, named[_TAKEN] == rows[key], "left")
+    values = {name: f"new.`{name}`" for name in rows.columns}
+
+    def clauses(merge: DeltaMergeBuilder) -> DeltaMergeBuilder:
+        gone = f"new.{key} IS NULL"
+        with_rows = merge.whenMatchedDelete(gone).whenMatchedUpdate(set=values)  # type: ignore[arg-type]
+        return with_rows.whenNotMatchedInsert(f"new.{key} IS NOT NULL", values)  # type: ignore[arg-type]
+
+    return _merged(tables, ref, new, f"old.{key} = new.{_TAKEN}", clauses, commit_info)
+
+
+def _merged(
+    tables: Tables,
+    ref: str,
+    new: DataFrame,
+    condition: str,
+    clauses: Callable[[DeltaMergeBuilder], DeltaMergeBuilder],
+    commit_info: Mapping[str, str],
+) -> Written:
     from delta.tables import DeltaTable
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
-    from sparkml.frame.tables import conform, sql_text, write_error
+    from sparkml.frame.tables import write_error
 
     location, spark = tables.locate(ref), tables.spark
     mark = json.dumps({**commit_info, "commit": uuid.uuid4().hex}, sort_keys=True)
-    low, high = (sql_text(value) for value in between)
-    tests = [f"old.{name} = {sql_text(value)}" for name, value in where.items()]
-    tests += [f"old.{key} >= {low}", f"old.{key} <= {high}", f"old.{key} = new.{key}"]
     effect(f"table about to be written: {ref}")
     try:
         named = DeltaTable.forPath if location.is_path else DeltaTable.forName
         table = named(spark, location.spark).alias("old")
-        merge = table.merge(conform(df, ref).alias("new"), " AND ".join(tests))
         with marked(spark, mark):
-            merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+            clauses(table.merge(new.alias("new"), condition)).execute()
     except (PySparkException, Py4JError) as error:
         raise write_error(ref, location.identifier, error) from error
     effect(f"table committed: {ref}")

@@ -35,9 +35,15 @@ class Step:
     config: StageConfig
 
     def refs(self, *roles: Role) -> dict[str, str]:
-        """Field -> the table or model that it names."""
-        named = ((field, getattr(self.config, field)) for field in self.stage.fields(*roles))
-        return {field: str(value) for field, value in named if value is not None}
+        """Field -> the table or model that it names; of a field that names several `field.name`."""
+        found: dict[str, str] = {}
+        for field in self.stage.fields(*roles):
+            value = getattr(self.config, field)
+            if isinstance(value, Mapping):
+                found |= {f"{field}.{name}": str(ref) for name, ref in value.items()}
+            elif value is not None:
+                found[field] = str(value)
+        return found
 
     @property
     def reads(self) -> list[str]:

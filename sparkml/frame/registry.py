@@ -30,6 +30,7 @@ KINDS = (
     "pruned",
     "distilled",
     "onnx",
+    "linear",
     "external",
 )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,9 @@ import pyarrow.compute as pc
 
 from sparkml.errors import TableError
 from sparkml.frame import artifacts
-from sparkml.frame.changes import changed_rows
+from sparkml.frame.changes import Changes, changed_rows
 from sparkml.frame.ledger import Ledger, Run, new_run_id, utc_now
-from sparkml.frame.merging import merge_rows
+from sparkml.frame.merging import merge_rows, take_over
 from sparkml.frame.pipeline import model_ref
 from sparkml.frame.registry import ModelRecord, Registry, TrainedOn, model_location
 from sparkml.frame.schemas import SCHEMAS, without_run
@@ -44,6 +45,8 @@ class StageRun:
         seed: int,
         progress: Progress,
         inputs: Mapping[str, int] | None = None,
+        earlier: Run | None = None,
+        intact: Callable[[Run], bool] = lambda run: True,
     ) -> None:
         self.tables = tables
         self.ledger = ledger
@@ -58,6 +61,10 @@ class StageRun:
         self.started_at = utc_now()
         self.inputs: dict[str, int] = dict(inputs or {})
         self.outputs: dict[str, int] = {}
+        # The step's last run that succeeded, where it did the same work: what it left can be brought up to date with
+        # what has come to the inputs since.
+        self.earlier = earlier
+        self._is_intact = intact
 
     @property
     def spark(self) -> SparkSession:
@@ -101,7 +108,7 @@ class StageRun:
             self.inputs[ref] = version
         return self.inputs[ref]
 
-    def changes(self, ref: str, since: Run, key: str) -> DataFrame | None:
+    def changes(self, ref: str, since: Run, key: str) -> Changes | None:
         """What of a table that this run reads has changed since an earlier run of its step read it: `changed_rows`."""
         version = since.inputs.get(ref)
         if version is None:
@@ -165,14 +172,65 @@ class StageRun:
         info = self._commit_info()
         return self._record(merge_rows(self.tables, self._mark(df), ref, where, key, between, info))
 
+    def after(self, run: Run) -> StageRun:
+        """The same run, where what an earlier one has left is brought to what it should be now."""
+        other = copy.copy(self)
+        other.earlier = run
+        other.__dict__.pop("intact", None)
+        return other
+
+    @cached_property
+    def intact(self) -> bool:
+        """Whether the tables of this step are as the earlier run left them."""
+        return self._is_intact(self._earlier)
+
+    def left(self, ref: str) -> DataFrame:
+        """A table as the earlier run of this step left it, whoever has written to it since."""
+        return self.tables.read(ref, self._earlier.outputs[ref])
+
+    def update(self, df: DataFrame, ref: str, key: str, touched: DataFrame | None = None) -> Written:
+        """Bring a table of the step's own from what the earlier run left to what it should be, in one commit.
+
+        Of the keys `touched` (a column of that name, distinct) it gets the rows of `df` and loses those that `df`
+        lacks; None: all rows of `df` are new.
+        """
+        if not self.intact:
+            stays = self.left(ref) if touched is None else self.left(ref).join(touched, key, "left_anti")
+            rows = stays.unionByName(self._mark(df), allowMissingColumns=True)
+            return self._record(self.tables.overwrite(rows, ref, commit_info=self._commit_info()))
+        if touched is None:
+            return self.append(df, ref)
+        return self._record(take_over(self.tables, self._mark(df), touched, ref, key, self._commit_info()))
+
+    def update_rejects(
+        self, df: DataFrame, key: str, touched: DataFrame | None = None, table: str = REJECTS
+    ) -> dict[str, int]:
+        """The same for this step's rejects, where a key may have several; returns documents by reason, of all."""
+        from pyspark.sql import functions as F
+
+        if self.intact and touched is None:
+            self.append(self._owned(df), table)
+        else:
+            mine = self.left(table).where(F.col("step") == self.step)
+            stays = mine if touched is None else mine.join(touched, key, "left_anti").select(*mine.columns)
+            rows = stays.unionByName(self._mark(self._owned(df)))
+            self.replace_slice(rows, table, {"step": self.step}, marked=True)
+        return self._reasons(table)
+
+    @property
+    def _earlier(self) -> Run:
+        if self.earlier is None:
+            raise AssertionError("no earlier run of this step did the same work")
+        return self.earlier
+
     def put_rows(self, ref: str, rows: Sequence[Mapping[str, object]], key: str, schema: pa.Schema) -> None:
-        """Add few rows to a table without Spark; rows of the same key go, and what this step's dead runs left."""
+        """Add few rows to a table without Spark; rows of the same `key` go, and what this step's dead runs left."""
         log = self.tables.log(ref)
         data = arrow_rows(schema, [{**row, "run_id": self.run_id} for row in rows])
         dead: list[Mapping[str, object]] = [
             {"run_id": run_id} for run_id in self.ledger.failed_since_success(self.step)
         ]
-        keys = [*({key: row[key]} for row in rows), *dead]
+        keys = [*({key: value} for value in dict.fromkeys(row[key] for row in rows)), *dead]
         if log.version() is None:
             version = log.append(data, self._commit_info())
         else:
@@ -184,14 +242,19 @@ class StageRun:
 
         `df` has `doc_id`, `drop_reason` and whatever it knows of the other columns of `rejects`.
         """
+        mine = {"step": self.step}
+        written = self.replace_slice(self._owned(df), table, mine)
+        return self._reasons(table) if written.rows else {}
+
+    def _owned(self, rejects: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
 
+        named = as_rejects(rejects)
+        return named.withColumn("stage", F.lit(self.stage)).withColumn("step", F.lit(self.step))
+
+    def _reasons(self, table: str) -> dict[str, int]:
         mine = {"step": self.step}
-        whole = as_rejects(df).withColumn("stage", F.lit(self.stage)).withColumn("step", F.lit(self.step))
-        written = self.replace_slice(whole, table, mine)
-        if written.rows == 0:
-            return {}
-        return self.tables.log(table).counts("drop_reason", written.version, mine)
+        return self.tables.log(table).counts("drop_reason", self.outputs[table], mine)
 
     def model(self, model: str) -> ModelRecord:
         """A model that this run starts from: the pinned version, a named one, or a directory; recorded as input."""

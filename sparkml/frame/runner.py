@@ -105,7 +105,7 @@ class Runner:
         if state.up_to_date and not force and state.last is not None:
             _log.info("%s: up to date since run %s", step.name, state.last.run_id)
             return StepOutcome(step, state.last.run_id, True, 0.0, state.last.report)
-        job = self._job(step, state)
+        job = self._job(step, state, None if force else self._earlier(step, state))
         with run_id_in_logs(job.run_id):
             _log.info("%s: starts (%s)", step.name, "forced" if state.up_to_date else state.reason)
             row = self._started(step, state, job)
@@ -194,7 +194,7 @@ class Runner:
         known = set(step.reads) & inputs.versions.keys()
         return sum(self.tables.log(ref).size(inputs.versions[ref]) for ref in known)
 
-    def _job(self, step: Step, state: StepState) -> StageRun:
+    def _job(self, step: Step, state: StepState, earlier: Run | None = None) -> StageRun:
         return StageRun(
             tables=self.tables,
             ledger=self.ledger,
@@ -205,6 +205,8 @@ class Runner:
             seed=self._config.seed,
             progress=self._progress,
             inputs=state.inputs.versions,
+            earlier=earlier,
+            intact=lambda run: not self._not_as_left(step, run),
         )
 
     def _started(self, step: Step, state: StepState, job: StageRun) -> Run:
@@ -265,18 +267,20 @@ class Runner:
     def _fingerprint(self, step: Step, inputs: Inputs) -> str:
         code = [code_of(step.stage.module), code_of(_FRAME)]
         hook = step.stage.source_state
-        return digest(
-            {
-                "stage": step.stage.name,
-                "code": [part.digest for part in code],
-                "packages": versions_of(_packages(step)),
-                "config": step.config.semantic(),
-                "seed": self._config.seed,
-                "inputs": dict(inputs.versions),
-                "identities": dict(inputs.identities),
-                "source": hook(step.config) if hook is not None else None,
-            }
-        )
+        work = {
+            "stage": step.stage.name,
+            "code": [part.digest for part in code],
+            "packages": versions_of(_packages(step)),
+            "config": step.config.semantic(),
+            "seed": self._config.seed,
+            "lookups": step.stage.lookups(step.config) if step.stage.lookups is not None else None,
+        }
+        given = {
+            "inputs": dict(inputs.versions),
+            "identities": dict(inputs.identities),
+            "source": hook(step.config) if hook is not None else None,
+        }
+        return f"{digest(work)}-{digest(given)}"
 
     def _stale_because(self, step: Step, inputs: Inputs, fingerprint: str, last: Run | None) -> str:
         if step.stage.last:
@@ -287,10 +291,8 @@ class Runner:
             return _what_changed(step, inputs, last)
         if step.stage.again is not None and (why := step.stage.again(last.report)):
             return why
-        for ref in step.writes:
-            shared = ref in step.refs("shares").values()
-            if why := why_not_as_left(ref, self.tables.log(ref), self.ledger, last, shared=shared):
-                return why
+        if why := self._not_as_left(step, last):
+            return why
         if step.makes:
             record = self.registry.find(step.makes)
             if record is None or record.stage_run != last.run_id:
@@ -298,6 +300,24 @@ class Runner:
             if model_identity(record) == "missing":
                 return f"files of model `{step.makes}` are missing or cut off"
         return ""
+
+    def _not_as_left(self, step: Step, last: Run) -> str:
+        """Which of its tables is not as a run of the step has left it, and why; empty where all are."""
+        for ref in step.writes:
+            shared = ref in step.refs("shares").values()
+            if why := why_not_as_left(ref, self.tables.log(ref), self.ledger, last, shared=shared):
+                return why
+        return ""
+
+    def _earlier(self, step: Step, state: StepState) -> Run | None:
+        """The step's last run, where it did the same work."""
+        last = state.last
+        return last if last is not None and work_of(last.fingerprint) == work_of(state.fingerprint) else None
+
+
+def work_of(fingerprint: str) -> str:
+    """The part of a fingerprint that says what is done: code, packages, configuration, seed; not what is read."""
+    return fingerprint.partition("-")[0]
 
 
 def _recorded_config(step: Step) -> str:

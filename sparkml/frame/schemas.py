@@ -76,6 +76,17 @@ REJECTS = _table(
     value=_DOUBLE,
     threshold=_DOUBLE,
     detail=_STRING,
+    signals=_DOUBLE_MAP,
+)
+
+SOURCES = _table(
+    step=_STRING,
+    source=_STRING,
+    size=_LONG,
+    modified=_TIMESTAMP,
+    version=_LONG,
+    etag=_STRING,
+    records=_LONG,
 )
 
 DUPLICATES = _table(
@@ -197,6 +208,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "bronze": BRONZE,
     "clean": CLEAN,
     "rejects": REJECTS,
+    "sources": SOURCES,
     "kept": CLEAN,
     "duplicates": DUPLICATES,
     "samples": SAMPLES,
@@ -211,6 +223,9 @@ SCHEMAS: dict[str, pa.Schema] = {
 LABELLED = ("text_b", "tokens", "tags", "media", "media_type", "split")
 # Columns of documents that a table of another program may lack: they are null then.
 OPTIONAL = {"bronze": LABELLED, "clean": (*LABELLED, "languages"), "kept": (*LABELLED, "languages")}
+
+# Tables whose rows change by some of them at a time, for steps that follow their changes.
+FOLLOWED = ("bronze", "clean")
 
 # Slices that are replaced as a whole are partitions: replacing one then touches no other row.
 PARTITIONS: dict[str, tuple[str, ...]] = {

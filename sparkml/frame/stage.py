@@ -145,24 +145,27 @@ class Estimate:
 class Stage:
     """What a stage declares.
 
-    `source_state`: for a stage that reads files, a hash that changes when they do. `again`: why a run that succeeded
-    should be repeated, such as rows to try again (else empty). `last`: it runs after all other steps, whenever asked
-    (the report). `trace`: what it says about a document (`frame.lineage`), else every row of the document in its
-    tables. `verify`: reads again what a run has written, raises where it is damaged, and counts. `sections`: the parts
-    of the report about one of its steps, loaded for a report. `estimate`: what a step would take, from earlier runs
-    with their sizes, where that does not grow with its rows in a straight line. `whole_commits`: every commit of a run
-    is whole by itself and counts whatever becomes of the run, as the micro-batches of a stream do; of other stages
-    only what a run has left that succeeded.
+    `source_state`: for a stage that reads files, a hash that changes when they do. `lookups`: what stands in lists that
+    decide about rows, so that another list is other work for all of them. `again`: why a run that succeeded should be
+    repeated, such as rows to try again (else empty). `last`: it runs after all other steps, whenever asked (the
+    report). `trace`: what it says about a document (`frame.lineage`), else every row of the document in its tables.
+    `explain`: why one of its runs decided so about a document. `verify`: reads again what a run has written, raises
+    where it is damaged, and counts. `sections`: the parts of the report about one of its steps, loaded for a report.
+    `estimate`: what a step would take, from earlier runs with their sizes, where that does not grow with its rows in a
+    straight line. `whole_commits`: every commit of a run is whole by itself and counts whatever becomes of the run, as
+    the micro-batches of a stream do; of other stages only what a run has left that succeeded.
     """
 
     config: type[StageConfig]
     run: Callable[[StageRun, Any], RunReport]
     summary: str
     source_state: Callable[[Any], str] | None = None
+    lookups: Callable[[Any], Sequence[str]] | None = None
     again: Callable[[RunReport], str] | None = None
     last: bool = False
     whole_commits: bool = False
     trace: Callable[[Any], Sequence[Any]] | None = None
+    explain: Callable[[Any], Sequence[Any]] | None = None
     verify: Callable[[StageRun, Any, Any], Mapping[str, float]] | None = None
     estimate: Callable[[Sequence[Any], Sequence[float], Any, Cluster], Estimate] | None = None
     sections: Callable[[], Sequence[Any]] = tuple

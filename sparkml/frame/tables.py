@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sparkml.errors import SparkmlError, StorageError, TableError
+from sparkml.errors import SparkmlError, StorageError, StreamError, TableError
 from sparkml.frame import storage
-from sparkml.frame.delta import RETENTION, FolderTable, TableLog, missing_table
+from sparkml.frame.delta import FEED, RETENTION, FolderTable, TableLog, missing_table
 from sparkml.frame.effects import effect
-from sparkml.frame.schemas import ANY_STRUCT, PARTITIONS, SCHEMAS, spark_schema, with_optional
+from sparkml.frame.schemas import ANY_STRUCT, FOLLOWED, PARTITIONS, SCHEMAS, spark_schema, with_optional
 from sparkml.log import get_logger
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _log = get_logger(__name__)
 
+# A table that an earlier version of the project has made may lack columns of the contract.
+_NEW_COLUMNS = {"mergeSchema": "true"}
 _STORAGE_FAULTS = (
     ("No space left on device", "the disk is full", "free some space, then run the same command again"),
     ("Disk quota exceeded", "the disk quota is used up", "free some space, then run the same command again"),
@@ -184,11 +186,13 @@ class Tables:
         """Replace the rows with the values of `where` in one commit; every new row must have them."""
         if not self.log(ref).may_have(where):
             return self.append(df, ref, commit_info=commit_info)
-        return self._write(df, ref, "overwrite", {"replaceWhere": slice_of(**where)}, (), commit_info)
+        options = {"replaceWhere": slice_of(**where), **_NEW_COLUMNS}
+        return self._write(df, ref, "overwrite", options, (), commit_info)
 
     def append(self, df: DataFrame, ref: str, *, commit_info: Mapping[str, str] | None = None) -> Written:
         """Add rows in one commit."""
-        return self._write(df, ref, "append", {}, PARTITIONS.get(contract_of(ref), ()), commit_info)
+        partitions = PARTITIONS.get(contract_of(ref), ())
+        return self._write(df, ref, "append", _NEW_COLUMNS, partitions, commit_info)
 
     def _write(
         self,
@@ -210,7 +214,7 @@ class Tables:
             conform(df, ref).write.format("delta").mode(mode).option("userMetadata", mark).options(**options)
         )
         if first:
-            writer = writer.options(**RETENTION)
+            writer = writer.options(**RETENTION, **(FEED if contract_of(ref) in FOLLOWED else {}))
         if partition_by:
             writer = writer.partitionBy(*partition_by)
         effect(f"table about to be written: {ref}")
@@ -225,6 +229,28 @@ class Tables:
             raise write_error(ref, location.identifier, error) from error
         effect(f"table committed: {ref}")
         return self.commit_of(ref, mark)
+
+    def land(self, stream: DataFrame, ref: str, checkpoint: str) -> None:
+        """Append what a stream has now, each of its batches once: `checkpoint` says how far it is. StreamError."""
+        from pyspark.errors import PySparkException
+
+        if not self.exists(ref):
+            self.append(self.spark.createDataFrame([], stream.schema), ref)
+        location = self.locate(ref)
+        writer = stream.writeStream.format("delta").outputMode("append").trigger(availableNow=True)
+        writer = writer.option("checkpointLocation", storage.spark_uri(checkpoint))
+        query = writer.start(location.spark) if location.is_path else writer.toTable(location.spark)
+        try:
+            query.awaitTermination()
+        except PySparkException as error:
+            raise StreamError(
+                f"what has come could not be landed in `{ref}`",
+                where=storage.redacted(checkpoint),
+                got=storage.redacted(first_line(error)[:500]),
+                next_action="repeat the step: it goes on with the batch before which it stopped",
+            ) from error
+        finally:
+            query.stop()
 
     def commit_of(self, ref: str, mark: str) -> Written:
         """Our own commit and its metrics: found by its mark, since another writer may have come after it."""

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,8 +25,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkml.frame.config import load_config
 from sparkml.frame.session import build_session
+from sparkml.sources.environment import environment_files
+from sparkml.sources.rows import rows_of
 from sparkml.stages.ingest.config import IngestConfig
-from sparkml.stages.ingest.stage import plan_reading, read_rows
+from sparkml.stages.ingest.origins.files import Environment, Files
 
 _WORDS = 2_000
 _MEGABYTE = 1_000_000
@@ -86,9 +89,10 @@ def bench_formats(spark: SparkSession, megabytes: int) -> None:
         paths = write_sources(Path(folder), documents)
         for name, path in paths.items():
             config = IngestConfig(source={"path": str(path), "dataset": "bench"}, split_bytes=size // 2)
+            files = Files(config)
             measure(
-                f"ingest {name}", size, len(documents), lambda c=config: read_rows(spark, plan_reading(c))
-            )  # type: ignore[misc]
+                f"ingest {name}", size, len(documents), partial(rows_of, spark, files.splits(), files.options)
+            )
         readers = {
             "spark.read.json": lambda: spark.read.json(str(paths["jsonl"])),
             "spark.read.json (schema given)": lambda: spark.read.schema("text string, url string").json(
@@ -106,10 +110,12 @@ def bench_environment(spark: SparkSession) -> None:
     """The embedded corpus; MB are of source files."""
     config = IngestConfig()
     start = time.perf_counter()
-    plan = plan_reading(config)
-    print(f"{'listing of the environment':<34}{time.perf_counter() - start:8.2f} s {plan.files:>8,} files")
-    documents = read_rows(spark, plan).where("drop_reason is null").count()
-    measure("ingest embedded corpus", plan.bytes, documents, lambda: read_rows(spark, plan))
+    corpus = Environment(config)
+    splits, files = corpus.splits(), corpus.metrics()["files"]
+    print(f"{'listing of the environment':<34}{time.perf_counter() - start:8.2f} s {files:>8,} files")
+    size = sum(file.size for file in environment_files())
+    documents = rows_of(spark, splits, corpus.options).where("drop_reason is null").count()
+    measure("ingest embedded corpus", size, documents, lambda: rows_of(spark, splits, corpus.options))
 
 
 def main() -> None:

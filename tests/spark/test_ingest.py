@@ -21,7 +21,8 @@ from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
 from sparkml.kernels.hashing import content_hash, document_id
 from sparkml.stages.ingest.config import IngestConfig
-from sparkml.stages.ingest.stage import plan_reading, read_rows, run, source_state, with_duplicate_ids
+from sparkml.stages.ingest.origins.files import Files
+from sparkml.stages.ingest.stage import run, source_state, with_duplicate_ids
 
 Make = Callable[..., StageRun]
 
@@ -174,10 +175,10 @@ def test_a_bomb_is_cut_and_what_stands_before_it_is_kept(
 def test_the_number_of_partitions_changes_nothing(stage_run: Make, tables: Tables, source: Path) -> None:
     (source / "b.jsonl").write_bytes(b"\n".join(b'{"text": "%d"}' % index for index in range(500)))
     one, many = config(source), config(source, split_bytes=3_000)
-    groups = [{split.group for split in plan_reading(settings).splits} for settings in (one, many)]
+    groups = [{split.group for split in Files(settings).splits()} for settings in (one, many)]
     assert groups[0] == {0}
     assert len(groups[1]) > 2
-    rows = read_rows(stage_run("ingest").spark, plan_reading(many)).select(F.spark_partition_id())
+    rows = Files(many).read(stage_run("ingest"), None, {}).rows.select(F.spark_partition_id())
     assert {row[0] for row in rows.distinct().collect()} == groups[1]
     ingest(stage_run, one)
     assert ingest(stage_run, many).rows_kept == 503
@@ -222,7 +223,7 @@ def test_an_id_given_twice_stays_with_its_first_place(
 def test_duplicate_ids_do_not_depend_on_the_order_of_rows(stage_run: Make, tmp_path: Path) -> None:
     lines = [b'{"id": %d, "text": "%d"}' % (index % 7, index) for index in range(40)]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
-    rows = read_rows(stage_run("ingest").spark, plan_reading(config(tmp_path / "a.jsonl", id_field="id")))
+    rows = Files(config(tmp_path / "a.jsonl", id_field="id")).read(stage_run("ingest"), None, {}).rows
     shuffled = rows.orderBy(F.xxhash64("text")).repartition(3)
     assert_same_content(with_duplicate_ids(rows).drop("first"), with_duplicate_ids(shuffled).drop("first"))
     assert with_duplicate_ids(rows).where(F.col("drop_reason").isNull()).count() == 7

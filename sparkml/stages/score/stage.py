@@ -74,7 +74,7 @@ def _work(job: StageRun, config: ScoreConfig, record: ModelRecord, scorer: Answe
     last = None if scored is None or leftovers or config.query else _last_of_same_rows(job, config, record)
     changes = None if last is None else job.changes(config.source, last, "doc_id")
     if scored is not None and changes is not None:
-        rows = _as_read(changes, config, scorer, CHANGED_ID)
+        rows = _as_read(changes.rows, config, scorer, CHANGED_ID)
         work = changed_work(kept, scored, rows, job.input_rows(config.source))
         if work is not None:
             return work

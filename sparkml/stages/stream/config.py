@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from sparkml.frame.stage import Reads, Shares
 from sparkml.hosting.asking import ScoringConfig
 from sparkml.hosting.examples import Columns
-from sparkml.sources.formats.table import EMBEDDED
+from sparkml.sources.formats.table import AUTO, FILE_FORMATS
 from sparkml.sources.kafka import KafkaConfig
 from sparkml.sources.settings import FilesConfig
 
@@ -80,7 +80,7 @@ class StreamConfig(ScoringConfig):
             raise ValueError("only one of source, files.path and kafka.topic")
         if (self.kafka.topic is None) != (self.kafka.servers is None):
             raise ValueError("kafka.topic and kafka.servers together")
-        if self.files.format == EMBEDDED:
+        if self.files.format not in (AUTO, *FILE_FORMATS):
             raise ValueError("files of a format that new ones can be of")
         if self.files.path is not None and self.columns != Columns():
             raise ValueError("the fields of files are named by files.text_field and so on, not by columns")

@@ -1,0 +1,1 @@
+"""Where `ingest` reads: files, the installed environment, tables, databases, topics; one module each."""
