@@ -23,11 +23,18 @@ from sparkml.kernels.words import Words
 _BULLET, _ELLIPSIS = 0x2022, 0x2026
 
 
-def measure_quality(texts: Texts, words: Words, stop_words: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """The quality signals of each document; a stop word counts only in exactly its own case."""
-    stops = np.array([hash_word(word) for word in stop_words], np.uint64)
+def measure_quality(
+    texts: Texts, words: Words, stop_words: Sequence[Sequence[str]], lists: NDArray[np.int64] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """The quality signals of each document; a stop word counts only in exactly its own case.
+
+    `lists`: which of the lists of stop words is for a document, int64[n]; None: the first, for all.
+    """
+    hashes = [hash_word(word) for one in stop_words for word in one]
+    ends = np.cumsum([0, *map(len, stop_words)])
+    which = np.zeros(len(words.doc_chars), np.int64) if lists is None else lists
     out = np.zeros((len(QUALITY_SIGNALS), len(words.doc_chars)))
-    count_words(words.offsets, words.table, stops, out)
+    count_words(words.offsets, words.table, np.array(hashes, np.uint64), ends[which], ends[which + 1], out)
     count_lines(texts.data, texts.offsets, flags_table(), words.offsets, out)
     return dict(zip(QUALITY_SIGNALS, out, strict=True))
 
@@ -37,9 +44,11 @@ def count_words(
     doc_words: NDArray[np.int64],
     table: NDArray[np.int64],
     stops: NDArray[np.uint64],
+    firsts: NDArray[np.int64],
+    lasts: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
-    """Signals that follow from the words alone."""
+    """Signals that follow from the words alone; of document d stops[firsts[d]:lasts[d]] are stop words."""
     for doc in range(len(doc_words) - 1):
         proper, chars, lettered, seen = 0, 0, 0, 0
         for word in range(doc_words[doc], doc_words[doc + 1]):
@@ -50,9 +59,9 @@ def count_words(
             if shape & HAS_LETTER:
                 lettered += 1
             value = np.uint64(table[word, HASH])
-            for index in range(len(stops)):
+            for index in range(firsts[doc], lasts[doc]):
                 if stops[index] == value:
-                    seen |= 1 << index
+                    seen |= 1 << (index - firsts[doc])
         total, distinct = doc_words[doc + 1] - doc_words[doc], 0
         while seen:
             distinct += seen & 1

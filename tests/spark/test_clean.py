@@ -78,6 +78,10 @@ def test_golden_documents(spark: SparkSession, decided: DataFrame) -> None:
 
 def test_golden_rejects(spark: SparkSession, decided: DataFrame) -> None:
     rejects = rejects_of(decided).withColumn("value", F.round("value", 4))
+    measured = {row["doc_id"]: row["signals"] for row in rejects.collect()}
+    assert round(measured["short-3"]["top_2_gram"], 3) == 0.381
+    assert set(measured["lines-6"]) == set(CleanConfig().signal_names)
+    rejects = rejects.drop("signals")
     expected = spark.createDataFrame(
         [
             ("short-3", "3", "top_2_gram", 0.381, 0.2, "top_2_gram > 0.2"),

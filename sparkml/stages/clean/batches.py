@@ -16,9 +16,8 @@ from sparkml.kernels.rules import Failures, Rule, Signals, first_failures
 from sparkml.kernels.texts import as_column, pieces, read_texts
 from sparkml.kernels.words import Memory, count_proper_words
 from sparkml.stages.clean.config import CleanConfig
-from sparkml.stages.clean.rules.rule_set import CHANGEABLE, Batch, RuleSet
-
-EMPTY, NULL_TEXT, TOO_LARGE = "empty", "null_text", "too_large"
+from sparkml.stages.clean.reasons import EMPTY, NO_LINE_STAYS, NOTHING_VISIBLE, NULL_TEXT, TOO_LARGE
+from sparkml.stages.clean.rules.rule_set import SEEN, Batch, RuleSet
 
 # The words of a piece take six times its size: they should stay in the processor's cache.
 _PIECE_BYTES = 1 << 20
@@ -75,7 +74,7 @@ def decide(
     sizes = np.diff(read_texts(original).offsets)
     too_large = sizes > config.max_text_bytes
     read = pc.if_else(pa.array(too_large), pa.scalar("", original.type), original)
-    work = Batch(read_texts(read), memory, {name: given[name] for name in CHANGEABLE if name in given})
+    work = Batch(read_texts(read), memory, {name: given[name] for name in SEEN if name in given})
     signals: dict[str, NDArray[np.float64]] = {}
     rules: list[Rule] = []
     work = _applied([one for one in config.rule_sets if one.reads_markup], work, signals, rules)
@@ -87,7 +86,7 @@ def decide(
     signals["n_words"] = count_proper_words(work.words)
     work = _applied([one for one in config.rule_sets if not one.reads_markup], work, signals, rules)
     failed = _judged(first_failures(signals, rules, len(text)), as_given)
-    reasons, details = _named(failed, rules)
+    reasons, details = _named(failed, rules, work.notes)
     left = (
         text
         if work.texts is texts
@@ -102,14 +101,14 @@ def decide(
             EMPTY,
             np.zeros(len(text)),
             0.0,
-            "no visible character",
+            NOTHING_VISIBLE,
         ),
         (
             ~is_left & (np.diff(texts.offsets) > 0) & (failed.rule < 0),
             EMPTY,
             np.zeros(len(text)),
             0.0,
-            "no line stays",
+            NO_LINE_STAYS,
         ),
         (too_large, TOO_LARGE, sizes, config.max_text_bytes, f"text_bytes > {config.max_text_bytes}"),
         (~_is_valid(original) & ~kinds.media, NULL_TEXT, nothing, np.nan, "no text"),
@@ -145,8 +144,10 @@ def _applied(
     return work
 
 
-def _named(failed: Failures, rules: list[Rule]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
-    """Name of the failed rule, and in words what was compared."""
+def _named(
+    failed: Failures, rules: list[Rule], notes: Mapping[str, Mapping[int, str]]
+) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    """Name of the failed rule, and in words what was compared, or what the rule set has noted."""
     reasons = np.full(len(failed.rule), None, object)
     details = reasons.copy()
     for index in np.unique(failed.rule[failed.rule >= 0]):
@@ -154,6 +155,9 @@ def _named(failed: Failures, rules: list[Rule]) -> tuple[NDArray[np.object_], ND
         for limit, sign in ((rule.least, "<"), (rule.most, ">")):
             rows = (failed.rule == index) & (failed.threshold == limit)
             reasons[rows], details[rows] = rule.reason, f"{rule.signal} {sign} {limit}"
+        for row, note in notes.get(rule.signal, {}).items():
+            if failed.rule[row] == index:
+                details[row] = note
     return reasons, details
 
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 import html
 import json
 import re
-import signal
 import string
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,6 +23,7 @@ from numpy.typing import NDArray
 from sparkml.errors import MissingToolError
 from sparkml.kernels.markup import depths
 from sparkml.kernels.texts import Texts, read_texts, trimmed
+from sparkml.sources.time_limit import at_most
 
 # Markup begins with markup: what is before it in a page is white space, comments and declarations.
 _MARKUP = re.compile(
@@ -150,33 +148,11 @@ def _precise(markup: str, max_seconds: float) -> Page:
         raise MissingToolError(
             "the mode `precise` of clean.html needs trafilatura", next_action="pip install trafilatura"
         ) from error
-    with _at_most(max_seconds):
+    with at_most(max_seconds):
         found: Any = trafilatura.bare_extraction(markup, with_metadata=True, include_comments=False)
         if found is not None:
             return Page(found.text or "", found.title or "", found.date or "", found.language or "")
     return Page("")
-
-
-class _ExpiredError(BaseException):
-    """Not one of those that a library takes for its own."""
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Ends the block after so long; it then ends as if it were done. Only in a process's main thread."""
-
-    def expire(_: int, __: FrameType | None) -> None:
-        raise _ExpiredError
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    except _ExpiredError:
-        pass
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _told(pages: Mapping[int, Page], columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from sparkml.kernels.signals import MOST_STOP_WORDS
 from sparkml.kernels.words import Memory
 from sparkml.stages.clean.batches import decide
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.languages import UNKNOWN, detect
+from sparkml.stages.clean.rules.gopher_quality import GopherQuality
 from sparkml.stages.clean.rules.language import Language
+from sparkml.stages.clean.stop_words import STOP_WORDS_OF, WITHOUT_SPACES
 
 SENTENCES = {
     "en": "The museum by the old harbour was closed for seven years before it opened again in spring.",
@@ -79,3 +82,27 @@ def test_languages_are_columns_and_those_that_are_not_kept_go() -> None:
 def test_without_limits_nothing_is_dropped() -> None:
     config = CleanConfig(rules=("language",), language=Language(min_score=None))
     assert [row["drop_reason"] for row in decided(config, "12 34", SENTENCES["ja"])] == [None, None]
+
+
+def test_stop_words_and_words_are_those_of_the_language() -> None:
+    texts = [
+        "Das ist der Hund und die Katze von nebenan.",
+        "Das ist der Hund und die Katze von nebenan.",
+        "我今天早上在公园里看见了一只猫",
+        "Ez pirtûkek nû dixwînim li malê.",
+    ]
+    langs = pa.array(["de", "en", "zh", "ku"])
+    rules = GopherQuality(by_language=True, min_words=5)
+    config = CleanConfig(rules=("gopher_quality",), gopher_quality=rules)
+    found = decide(pa.array(texts), config, Memory(), None, {"lang": langs})
+    signals = found["signals"].to_pylist()
+    assert [row["stop_words"] for row in signals] == [5, 0, None, None]
+    assert [row["n_words"] for row in signals] == [9, 9, 15, 6]
+    assert signals[2]["mean_word_length"] is None
+    assert found["drop_reason"].to_pylist() == [None, "gopher_stop_words", None, None]
+
+
+def test_every_list_of_stop_words_fits_the_kernel() -> None:
+    assert max(map(len, STOP_WORDS_OF.values())) <= MOST_STOP_WORDS
+    assert all(len(set(words)) == len(words) for words in STOP_WORDS_OF.values())
+    assert not WITHOUT_SPACES & STOP_WORDS_OF.keys()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sparkml.errors import MissingToolError
 from sparkml.kernels.words import Memory
-from sparkml.stages.clean import pages
+from sparkml.sources.time_limit import at_most
 from sparkml.stages.clean.batches import decide
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.rules.html import HTML
@@ -137,7 +137,7 @@ def test_precise_is_trafilaturas(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_page_has_a_time() -> None:
     started = time.monotonic()
-    with pages._at_most(0.2):
+    with at_most(0.2):
         while True:
             time.sleep(0.01)
     assert time.monotonic() - started < 5

@@ -49,7 +49,7 @@ def measured(documents: list[str]) -> dict[str, list[float]]:
     """All signals of the documents."""
     texts = read_texts(pa.array(documents, pa.string()))
     words = find_words(texts)
-    signals = measure_quality(texts, words, oracles.STOP_WORDS) | measure_repetition(texts, words)
+    signals = measure_quality(texts, words, (oracles.STOP_WORDS,)) | measure_repetition(texts, words)
     return {name: values.tolist() for name, values in signals.items()}
 
 

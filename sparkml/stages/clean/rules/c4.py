@@ -13,6 +13,7 @@ class C4(RuleSet):
     """Lines that are no sentences go; so do documents with few sentences left, with code, with dummy text."""
 
     signals = C4_SIGNALS
+    limits = frozenset(("min_sentences",))
 
     lines_end_in_punctuation: bool = Field(
         True, description="Drop lines that do not end in . ? ! or a quote; FineWeb keeps them"
@@ -63,6 +64,7 @@ class MC4(RuleSet):
     """Pages without some long lines."""
 
     signals = MC4_SIGNALS
+    limits = frozenset(("min_paragraphs",))
 
     min_paragraphs: Count = Field(3, description="Long lines, at least")
     paragraph_chars: int = Field(200, ge=0, description="The least characters of a long line")

@@ -13,6 +13,9 @@ class FineWeb(RuleSet):
     """Pages of lists, menus and repeated lines."""
 
     signals = FINEWEB_SIGNALS
+    limits = frozenset(
+        ("min_line_punct_ratio", "max_short_line_ratio", "max_char_dup_ratio", "max_list_ratio")
+    )
 
     min_line_punct_ratio: Fraction = Field(0.12, description="Lines that end in a terminal mark, at least")
     max_short_line_ratio: Fraction = Field(0.67, description="Short lines, of all")

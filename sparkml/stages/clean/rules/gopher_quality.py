@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from pydantic import Field
 
 from sparkml.kernels.rules import Rule, Signals
 from sparkml.kernels.signals import MOST_STOP_WORDS, QUALITY_SIGNALS
 from sparkml.stages.clean.rules.rule_set import Batch, Count, Fraction, Ratio, RuleSet
+from sparkml.stages.clean.stop_words import STOP_WORDS_OF, WITHOUT_SPACES
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
@@ -15,6 +17,13 @@ class GopherQuality(RuleSet):
     """Text that is not running text: too short or long, lists, symbols, no letters, no stop words."""
 
     signals = QUALITY_SIGNALS
+    limits = frozenset(
+        (
+            *("min_words", "max_words", "min_mean_word_length", "max_mean_word_length", "max_hash_ratio"),
+            *("max_ellipsis_ratio", "max_bullet_lines", "max_ellipsis_lines"),
+            *("min_alpha_words", "min_stop_words"),
+        )
+    )
 
     min_words: Count = Field(50, description="Drop documents of fewer words")
     max_words: Count = Field(100_000, description="Drop documents of more words")
@@ -30,11 +39,40 @@ class GopherQuality(RuleSet):
         STOP_WORDS, max_length=MOST_STOP_WORDS, description="Stop words, in exactly this case"
     )
 
+    by_language: bool = Field(
+        False,
+        description="Stop words of the document's language (`lang`); without spaces a character is a word",
+    )
+
     def measure(self, batch: Batch) -> tuple[Signals, Batch]:
         """Counts and shares of words, symbols and lines."""
         from sparkml.kernels.quality import measure_quality
 
-        return measure_quality(batch.texts, batch.words, self.stop_words), batch
+        if not self.by_language:
+            return measure_quality(batch.texts, batch.words, (self.stop_words,)), batch
+        return self._of_languages(batch), batch
+
+    def _of_languages(self, batch: Batch) -> Signals:
+        """What a language has no rule for is not measured (nan), so that no limit drops for it."""
+        from sparkml.kernels.overlap import word_hashes
+        from sparkml.kernels.quality import measure_quality
+
+        documents = len(batch.texts.offsets) - 1
+        column = batch.columns.get("lang")
+        langs = np.array([None] * documents if column is None else column.to_pylist(), object)
+        lists = {**STOP_WORDS_OF, "en": self.stop_words}
+        numbers = {lang: number for number, lang in enumerate(lists)}
+        which = np.array([numbers.get(lang, numbers["en"]) for lang in langs], np.int64)
+        signals = measure_quality(batch.texts, batch.words, tuple(lists.values()), which)
+        unknown = np.array([lang not in numbers for lang in langs], np.bool_)
+        spaceless = np.array([lang in WITHOUT_SPACES for lang in langs], np.bool_)
+        signals["stop_words"][unknown] = np.nan
+        if spaceless.any():
+            counts = np.diff(word_hashes(batch.texts)[1])
+            signals["n_words"][spaceless] = counts[spaceless]
+            for name in ("mean_word_length", "alpha_words", "hash_ratio", "ellipsis_ratio"):
+                signals[name][spaceless] = np.nan
+        return signals
 
     def rules(self) -> tuple[Rule, ...]:
         """In the published order."""

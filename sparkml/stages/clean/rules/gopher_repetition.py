@@ -13,6 +13,7 @@ class GopherRepetition(RuleSet):
     """Text that repeats itself: paragraphs, lines, runs of words."""
 
     signals = REPETITION_SIGNALS
+    limits = frozenset(f"max_{name}" for name in REPETITION_SIGNALS)
 
     max_dup_paragraphs: Fraction = Field(0.30, description="Repeated paragraphs, of all")
     max_dup_paragraph_chars: Fraction = Field(0.20, description="Characters in repeated paragraphs")

@@ -19,6 +19,7 @@ class HTML(RuleSet):
     """
 
     signals = ("main_chars", "main_share")
+    limits = frozenset(("min_main_chars",))
     reads_markup: ClassVar[bool] = True
 
     mode: Literal["fast", "precise"] = Field(

@@ -17,6 +17,7 @@ class Language(RuleSet):
     """Names the language in `lang`, its share of the text in `lang_score`, and all shares in `languages`."""
 
     signals = ("lang_score", "lang_is_kept")
+    limits = frozenset(("min_score",))
 
     keep: tuple[str, ...] | None = Field(
         None, description="Languages that stay, as ISO 639-1 codes; null: all that are known"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Columns that rule sets may change besides the text.
 CHANGEABLE = ("title", "url", "text_b", "meta")
+# And that they see, where the source or a set before has them.
+SEEN = (*CHANGEABLE, "lang")
 
 # Limits; null turns a rule off.
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)] | None
@@ -35,6 +37,8 @@ class Batch:
     memory: Memory
     # Columns of the table besides the text, as they may change or make them.
     columns: Mapping[str, pa.Array] = field(default_factory=dict)
+    # Signal -> row -> what a reject for it says beside its value.
+    notes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
     @cached_property
     def words(self) -> Words:
@@ -63,6 +67,13 @@ class RuleSet(BaseModel, ABC):
     reads_markup: ClassVar[bool] = False
     # Fields of `signals`: what `measure` measures.
     signals: ClassVar[tuple[str, ...]]
+    # Settings that only `rules` looks at: with other ones the signals, and what is left of a text, stay.
+    limits: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Files and tables that it looks things up in."""
+        return ()
 
     def prepared(self) -> RuleSet:
         """The same as the workers need it, with what only the driver can look up."""

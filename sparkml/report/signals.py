@@ -1,0 +1,159 @@
+"""Signals of documents against the limits of rules: how they are spread, and documents on both sides of each limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkml.report import formats
+from sparkml.report.charts import Histogram
+from sparkml.report.section import Facts, Rows, Section
+from sparkml.report.view import StepView
+
+_SAMPLE = 100_000  # documents that the charts show
+_BINS = 24
+_CHARTS = 12
+_GROUPS = 12  # sources and languages
+
+
+class Limit(NamedTuple):
+    """A limit of a rule: documents below `value`, or above it, are dropped."""
+
+    reason: str
+    signal: str
+    value: float
+    is_least: bool
+
+
+Limits = Callable[[Mapping[str, Any]], Sequence[Limit]]
+
+
+def signals_section(limits_of: Limits) -> Section[Facts]:
+    """The section of a stage whose tables hold signals; `limits_of` reads the limits from a run's configuration."""
+    return Section("Signals", lambda view: gather(view, limits_of))
+
+
+def gather(view: StepView, limits_of: Limits) -> Facts | None:
+    """None where the step's tables hold no signals."""
+    kept, rejected = view.table("target"), view.table("rejects")
+    if kept is None or rejected is None or "signals" not in kept.columns or "signals" not in rejected.columns:
+        return None
+    names = kept.select("signals.*").columns
+    limits = [limit for limit in limits_of(view.config) if limit.signal in names]
+    measured = _measured(kept, rejected, names)
+    counted = measured.agg(F.count(F.lit(1)), F.count_if("is_kept")).collect()[0]
+    documents, stayed = int(counted[0]), int(counted[1])
+    if not documents:
+        return None
+    sample = _sampled(measured, documents).toPandas()
+    dropped = view.run.reasons
+    shown = sorted(limits, key=lambda limit: -dropped.get(limit.reason, 0))[:_CHARTS]
+    charts = {}
+    for limit in shown:
+        chart = _chart(limit, sample[limit.signal].to_numpy(float), dropped.get(limit.reason, 0))
+        if chart is not None:
+            charts[f"{limit.reason}: {limit.signal}"] = chart
+    share = formats.percent(stayed / documents)
+    lead = f"{formats.count(documents)} documents were measured, {share} stayed; the charts show"
+    of = "all of them" if documents <= _SAMPLE else f"some {formats.count(len(sample))} of them, by a hash"
+    tables = [_margins(view, measured, shown), *_groups(view, kept, rejected)]
+    return Facts(lead=f"{lead} {of}.", charts=charts, tables=[table for table in tables if table.rows])
+
+
+def _measured(kept: DataFrame, rejected: DataFrame, names: Sequence[str]) -> DataFrame:
+    """Every document with its signals as columns, and whether it stayed."""
+    here = kept.select("doc_id", F.lit(True).alias("is_kept"), *(F.col(f"signals.{name}") for name in names))
+    gone = rejected.where(F.col("signals").isNotNull())
+    return here.unionByName(
+        gone.select(
+            "doc_id", F.lit(False).alias("is_kept"), *(F.col("signals")[name].alias(name) for name in names)
+        )
+    )
+
+
+def _sampled(measured: DataFrame, documents: int) -> DataFrame:
+    if documents <= _SAMPLE:
+        return measured.drop("doc_id")
+    of_a_million = int(_SAMPLE / documents * 1_000_000)
+    return measured.where(F.pmod(F.xxhash64("doc_id"), F.lit(1_000_000)) < of_a_million).drop("doc_id")
+
+
+def _chart(limit: Limit, values: np.ndarray[Any, np.dtype[np.float64]], dropped: int) -> Histogram | None:
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    # The tails would flatten all others into one bar; the limit itself is always to be seen.
+    low, high = (float(np.quantile(values, part)) for part in (0.01, 0.99))
+    low, high = min(low, limit.value), max(high, limit.value)
+    if low == high:
+        return None
+    counts, edges = np.histogram(np.clip(values, low, high), _BINS, (low, high))
+    side = "least" if limit.is_least else "most"
+    return Histogram(
+        edges=[float(edge) for edge in edges],
+        values=[int(count) for count in counts],
+        x_label=limit.signal,
+        y_label="documents",
+        description=f"Documents by {limit.signal}; {formats.count(dropped)} were dropped as {limit.reason}",
+        mark=limit.value,
+        mark_label=f"at {side} {limit.value:g}",
+    )
+
+
+def _margins(view: StepView, measured: DataFrame, limits: Sequence[Limit]) -> Rows:
+    """Of every limit the nearest document on each side of it."""
+    wanted = []
+    for limit in limits:
+        value = F.col(limit.signal)
+        inside = value >= limit.value if limit.is_least else value <= limit.value
+        near = F.struct(F.abs(value - F.lit(limit.value)).alias("d"), "doc_id", value.alias("v"))
+        wanted += [F.min(F.when(inside & F.col("is_kept"), near)), F.min(F.when(~inside, near))]
+    if not wanted:
+        return Rows("", (), ())
+    found = measured.agg(*(column.alias(f"n{at}") for at, column in enumerate(wanted))).collect()[0]
+    ids = [row["doc_id"] for row in found if row is not None]
+    texts = view.documents("source", ids, 3 * view.limits.excerpt_characters)
+    rows = []
+    for at, limit in enumerate(limits):
+        for side, row in (("stays", found[2 * at]), ("goes", found[2 * at + 1])):
+            if row is not None:
+                text = texts.get(row["doc_id"])
+                shown = formats.excerpt(text.text, view.limits.excerpt_characters) if text else ""
+                rows.append([limit.reason, side, float(row["v"]), limit.value, row["doc_id"], shown])
+    columns = ("rule", "document", "measured", "limit", "doc_id", "text as it was read")
+    return Rows("At the margin: the nearest document on each side of a limit", columns, rows)
+
+
+def _groups(view: StepView, kept: DataFrame, rejected: DataFrame) -> list[Rows]:
+    """What stayed by source and by language, of the largest of each."""
+    tables = []
+    source = view.table("source")
+    if source is not None and {"dataset", "source"} <= set(source.columns):
+        site = F.lower(F.try_parse_url("url", F.lit("HOST")))
+        name = F.coalesce(site, F.element_at(F.split("source", "/"), -1))
+        places = source.select("doc_id", F.coalesce(name, F.lit("?")).alias("place"))
+        gone = rejected.select("doc_id", "drop_reason")
+        joined = places.join(gone, "doc_id", "left").groupBy("place")
+        counts = joined.agg(
+            F.count(F.lit(1)).alias("read"),
+            F.count("drop_reason").alias("dropped"),
+            F.mode("drop_reason").alias("reason"),
+        )
+        rows = counts.orderBy(F.desc("read"), "place").limit(_GROUPS).collect()
+        listed = [[r[0], r[1], formats.percent(1 - r[2] / r[1]), r[3] or "—"] for r in rows]
+        title = "By source: the site of a page, else the file; the largest"
+        tables.append(Rows(title, ("source", "documents", "stayed", "most frequent reason"), listed))
+    languages = kept.where(F.col("lang").isNotNull()).groupBy("lang")
+    found = languages.agg(F.count(F.lit(1)).alias("n"), F.avg("lang_score"), F.avg("n_words")).orderBy(
+        F.desc("n"), "lang"
+    )
+    rows = found.limit(_GROUPS).collect()
+    listed = [[r[0], r[1], round(r[2], 3) if r[2] is not None else None, round(r[3] or 0.0)] for r in rows]
+    tables.append(
+        Rows("By language, of what stayed", ("language", "documents", "mean share", "mean words"), listed)
+    )
+    return tables

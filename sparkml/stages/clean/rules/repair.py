@@ -1,0 +1,53 @@
+"""Text that was decoded wrongly: `â€™` where an apostrophe was."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from sparkml.kernels.rules import Rule, Signals
+from sparkml.stages.clean.rules.rule_set import Batch, RuleSet
+
+
+class Repair(RuleSet):
+    """Lines that look like UTF-8 read as another encoding are put right, by ftfy; all others stay as they are."""
+
+    signals = ("repaired_lines",)
+
+    def measure(self, batch: Batch) -> tuple[Signals, Batch]:
+        """Lines that were put right; the texts with them."""
+        from sparkml.kernels.texts import Texts, trimmed
+
+        texts = trimmed(batch.texts)
+        content, offsets = texts.data.tobytes(), texts.offsets.tolist()
+        pieces, counts, ends = [], np.zeros(len(offsets) - 1), [0]
+        for number, (start, stop) in enumerate(itertools.pairwise(offsets)):
+            text = content[start:stop]
+            if not text.isascii():
+                text, counts[number] = _repaired(text)
+            pieces.append(text)
+            ends.append(ends[-1] + len(text))
+        if not counts.any():
+            return {"repaired_lines": counts}, batch
+        data = np.frombuffer(b"".join(pieces) or b"\0", np.uint8)
+        return {"repaired_lines": counts}, batch.of(Texts(data, np.array(ends, np.int64)))
+
+    def rules(self) -> tuple[Rule, ...]:
+        """None: nothing is dropped for it."""
+        return ()
+
+
+def _repaired(text: bytes) -> tuple[bytes, int]:
+    """A text with its wrong lines put right, and how many those are."""
+    import ftfy
+    from ftfy import badness
+
+    lines, count = text.split(b"\n"), 0
+    for number, line in enumerate(lines):
+        if line.isascii():
+            continue
+        given = line.decode("utf-8", "surrogateescape")
+        if badness.is_bad(given) and (right := ftfy.fix_encoding(given)) != given:
+            lines[number], count = right.encode("utf-8", "surrogateescape"), count + 1
+    return b"\n".join(lines), count
