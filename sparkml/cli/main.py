@@ -1,4 +1,4 @@
-"""`run`, `run-all`, `train`, `convert`, `plan`, `estimate`, `steps`, `runs`, `trace`, `report`, `bundle`."""
+"""`run`, `run-all`, `train`, `convert`, `plan`, `estimate`, `steps`, `runs`, `trace`, `explain`, `report`, `bundle`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sparkml.frame.checks import check_storage, everything_is_there
 from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig
 from sparkml.frame.config_layers import parse_settings
 from sparkml.frame.estimate import estimate as estimated
+from sparkml.frame.lineage import explain as explained
 from sparkml.frame.lineage import trace as trace_document
 from sparkml.frame.locks import lake_lock
 from sparkml.frame.pipeline import Step
@@ -226,6 +227,21 @@ def trace(
     with _opened(choice.load(overrides), "WARNING") as opened:
         stations = trace_document(opened.runner.tables, opened.runner.ledger, table, doc_id)
         screens.show_trace(opened.console, table, doc_id, stations)
+
+
+@app.command(epilog=EPILOG)
+@chosen
+def explain(
+    doc_id: Annotated[str, typer.Argument(help="The document, by its id in bronze.")],
+    overrides: Overrides = None,
+    *,
+    choice: Choice,
+) -> None:
+    """Show why a document was kept or dropped: every signal beside its limits."""
+    with _opened(choice.load(overrides), "WARNING") as opened:
+        runner = opened.runner
+        stations = explained(runner.tables, runner.ledger, opened.config.pipeline.steps, doc_id)
+        screens.show_trace(opened.console, "document", doc_id, stations)
 
 
 @app.command(epilog=EPILOG)

@@ -71,6 +71,13 @@ def test_the_pipeline_example_loads(tmp_path: Path) -> None:
     assert order.index("mood") < order.index("small") < order.index("by_mood")
 
 
+def test_the_pipeline_of_good_text_loads(tmp_path: Path) -> None:
+    block = README[README.index("    # conf/pipelines/good.yaml") : README.index("`clean.drop_when` is SQL")]
+    (tmp_path / "good.yaml").write_text(textwrap.dedent(block))
+    order = [step.name for step in load_config("local", pipeline=str(tmp_path / "good.yaml")).pipeline.steps]
+    assert order.index("wiki") < order.index("taste") < order.index("clean") < order.index("select")
+
+
 def test_every_command_that_is_named_is_there() -> None:
     named = set(re.findall(r"^ +sparkml ([a-z-]+)", README, re.MULTILINE))
     assert named
