@@ -87,7 +87,7 @@ def chain(column: pa.Array) -> dict[str, float]:
         texts = read_texts(timed("normalise", normalise, part))
         words = timed("find words", find_words, texts, memory)
         timed("repetition", measure_repetition, texts, words, memory)
-        timed("quality", measure_quality, texts, words, gopher.gopher_quality.stop_words)
+        timed("quality", measure_quality, texts, words, (gopher.gopher_quality.stop_words,))
         lines, _ = timed(
             "c4 lines", partial(keep_lines, terminal=False, min_words=3, max_word_chars=1000), texts
         )
