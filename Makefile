@@ -31,7 +31,8 @@ test: setup ## All the tests but the slow ones, in two processes
 test-slow: ## The slow tests, with servers (S3, HDFS, Kafka) and a cluster of processes: by hand and before a release
 	@$(PYTHON) -B tools/setup --s3 --kafka --slow
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group slow
-	@$(BIN)/python -m pytest tests/slow
+	@$(BIN)/python -m pytest -m "" tests/slow
+	@$(BIN)/python -m pytest -m rare
 
 check: setup ## Format, lint, types, import contracts, unit tests: within a minute
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check-kernels check-units check-style

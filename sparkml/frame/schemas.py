@@ -222,7 +222,12 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 LABELLED = ("text_b", "tokens", "tags", "media", "media_type", "split")
 # Columns of documents that a table of another program may lack: they are null then.
-OPTIONAL = {"bronze": LABELLED, "clean": (*LABELLED, "languages"), "kept": (*LABELLED, "languages")}
+OPTIONAL = {
+    "bronze": LABELLED,
+    "clean": (*LABELLED, "languages"),
+    "kept": (*LABELLED, "languages"),
+    "rejects": ("signals",),
+}
 
 # Tables whose rows change by some of them at a time, for steps that follow their changes.
 FOLLOWED = ("bronze", "clean")

@@ -133,8 +133,9 @@ def _groups(view: StepView, kept: DataFrame, rejected: DataFrame) -> list[Rows]:
     tables = []
     source = view.table("source")
     if source is not None and {"dataset", "source"} <= set(source.columns):
+        file = F.regexp_replace("source", "[?#].*", "")  # a query may hold a token
         site = F.lower(F.try_parse_url("url", F.lit("HOST")))
-        name = F.coalesce(site, F.element_at(F.split("source", "/"), -1))
+        name = F.coalesce(site, F.element_at(F.split(file, "/"), -1))
         places = source.select("doc_id", F.coalesce(name, F.lit("?")).alias("place"))
         gone = rejected.select("doc_id", "drop_reason")
         joined = places.join(gone, "doc_id", "left").groupBy("place")

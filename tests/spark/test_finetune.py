@@ -233,6 +233,7 @@ def test_pairs_and_numbers_are_learnt_and_an_update_is_kept_apart(lab: Lab) -> N
     assert (reject["doc_id"], reject["drop_reason"], reject["detail"]) == ("d000", "label_no_number", "?")
 
 
+@pytest.mark.rare
 def test_the_vectors_of_a_frozen_network_are_computed_once(lab: Lab) -> None:
     # Without dropout, which vectors that are computed once cannot have, both ways are the same training.
     lab.prepare(corpus(), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

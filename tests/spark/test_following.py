@@ -128,6 +128,7 @@ def test_a_changed_file_replaces_its_documents_and_a_vanished_one_takes_its_own_
     lake.assert_as_read_at_once()
 
 
+@pytest.mark.rare
 def test_what_has_vanished_may_stay_even_where_all_is_read_again(lake: Lake) -> None:
     lake.overrides = ("ingest.vanished=keep",)
     lake.run()
@@ -165,6 +166,7 @@ def dies_behind(lake: Lake, where: str, monkeypatch: pytest.MonkeyPatch) -> None
     lake.assert_as_read_at_once()
 
 
+@pytest.mark.rare
 def test_other_settings_are_for_all_documents(lake: Lake) -> None:
     lake.put("d.jsonl", LINES[0] % ("d", 1))
     lake.overrides = ("clean.gopher_quality.min_words=1",)

@@ -61,6 +61,7 @@ def register(job: StageRun, model_id: str, config: dict[str, Any], head: str) ->
     return Path(made.path)
 
 
+@pytest.mark.rare
 def test_texts_are_learnt_measured_and_written(lab: tuple[Tables, MakeRun]) -> None:
     tables, make = lab
     config = finetune.FinetuneConfig(

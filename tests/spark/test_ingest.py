@@ -51,10 +51,9 @@ def ingest(stage_run: Make, settings: IngestConfig) -> RunReport:
 
 def assert_same_content(first: DataFrame, second: DataFrame) -> None:
     """Equal but for the run and its time, in any order. A map cannot be sorted by; its JSON can."""
+    maps = [name for name in ("meta", "signals") if name in first.columns]
     comparable = [
-        frame.drop("run_id", "ingested_at").withColumn("meta", F.to_json("meta"))
-        if "meta" in frame.columns
-        else frame.drop("run_id")
+        frame.drop("run_id", "ingested_at").withColumns({name: F.to_json(name) for name in maps})
         for frame in (first, second)
     ]
     assert_df_equality(*comparable, ignore_row_order=True)

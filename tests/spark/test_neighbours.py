@@ -92,6 +92,7 @@ def test_a_query_need_not_find_itself_nor_what_is_far(search: Search, tables: Ta
     }
 
 
+@pytest.mark.rare
 def test_neither_blocks_nor_partitions_nor_order_change_a_bit(
     spark: SparkSession, search: Search, tables: Tables
 ) -> None:

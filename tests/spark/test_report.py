@@ -43,6 +43,7 @@ from tests.spark.report_lake import (
 from tests.unit.report.page_reader import Page
 
 STEP_SECTIONS = [
+    "clean.signals",
     "dedupe.duplicates",
     "shard.samples",
     "train.training",
@@ -285,6 +286,7 @@ def test_the_table_of_steps_tells_all_of_them(golden: Contents, golden_page: Pag
     assert "tone finetune 1.0 – 3 3 3 0" in said
 
 
+@pytest.mark.rare
 def test_another_run_over_the_same_rows_in_other_files_gives_the_same_page(
     spark: SparkSession, golden: Contents, tmp_path: Path
 ) -> None:
@@ -296,7 +298,7 @@ def test_another_run_over_the_same_rows_in_other_files_gives_the_same_page(
     with watched_effects(lambda name: seen.append((name, file.exists()))):
         report = run(job, LIMITS)
     assert seen == [("report written", True)]
-    assert (report.rows_in, report.rows_kept, report.metrics["sections"]) == (None, None, 12)
+    assert (report.rows_in, report.rows_kept, report.metrics["sections"]) == (None, None, 13)
     assert (job.inputs["kept"], job.inputs["clean"], job.outputs) == (0, 1, {})
     page = file.read_text(encoding="utf-8")
     assert len(page.encode()) == report.metrics["bytes"] < 200_000

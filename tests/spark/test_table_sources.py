@@ -82,6 +82,7 @@ def test_rows_without_ids_are_known_by_their_content(
         ingest(f"ingest.source.path={tmp_path / 'none'}", "ingest.source.format=delta")
 
 
+@pytest.mark.rare
 def test_a_database_is_read_in_ranges(spark: SparkSession, tmp_path: Path, ingest: Run) -> None:
     """Derby, which comes with Spark: the same reader as for PostgreSQL."""
     url = f"jdbc:derby:memory:{tmp_path.name};create=true"

@@ -111,7 +111,7 @@ def test_columns_follow_the_contract(spark: SparkSession) -> None:
     )
     assert conform(whole, "rejects").columns == [
         *("stage", "step", "doc_id", "source", "locator", "drop_reason", "value", "threshold", "detail"),
-        *("more", "run_id"),
+        *("signals", "more", "run_id"),
     ]
 
 
@@ -170,7 +170,8 @@ def test_rejects_are_completed_with_what_the_stage_does_not_know(spark: SparkSes
     known = spark.createDataFrame(
         [(3, "d1", "too_short", "more")], "value int, doc_id string, drop_reason string, other string"
     )
-    expected = spark.createDataFrame([("d1", None, None, "too_short", 3.0, None, None)], REJECT)
+    schema = f"{REJECT}, signals map<string,double>"
+    expected = spark.createDataFrame([("d1", None, None, "too_short", 3.0, None, None, None)], schema)
     assert_df_equality(as_rejects(known), expected, ignore_nullable=True)
 
 

@@ -134,6 +134,7 @@ def test_forms_take_turns(exact: Path, examples: pa.Table, tmp_path: Path) -> No
     assert [set(one) for one in speeds(folders, batch, PLAN)] == [{"encoder", "torch"}] * 2
 
 
+@pytest.mark.rare
 def test_floats_are_not_tried_against_what_an_earlier_method_has_lost(
     exact: Path, examples: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_int8_model_with_report_and_row(stage_run: MakeRun, tmp_path: Path) -> N
     check(folder, sums)
 
 
+@pytest.mark.rare
 def test_twice_gives_equal_weights(stage_run: MakeRun, tmp_path: Path) -> None:
     put_classifier(stage_run("finetune"))
     jobs = [stage_run("compress", fingerprint=name) for name in ("one", "two")]
