@@ -40,27 +40,34 @@ _EMPTY = re.compile(r"[ \t]?\(\s*[;,:–-]?\s*\)")
 def plain_text(markup: str) -> str:
     """Paragraphs, headings and list items of a page, a blank line between paragraphs."""
     import mwparserfromhell
-    from mwparserfromhell.nodes import Tag, Wikilink
 
-    code: Any = mwparserfromhell.parse(markup, skip_style_tags=True)
-    for node in code.filter(recursive=True, matches=_is_dropped(Tag, Wikilink)):
-        try:
-            code.remove(node)
-        except ValueError:
-            continue  # it lay within one that is gone
-    text = code.strip_code(normalize=True, collapse=False, keep_template_params=False)
-    text = _MAGIC.sub("", text.replace("'''", "").replace("''", ""))
+    parts: list[str] = []
+    _collect(mwparserfromhell.parse(markup, skip_style_tags=True), parts)
+    text = _MAGIC.sub("", "".join(parts).replace("'''", "").replace("''", ""))
     text = _EMPTY.sub("", text)
     return _BLANK_LINES.sub("\n\n", _AT_ENDS.sub("", _BLANKS.sub(" ", text))).strip()
 
 
-def _is_dropped(tag: Any, link: Any) -> Any:
-    def is_dropped(node: Any) -> bool:
-        if isinstance(node, tag):
-            return str(node.tag).strip().lower() in _LEFT_OUT
-        if not isinstance(node, link):
-            return False
-        title = str(node.title)
-        return _FILES.match(title) is not None or _LANGUAGE.match(title) is not None
-
-    return is_dropped
+def _collect(code: Any, parts: list[str]) -> None:
+    """What of parsed markup is text; templates, comments and what `_LEFT_OUT` names are none."""
+    for node in code.nodes:
+        match type(node).__name__:
+            case "Text":
+                parts.append(node.value)
+            case "Wikilink":
+                title = str(node.title)
+                if not (_FILES.match(title) or _LANGUAGE.match(title)):
+                    _collect(node.title if node.text is None else node.text, parts)
+            case "ExternalLink":
+                if node.title is not None:
+                    _collect(node.title, parts)
+            case "Tag":
+                if str(node.tag).strip().lower() not in _LEFT_OUT and node.contents is not None:
+                    _collect(node.contents, parts)
+            case "Heading":
+                _collect(node.title, parts)
+            case "HTMLEntity":
+                parts.append(node.normalize())
+            case "Argument":
+                if node.default is not None:
+                    _collect(node.default, parts)
