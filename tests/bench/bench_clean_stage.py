@@ -57,7 +57,6 @@ def bronze(spark: SparkSession, texts: list[str], copies: int, first: int = 0) -
         *(
             F.col(name) if name in ("doc_id", "text") else F.lit(None).cast(types[name]).alias(name)
             for name in BRONZE.names
-            if name != "run_id"
         )
     )
 
@@ -71,7 +70,7 @@ def peak_of_workers() -> Iterator[list[float]]:
         while not done.wait(0.05):
             for process in psutil.Process().children(recursive=True):
                 try:
-                    if "pyspark" in " ".join(process.cmdline()):
+                    if "python" in process.name():
                         found[0] = max(found[0], process.memory_info().rss / _MEGA)
                 except psutil.Error:
                     continue

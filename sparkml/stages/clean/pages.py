@@ -25,10 +25,10 @@ from sparkml.kernels.markup import depths
 from sparkml.kernels.texts import Texts, read_texts, trimmed
 from sparkml.sources.time_limit import at_most
 
-# Markup begins with markup: what is before it in a page is white space, comments and declarations.
+# Markup begins with markup, a page's or a part's: what is before it is white space, comments and declarations.
 _MARKUP = re.compile(
     rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!--(?:(?!-->).){0,2000}-->\s*|<\?(?:(?!\?>).){0,200}\?>\s*)*"
-    rb"<(?:!doctype\s+html|html|head|body)\b",
+    rb"<(?:!doctype\s+html|html|head|body|p|div|ul|ol|table|h[1-6]|section|article|main|span|blockquote|pre)\b[^<>]*>",
     re.DOTALL,
 )
 _ROOT, _META, _TIME = (re.compile(rf"(?i)<{name}\b[^<>]*") for name in ("html", "meta", "time"))

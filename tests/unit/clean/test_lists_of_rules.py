@@ -189,9 +189,9 @@ def test_characters_are_words_where_there_are_no_spaces(tmp_path: Path) -> None:
 def test_lines_that_were_decoded_wrongly_are_put_right_and_others_stay() -> None:
     right = "Voilà un été à Zürich – «naïve» façade.\nGut."
     wrong = right.encode().decode("cp1252")
-    texts = [right, wrong, "plain", "Ã la carte", "日本語のテキスト", ""]
+    texts = [right, wrong, "plain", "Ã la carte", "日本語のテキスト", "", "That\x92s it"]
     signals, left = asked(Repair(), texts)
-    assert left == [right, right, "plain", left[3], "日本語のテキスト", ""]
+    assert left == [right, right, "plain", left[3], "日本語のテキスト", "", "That’s it"]
     assert signals["repaired_lines"][:3] == [0, 1, 0]
 
 

@@ -122,6 +122,14 @@ def test_broken_and_deep_pages_end_soon(page: str) -> None:
         assert STORY in found["text"]
 
 
+def test_a_part_of_a_page_is_markup_too() -> None:
+    config = CleanConfig(rules=("html",))
+    found = decided('<p>One &amp; <a href="/x">two</a>.</p><ul><li>three</li></ul>', config)
+    assert "<" not in found["text"]
+    assert found["text"].startswith("One & two.")
+    assert decided("<p is not a tag, and 1 <p 2", config)["text"] == "<p is not a tag, and 1 <p 2"
+
+
 def test_precise_is_trafilaturas(monkeypatch: pytest.MonkeyPatch) -> None:
     precise = CleanConfig(rules=("html",), html=HTML(mode="precise"))
     found = decided(PAGE, precise, title=pa.array([None], pa.string()))
