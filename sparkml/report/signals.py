@@ -11,10 +11,11 @@ from pyspark.sql import functions as F
 
 from sparkml.report import formats
 from sparkml.report.charts import Histogram
+from sparkml.report.lake import Excerpt
 from sparkml.report.section import Facts, Rows, Section
 from sparkml.report.view import StepView
 
-_SAMPLE = 100_000  # documents that the charts show
+_SAMPLE = 20_000  # documents that the charts show
 _BINS = 24
 _CHARTS = 12
 _GROUPS = 12  # sources and languages
@@ -44,12 +45,10 @@ def gather(view: StepView, limits_of: Limits) -> Facts | None:
         return None
     names = kept.select("signals.*").columns
     limits = [limit for limit in limits_of(view.config) if limit.signal in names]
-    measured = _measured(kept, rejected, names)
-    counted = measured.agg(F.count(F.lit(1)), F.count_if("is_kept")).collect()[0]
-    documents, stayed = int(counted[0]), int(counted[1])
+    stayed, documents = view.run.rows_kept or 0, view.run.rows_in or 0
     if not documents:
         return None
-    sample = _sampled(measured, documents).toPandas()
+    sample = _sampled(_measured(kept, rejected, names), documents).toPandas()
     dropped = view.run.reasons
     shown = sorted(limits, key=lambda limit: -dropped.get(limit.reason, 0))[:_CHARTS]
     charts = {}
@@ -58,9 +57,13 @@ def gather(view: StepView, limits_of: Limits) -> Facts | None:
         if chart is not None:
             charts[f"{limit.reason}: {limit.signal}"] = chart
     share = formats.percent(stayed / documents)
-    lead = f"{formats.count(documents)} documents were measured, {share} stayed; the charts show"
-    of = "all of them" if documents <= _SAMPLE else f"some {formats.count(len(sample))} of them, by a hash"
-    tables = [_margins(view, measured, shown), *_groups(view, kept, rejected)]
+    lead = f"Of {formats.count(documents)} documents {share} stayed; charts and margins are of"
+    of = (
+        "all that were measured"
+        if documents <= _SAMPLE
+        else f"{formats.count(len(sample))}, chosen by a hash"
+    )
+    tables = [_margins(view, sample, shown), *_groups(view, kept, rejected)]
     return Facts(lead=f"{lead} {of}.", charts=charts, tables=[table for table in tables if table.rows])
 
 
@@ -77,9 +80,9 @@ def _measured(kept: DataFrame, rejected: DataFrame, names: Sequence[str]) -> Dat
 
 def _sampled(measured: DataFrame, documents: int) -> DataFrame:
     if documents <= _SAMPLE:
-        return measured.drop("doc_id")
+        return measured
     of_a_million = int(_SAMPLE / documents * 1_000_000)
-    return measured.where(F.pmod(F.xxhash64("doc_id"), F.lit(1_000_000)) < of_a_million).drop("doc_id")
+    return measured.where(F.pmod(F.xxhash64("doc_id"), F.lit(1_000_000)) < of_a_million)
 
 
 def _chart(limit: Limit, values: np.ndarray[Any, np.dtype[np.float64]], dropped: int) -> Histogram | None:
@@ -104,28 +107,31 @@ def _chart(limit: Limit, values: np.ndarray[Any, np.dtype[np.float64]], dropped:
     )
 
 
-def _margins(view: StepView, measured: DataFrame, limits: Sequence[Limit]) -> Rows:
+def _margins(view: StepView, sample: Any, limits: Sequence[Limit]) -> Rows:
     """Of every limit the nearest document on each side of it."""
-    wanted = []
+    found = []
     for limit in limits:
-        value = F.col(limit.signal)
-        inside = value >= limit.value if limit.is_least else value <= limit.value
-        near = F.struct(F.abs(value - F.lit(limit.value)).alias("d"), "doc_id", value.alias("v"))
-        wanted += [F.min(F.when(inside & F.col("is_kept"), near)), F.min(F.when(~inside, near))]
-    if not wanted:
-        return Rows("", (), ())
-    found = measured.agg(*(column.alias(f"n{at}") for at, column in enumerate(wanted))).collect()[0]
-    ids = [row["doc_id"] for row in found if row is not None]
-    texts = view.documents("source", ids, 3 * view.limits.excerpt_characters)
-    rows = []
-    for at, limit in enumerate(limits):
-        for side, row in (("stays", found[2 * at]), ("goes", found[2 * at + 1])):
-            if row is not None:
-                text = texts.get(row["doc_id"])
-                shown = formats.excerpt(text.text, view.limits.excerpt_characters) if text else ""
-                rows.append([limit.reason, side, float(row["v"]), limit.value, row["doc_id"], shown])
+        values = sample[limit.signal].to_numpy(float)
+        inside = values >= limit.value if limit.is_least else values <= limit.value
+        stays = sample["is_kept"].to_numpy(bool)
+        for side, chosen in (("stays", inside & stays), ("goes", ~inside & ~np.isnan(values))):
+            near = np.where(chosen, np.abs(values - limit.value), np.inf)
+            if len(near) and np.isfinite(near.min()):
+                # Of several the first by its id: the same on every run.
+                rows = np.flatnonzero(near == near.min())
+                row = min(rows, key=lambda row: sample["doc_id"].iat[row])
+                found.append((limit, side, float(values[row]), sample["doc_id"].iat[row]))
+    texts = view.documents("source", [doc_id for *_, doc_id in found], 3 * view.limits.excerpt_characters)
+    rows_shown = [
+        [limit.reason, side, value, limit.value, doc_id, _excerpt(texts.get(doc_id), view)]
+        for limit, side, value, doc_id in found
+    ]
     columns = ("rule", "document", "measured", "limit", "doc_id", "text as it was read")
-    return Rows("At the margin: the nearest document on each side of a limit", columns, rows)
+    return Rows("At the margin: the nearest document on each side of a limit", columns, rows_shown)
+
+
+def _excerpt(document: Excerpt | None, view: StepView) -> str:
+    return formats.excerpt(document.text, view.limits.excerpt_characters) if document is not None else ""
 
 
 def _groups(view: StepView, kept: DataFrame, rejected: DataFrame) -> list[Rows]:

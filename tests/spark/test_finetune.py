@@ -165,6 +165,7 @@ def test_in_another_order_and_with_other_ranks_tools_equal_weights(lab: Lab) -> 
     assert lab.weights("classifier", 1) == lab.weights("second", 1)
 
 
+@pytest.mark.rare
 def test_given_splits_are_kept_and_a_low_rank_update_is_merged(lab: Lab) -> None:
     lab.prepare(corpus())
     split = F.when(F.col("doc_id") < "d080", "train").when(F.col("doc_id") < "d100", "validation")
@@ -193,6 +194,7 @@ def test_given_splits_are_kept_and_a_low_rank_update_is_merged(lab: Lab) -> None
     assert measured.metrics["measured"] == 20
 
 
+@pytest.mark.rare
 def test_pairs_and_numbers_are_learnt_and_an_update_is_kept_apart(lab: Lab) -> None:
     lab.prepare(corpus()[:120])
     spam = F.col("text").rlike("prize|cash|free|win|money|offer|claim|spam")

@@ -224,7 +224,7 @@ def test_the_report_shows_signals_against_their_limits(lake: Lake) -> None:
     view = next(one for one in step_views(ReportLake(job, ReportConfig())) if one.step == "clean")
     facts = signals.gather(view, limits_of)
     assert facts is not None
-    assert facts.lead == "6 documents were measured, 50.0 % stayed; the charts show all of them."
+    assert facts.lead == "Of 6 documents 50.0 % stayed; charts and margins are of all that were measured."
     chart = facts.charts["gopher_short_doc: n_words"]
     assert isinstance(chart, Histogram)
     assert (sum(chart.values), chart.mark, chart.mark_label) == (6, 3, "at least 3")

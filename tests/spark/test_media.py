@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests import identities, media
 from tests.command_line import call
 
 
+@pytest.mark.rare
 def test_images_from_files_to_scores(spark: object, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     words = media.settings("images", media.write(tmp_path / "media"))

@@ -67,6 +67,7 @@ def test_what_was_appended_is_scored_without_a_look_at_the_rest(lake: Lake, tmp_
     assert (report.metrics["compared"], report.metrics["scored"]) == (0, 1)  # the one that fails
 
 
+@pytest.mark.rare
 def test_of_a_change_feed_changed_and_removed_documents_are_known(lake: Lake, tmp_path: Path) -> None:
     lake.spark.sql(f"ALTER TABLE {place(lake)} SET TBLPROPERTIES (delta.enableChangeDataFeed = true)")
     lake.score(CONFIG)

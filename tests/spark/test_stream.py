@@ -91,6 +91,7 @@ def stream(spark: SparkSession, tmp_path: Path, model: Path) -> Stream:
     return Stream(spark, tmp_path, model)
 
 
+@pytest.mark.rare
 def test_files_are_scored_as_they_come_by_the_same_scorer(stream: Stream) -> None:
     stream.put("a.jsonl", *map(document, range(6)))
     report = stream.run()

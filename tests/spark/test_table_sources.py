@@ -183,6 +183,7 @@ def test_a_topic_is_landed_once_and_read_on(
     assert counts(ingest(*TOPIC, "ingest.source.label_field=n"))[:2] == (5, 3)
 
 
+@pytest.mark.rare
 def test_of_records_with_one_key_the_last_counts(
     spark: SparkSession, tmp_path: Path, ingest: Run, topic: Topic
 ) -> None:

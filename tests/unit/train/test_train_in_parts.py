@@ -63,6 +63,7 @@ def set_back(job: TrainingJob, made: TrainingJob, step: int) -> TrainingJob:
     return job
 
 
+@pytest.mark.rare
 def test_ranks_with_a_part_each_learn_what_one_with_all_does(training_job, pretraining_job, start) -> None:
     def make(
         name: str, spread: SpreadSettings = FSDP, of: dict[str, Any] | None = None, **loop: Any
