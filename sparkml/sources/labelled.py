@@ -6,7 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from sparkml.sources.magic import media_type_of
-from sparkml.sources.records import Defect, LabelledFields, Record, is_encodable, printable
+from sparkml.sources.records import BadRecordError, Defect, LabelledFields, Record, is_encodable
 from sparkml.sources.tags import as_iob2, first_bad_tag
 
 SPLITS = {
@@ -48,16 +48,6 @@ class Labelled(NamedTuple):
 _NOTHING = Labelled()
 
 
-class _BadFieldError(Exception):
-    """A field that does not hold what its column is."""
-
-    def __init__(
-        self, reason: str, detail: str, value: float | None = None, threshold: float | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.why = (reason, printable(detail), value, threshold)
-
-
 def labelled_columns(record: Record, relative: str, names: LabelledFields) -> Labelled | Defect:
     """The labelled columns of a record of the file `relative`, or why they cannot be used."""
     if names == _NO_FIELDS:
@@ -77,7 +67,7 @@ def labelled_columns(record: Record, relative: str, names: LabelledFields) -> La
             fields=names.fields(),
             rest=((names.media or "", rest),) if rest is not None else (),
         )
-    except _BadFieldError as error:
+    except BadRecordError as error:
         reason, detail, value, threshold = error.why
         return Defect(record.position, record.locator, reason, detail, value, threshold)
 
@@ -87,7 +77,7 @@ def _text_b(fields: dict[str, Any], name: str | None) -> str | None:
     if found is None:
         return None
     if not isinstance(found, str):
-        raise _BadFieldError("text_b_not_a_string", f"`{name}` is {_shown(found)}")
+        raise BadRecordError("text_b_not_a_string", f"`{name}` is {_shown(found)}")
     return _checked(found, name)
 
 
@@ -97,10 +87,10 @@ def _strings(fields: dict[str, Any], name: str | None, reason: str) -> list[str]
     if found is None:
         return None
     if not isinstance(found, list):
-        raise _BadFieldError(reason, f"`{name}` is no list: {_shown(found)}")
+        raise BadRecordError(reason, f"`{name}` is no list: {_shown(found)}")
     for index, text in enumerate(found):
         if not isinstance(text, str):
-            raise _BadFieldError(reason, f"item {index} of `{name}` is {_shown(text)}")
+            raise BadRecordError(reason, f"item {index} of `{name}` is {_shown(text)}")
         _checked(text, name)
     return found
 
@@ -110,9 +100,9 @@ def _tags(tokens: list[str] | None, tags: list[str] | None) -> list[str] | None:
         return None
     if len(tags) != len(tokens or ()):
         detail = f"{len(tokens or ())} tokens, {len(tags)} tags"
-        raise _BadFieldError("tags_mismatch", detail, len(tags), len(tokens or ()))
+        raise BadRecordError("tags_mismatch", detail, len(tags), len(tokens or ()))
     if (bad := first_bad_tag(tags)) is not None:
-        raise _BadFieldError("bad_tag", bad_tag(bad, tags[bad]), bad)
+        raise BadRecordError("bad_tag", bad_tag(bad, tags[bad]), bad)
     return as_iob2(tags)
 
 
@@ -131,15 +121,15 @@ def _media(
         rest = {key: value for key, value in found.items() if key != _MEDIA_BYTES} or None
         found = found.get(_MEDIA_BYTES, found)
         if found is None:
-            raise _BadFieldError("media_not_bytes", f"`{name}` holds no bytes, only {_shown(rest)}")
+            raise BadRecordError("media_not_bytes", f"`{name}` holds no bytes, only {_shown(rest)}")
     if found is None:
         return None, None, None
     if not isinstance(found, bytes):
-        raise _BadFieldError("media_not_bytes", f"`{name}` is {_shown(found)}")
+        raise BadRecordError("media_not_bytes", f"`{name}` is {_shown(found)}")
     media_type = media_type_of(found)
     if media_type is None:
         detail = f"`{name}`, {len(found)} bytes, is no image and no sound: it begins {found[:16].hex(' ')}"
-        raise _BadFieldError("unknown_media", detail)
+        raise BadRecordError("unknown_media", detail)
     return found, media_type, rest
 
 
@@ -153,7 +143,7 @@ def _split(record: Record, relative: str, names: LabelledFields) -> str | None:
         return None
     known = SPLITS.get(found.strip().lower()) if isinstance(found, str) else None
     if known is None:
-        raise _BadFieldError(
+        raise BadRecordError(
             "unknown_split", f"{where} is {_shown(found)}, expected one of {', '.join(SPLITS)}"
         )
     return known
@@ -176,7 +166,7 @@ def _field(fields: dict[str, Any], name: str | None) -> Any:
 
 def _checked(text: str, name: str | None) -> str:
     if not is_encodable(text):
-        raise _BadFieldError("lone_surrogate", f"`{name}` holds half of a surrogate pair")
+        raise BadRecordError("lone_surrogate", f"`{name}` holds half of a surrogate pair")
     return text
 
 

@@ -28,6 +28,16 @@ class Defect(NamedTuple):
     threshold: float | None = None
 
 
+class BadRecordError(Exception):
+    """Something that cannot be a document; `why` are the last four fields of its `Defect`."""
+
+    def __init__(
+        self, reason: str, detail: str, value: float | None = None, threshold: float | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.why = (reason, printable(detail), value, threshold)
+
+
 @dataclass(frozen=True)
 class Split:
     """A part of a file: bytes [start, stop), row groups [start, stop) of Parquet, or all of it."""

@@ -12,10 +12,10 @@ from tests.way import Way, assert_equal_lakes
 
 
 def test_a_process_that_dies_behind_its_effects_leaves_the_same_tables(way: Way, tmp_path: Path) -> None:
-    """Behind one effect in forty, others in every run; `tests/slow` has them all, and SIGKILLs of the driver."""
+    """Behind one effect in twenty, others in every run; `tests/slow` has them all, and SIGKILLs of the driver."""
     seed = random.SystemRandom().randrange(10**6)
     logging.getLogger(__name__).warning("seed %d", seed)  # shown where the test fails
-    deaths = die_behind_effects(way, tmp_path / "lake", 0.025, random.Random(seed))
+    deaths = die_behind_effects(way, tmp_path / "lake", 0.05, random.Random(seed))
     assert deaths, seed
     assert_equal_lakes(tmp_path / "lake", way.lake)
     assert "started" not in identities.column(tmp_path / "lake", "_runs", "status"), seed

@@ -15,23 +15,13 @@ from sparkml.sources.compression import FREE_BYTES
 from sparkml.sources.formats.media import WHOLE_FILE, stored_files
 from sparkml.sources.members import Member
 from sparkml.sources.open_split import OpenSplit
-from sparkml.sources.records import Defect, Record, is_encodable, printable, too_large
+from sparkml.sources.records import BadRecordError, Defect, Record, is_encodable, printable, too_large
 from sparkml.sources.time_limit import at_most
 
 _MOST_SECONDS = 60
 _PDF = b"%PDF-"
 _HEAD_BYTES = 1024  # in which a PDF says that it is one
 _PARAGRAPHS = "\n\n"
-
-
-class _UnreadableError(Exception):
-    """Why a file is none of these documents."""
-
-    def __init__(
-        self, reason: str, detail: str, value: float | None = None, threshold: float | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.why = (reason, printable(detail), value, threshold)
 
 
 def read_pdf(opened: OpenSplit) -> Iterator[Record | Defect]:
@@ -58,7 +48,7 @@ def _record(member: Member, opened: OpenSplit, read: Callable[[bytes], dict[str,
     try:
         with at_most(_MOST_SECONDS):
             found = read(member.data)
-    except _UnreadableError as error:
+    except BadRecordError as error:
         return Defect(member.position, locator, *error.why)
     except Exception as error:  # the libraries raise whatever a file makes them stumble over
         return Defect(
@@ -82,10 +72,10 @@ def _of_pdf(data: bytes) -> dict[str, Any]:
     from pypdf import PdfReader
 
     if _PDF not in data[:_HEAD_BYTES]:
-        raise _UnreadableError("not_a_pdf", f"{len(data)} bytes that begin {data[:8].hex(' ')}")
+        raise BadRecordError("not_a_pdf", f"{len(data)} bytes that begin {data[:8].hex(' ')}")
     reader = PdfReader(io.BytesIO(data))
     if reader.is_encrypted and not reader.decrypt(""):
-        raise _UnreadableError("encrypted", "the PDF asks for a password")
+        raise BadRecordError("encrypted", "the PDF asks for a password")
     texts = [page.extract_text().strip() for page in reader.pages]
     said = reader.metadata
     return {
@@ -101,18 +91,18 @@ def _of_office(data: bytes, max_inflation: int) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names, total = set(archive.namelist()), sum(info.file_size for info in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise _UnreadableError("not_an_office_document", f"zip: {error}") from error
+        raise BadRecordError("not_an_office_document", f"zip: {error}") from error
     most = max(FREE_BYTES, max_inflation * len(data))
     if total > most:
         ratio = total / max(len(data), 1)
-        raise _UnreadableError(
+        raise BadRecordError(
             "decompression_limit", f"{len(data)} bytes inflate to {total}", ratio, max_inflation
         )
     if "word/document.xml" in names:
         return _of_docx(data)
     if "ppt/presentation.xml" in names:
         return _of_pptx(data)
-    raise _UnreadableError("not_an_office_document", "neither a document nor a presentation")
+    raise BadRecordError("not_an_office_document", "neither a document nor a presentation")
 
 
 def _of_docx(data: bytes) -> dict[str, Any]:
