@@ -14,6 +14,7 @@ from tests.way import Way, overrides
 
 STEPS = [step.name for step in load_config("local").pipeline.steps]
 _NEVER = 1_000_000
+_FIRST = 30  # effects that a whole way has at least
 
 
 class Killed(BaseException):
@@ -87,7 +88,9 @@ def die_behind_effects(way: Way, lake: Path, share: float, chance: random.Random
     n, uncommit = 1, False
     while True:
         done = succeeded(lake)
-        while chance.random() >= share and n < _NEVER:
+        # The first death comes early, whatever is drawn: a run without one would show nothing.
+        most = _NEVER if deaths else _FIRST
+        while chance.random() >= share and n < most:
             n, uncommit = n + 1, False
         killer = Killer(lake, n if done < len(STEPS) else _NEVER, uncommit=uncommit)
         try:
