@@ -12,7 +12,7 @@ from sparkml.frame.effects import effect
 
 if TYPE_CHECKING:
     from delta.tables import DeltaMergeBuilder
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from sparkml.frame.tables import Tables, Written
 
@@ -75,12 +75,12 @@ def take_over(
     rows = conform(df, ref)
     named = ids.select(F.col(key).alias(_TAKEN))
     new = named.join(rows, named[_TAKEN] == rows[key], "left")
-    values = {name: f"new.`{name}`" for name in rows.columns}
+    values: dict[str, str | Column] = {name: f"new.`{name}`" for name in rows.columns}
 
     def clauses(merge: DeltaMergeBuilder) -> DeltaMergeBuilder:
         gone = f"new.{key} IS NULL"
-        with_rows = merge.whenMatchedDelete(gone).whenMatchedUpdate(set=values)  # type: ignore[arg-type]
-        return with_rows.whenNotMatchedInsert(f"new.{key} IS NOT NULL", values)  # type: ignore[arg-type]
+        with_rows = merge.whenMatchedDelete(gone).whenMatchedUpdate(set=values)
+        return with_rows.whenNotMatchedInsert(f"new.{key} IS NOT NULL", values)
 
     return _merged(tables, ref, new, f"old.{key} = new.{_TAKEN}", clauses, commit_info)
 

@@ -20,6 +20,7 @@ from sparkml.frame.merging import merge_rows, take_over
 from sparkml.frame.pipeline import model_ref
 from sparkml.frame.registry import ModelRecord, Registry, TrainedOn, model_location
 from sparkml.frame.schemas import SCHEMAS, without_run
+from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables, Written, arrow_rows
 
 if TYPE_CHECKING:
@@ -292,6 +293,19 @@ class StageRun:
         self.registry.register(record, self.run_id)
         self.outputs[model_ref(model_id)] = version
         return record
+
+    def account(
+        self, source: str, kept: int, reasons: Mapping[str, int], metrics: Mapping[str, float] | None = None
+    ) -> RunReport:
+        """The report of a stage that decides about every row of a table which it reads as a whole."""
+        return RunReport(
+            rows_in=self.input_rows(source),
+            rows_kept=kept,
+            rows_rejected=sum(reasons.values()),
+            reasons=reasons,
+            bytes_in=self.input_bytes(source),
+            metrics=metrics or {},
+        )
 
     def record_output(self, name: str, version: int) -> None:
         """Record an output that is already as it should be, so that nothing was written."""

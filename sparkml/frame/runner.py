@@ -267,6 +267,7 @@ class Runner:
     def _fingerprint(self, step: Step, inputs: Inputs) -> str:
         code = [code_of(step.stage.module), code_of(_FRAME)]
         hook = step.stage.source_state
+        models = {ref for ref in inputs.versions if ref.startswith(MODEL_MARK)}
         work = {
             "stage": step.stage.name,
             "code": [part.digest for part in code],
@@ -274,10 +275,12 @@ class Runner:
             "config": step.config.semantic(),
             "seed": self._config.seed,
             "lookups": step.stage.lookups(step.config) if step.stage.lookups is not None else None,
+            # Another model answers otherwise for every row, not for those alone that have come.
+            "models": {ref: [inputs.versions[ref], inputs.identities[ref]] for ref in models},
         }
         given = {
-            "inputs": dict(inputs.versions),
-            "identities": dict(inputs.identities),
+            "inputs": {ref: version for ref, version in inputs.versions.items() if ref not in models},
+            "identities": {ref: found for ref, found in inputs.identities.items() if ref not in models},
             "source": hook(step.config) if hook is not None else None,
         }
         return f"{digest(work)}-{digest(given)}"
@@ -316,7 +319,7 @@ class Runner:
 
 
 def work_of(fingerprint: str) -> str:
-    """The part of a fingerprint that says what is done: code, packages, configuration, seed; not what is read."""
+    """The part of a fingerprint that says what is done (code, configuration, seed, models), not with which rows."""
     return fingerprint.partition("-")[0]
 
 

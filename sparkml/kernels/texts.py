@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,19 @@ def trimmed(texts: Texts) -> Texts:
     """The same documents, with no bytes but theirs; not a copy."""
     first, last = int(texts.offsets[0]), int(texts.offsets[-1])
     return Texts(texts.data[first : max(last, first + 1)], texts.offsets - first)
+
+
+def contents(texts: Texts) -> Iterator[bytes]:
+    """The UTF-8 of each document, where a library takes one at a time."""
+    own = trimmed(texts)
+    data = own.data.tobytes()
+    return (data[start:stop] for start, stop in itertools.pairwise(own.offsets.tolist()))
+
+
+def as_texts(documents: Sequence[bytes]) -> Texts:
+    """The documents of these bytes."""
+    offsets = np.cumsum([0, *map(len, documents)], dtype=np.int64)
+    return Texts(np.frombuffer(b"".join(documents) or b"\0", np.uint8), offsets)
 
 
 def as_column(texts: Texts, kind: pa.DataType) -> pa.Array:

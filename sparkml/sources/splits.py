@@ -38,7 +38,7 @@ _SPLIT_SCHEMA = pa.schema(
 )
 _FileT = TypeVar("_FileT", EnvironmentFile, SourceFile)
 _FOOTER_THREADS = 16
-_PROBED_BYTES = 16 * 1024**2  # in which a second member begins, where a file is to be read in parts
+_PROBED_BYTES = 1024**2  # in which a second member begins, where a file is to be read in parts
 _COMPRESSED_COST = 4  # compared with a byte of a plain file
 
 

@@ -65,13 +65,11 @@ def run(job: StageRun, config: BoilerplateConfig) -> RunReport:
         job.overwrite(named, config.removed_spans)
     finally:
         trimmed.unpersist()
-    return RunReport(
-        rows_in=job.input_rows(config.source),
-        rows_kept=kept.rows,
-        rows_rejected=sum(reasons.values()),
-        reasons=reasons,
-        bytes_in=job.input_bytes(config.source),
-        metrics={
+    return job.account(
+        config.source,
+        kept.rows,
+        reasons,
+        {
             "documents_cut": counted["cut"],
             "lines_cut": counted["lines"],
             "text_bytes": counted["bytes"],

@@ -7,7 +7,8 @@ Of a source of which more is asked than it has, documents come several times; th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from typing import Literal
 
 import pyarrow as pa
@@ -90,25 +91,20 @@ def run(job: StageRun, config: MixConfig) -> RunReport:
         raise InputError("there is nothing to mix", where=f"{job.step}.sources", expected="NAME: TABLE, ...")
     tables = {name: _documents(job, name, ref) for name, ref in config.sources.items()}
     parts = shares_of([_measured(name, table, config.unit) for name, table in tables.items()], config)
-    mixed: DataFrame | None = None
-    for part in parts:
-        taken = transform(tables[part.name], part.repeats, job.seed).withColumn("origin", F.lit(part.name))
-        mixed = taken if mixed is None else mixed.unionByName(taken)
-    assert mixed is not None
-    written = job.overwrite(mixed, config.target)
-    unit = F.expr(_UNITS[config.unit])
-    found = job.tables.read(config.target, written.version).groupBy("origin")
-    given = {
-        row["origin"]: row
-        for row in found.agg(F.count(F.lit(1)).alias("n"), F.sum(unit).alias("size")).collect()
-    }
-    rows = [_row(job, config, part, given.get(part.name)) for part in parts]
+    taken = (
+        transform(tables[part.name], part.repeats, job.seed).withColumn("origin", F.lit(part.name))
+        for part in parts
+    )
+    written = job.overwrite(reduce(DataFrame.unionByName, taken), config.target)
+    sizes = job.tables.read(config.target, written.version).groupBy("origin").agg(*_size(config.unit))
+    given = {row["origin"]: (row["n"], row["size"]) for row in sizes.collect()}
+    rows = [_row(job, config, part, *given.get(part.name, (0, 0))) for part in parts]
     job.put_rows(config.mixtures, rows, "step", _GIVEN)
     return RunReport(
         metrics={
             "documents": written.rows,
-            **{f"share_{row['name']}": float(str(row["share"])) for row in rows},
-            **{f"repeats_{row['name']}": float(str(row["repeats"])) for row in rows},
+            **{f"share_{part.name}": part.share for part in parts},
+            **{f"repeats_{part.name}": part.repeats for part in parts},
         }
     )
 
@@ -137,9 +133,7 @@ def shares_of(sources: list[Part], config: MixConfig) -> list[Part]:
             expected=f"at most max_repeats = {config.max_repeats:g}",
             next_action="lower the budget or its weight, or raise max_repeats",
         )
-    return [
-        Part(part.name, part.documents, part.size, shares[part.name], repeats[part.name]) for part in sources
-    ]
+    return [replace(part, share=shares[part.name], repeats=repeats[part.name]) for part in sources]
 
 
 def transform(documents: DataFrame, repeats: float, seed: int) -> DataFrame:
@@ -164,27 +158,25 @@ def _documents(job: StageRun, name: str, ref: str) -> DataFrame:
 
 
 def _measured(name: str, table: DataFrame, unit: Unit) -> Part:
-    row = table.agg(
-        F.count(F.lit(1)).alias("n"), F.coalesce(F.sum(F.expr(_UNITS[unit])), F.lit(0)).alias("size")
-    )
-    found = row.collect()[0]
-    return Part(name, found["n"], int(found["size"]))
+    documents, size = table.agg(*_size(unit)).collect()[0]
+    return Part(name, documents, size)
 
 
-def _row(job: StageRun, config: MixConfig, part: Part, given: object) -> dict[str, object]:
+def _size(unit: Unit) -> tuple[Column, Column]:
+    size = F.coalesce(F.sum(F.expr(_UNITS[unit])), F.lit(0)).cast("long")
+    return F.count(F.lit(1)).alias("n"), size.alias("size")
+
+
+def _row(job: StageRun, config: MixConfig, part: Part, documents: int, size: int) -> dict[str, object]:
     ref = config.sources[part.name]
     return {
         "step": job.step,
-        "name": part.name,
+        **asdict(part),
         "table": ref,
         "version": job.input_version(ref),
-        "documents": part.documents,
-        "size": part.size,
         "unit": config.unit,
-        "share": part.share,
-        "repeats": part.repeats,
-        "documents_given": 0 if given is None else int(given["n"]),  # type: ignore[index]
-        "size_given": 0 if given is None else int(given["size"]),  # type: ignore[index]
+        "documents_given": documents,
+        "size_given": size,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field, model_validator
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import InputError
@@ -66,13 +66,7 @@ def run(job: StageRun, config: SelectConfig) -> RunReport:
         ),
         config.rejects,
     )
-    return RunReport(
-        rows_in=job.input_rows(config.source),
-        rows_kept=kept.rows,
-        rows_rejected=sum(reasons.values()),
-        reasons=reasons,
-        bytes_in=job.input_bytes(config.source),
-    )
+    return job.account(config.source, kept.rows, reasons)
 
 
 def transform(scored: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
@@ -81,22 +75,30 @@ def transform(scored: DataFrame, config: SelectConfig, seed: int) -> DataFrame:
     A document's place in a sample follows from its id and the seed alone.
     """
     score, sign = F.col(_SCORE), 1 if config.best == "high" else -1
+    limit = F.col(_LIMIT)
     if config.pareto is not None:
         unit = F.pmod(F.xxhash64(F.lit(seed), "doc_id"), F.lit(1 << 32)) / F.lit(float(1 << 32))
-        limit = 2.0 - F.pow(1.0 - unit, F.lit(-1.0 / config.pareto))  # of numpy's pareto: from 0, not from 1
+        # As numpy's pareto: from 0 on.
+        limited = scored.withColumn(_LIMIT, 2.0 - F.pow(1.0 - unit, F.lit(-1.0 / config.pareto)))
         reason, is_taken = "not_sampled", score > limit
     elif config.top_share is not None:
-        groups = Window.partitionBy(*config.within) if config.within else Window.partitionBy(F.lit(0))
-        ordered = sign * score
-        limit = sign * F.percentile_approx(ordered, F.lit(1.0 - config.top_share), F.lit(_ACCURACY)).over(
-            groups
-        )
-        reason, is_taken = "not_in_top_share", ordered >= sign * F.col(_LIMIT)
+        best = F.percentile_approx(sign * score, F.lit(1.0 - config.top_share), F.lit(_ACCURACY))
+        limits = scored.groupBy(*config.within).agg((sign * best).alias(_LIMIT))
+        limited = _with_limits(scored, limits, config.within)
+        reason, is_taken = "not_in_top_share", sign * score >= sign * limit
     else:
-        limit = F.lit(config.min_score)
+        limited = scored.withColumn(_LIMIT, F.lit(config.min_score).cast("double"))
         reason, is_taken = "low_score", sign * score >= sign * limit
     why = F.when(score.isNull() | F.isnan(score), "no_score").when(~is_taken, reason)
-    return scored.withColumn(_LIMIT, limit.cast("double")).withColumn("drop_reason", why)
+    return limited.withColumn("drop_reason", why)
+
+
+def _with_limits(scored: DataFrame, limits: DataFrame, within: tuple[str, ...]) -> DataFrame:
+    """Each document with the limit of its group; null is a group, too."""
+    named = limits.withColumnsRenamed({name: f"_of_{name}" for name in within})
+    same = [scored[name].eqNullSafe(named[f"_of_{name}"]) for name in within]
+    joined = scored.join(F.broadcast(named), same) if same else scored.crossJoin(named)
+    return joined.drop(*(f"_of_{name}" for name in within))
 
 
 def _scored(job: StageRun, config: SelectConfig) -> DataFrame:

@@ -11,7 +11,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkml.errors import InputError
+from sparkml.frame.config import load_config
+from sparkml.frame.progress import Progress
 from sparkml.frame.run import StageRun
+from sparkml.frame.runner import Runner
 from sparkml.frame.schemas import BRONZE, spark_schema
 from sparkml.frame.tables import Tables
 from sparkml.stages import learn_quality, mix, select
@@ -75,6 +78,34 @@ def test_a_model_learns_what_good_is_and_clean_scores_by_it(
     assert kept.count("good") > 40 > 10 > kept.count("bad")
     again = learn_quality.run(stage_run("learn_quality"), config)
     assert again.metrics == report.metrics
+
+
+@pytest.mark.usefixtures("examples")
+def test_another_version_of_the_model_scores_all_documents_anew(
+    spark: SparkSession, tables: Tables, tmp_path: Path
+) -> None:
+    chance = random.Random(7)
+    names = BRONZE.names
+    rows = [{"doc_id": str(n), "text": text(GOOD, chance)} for n in range(20)]
+    found = [tuple(row.get(name) for name in names) for row in rows]
+    tables.append(spark.createDataFrame(found[:10], spark_schema(BRONZE)), "bronze")
+    (tmp_path / "taste.yaml").write_text(
+        "steps:\n  taste: {stage: learn_quality, good: good, bad: bad, slots: 65536}\n"
+        "  clean: {rules: [quality], quality_model: taste}\n"
+    )
+    config = load_config("local", [f"lake={tables.lake}"], pipeline=str(tmp_path / "taste.yaml"))
+    runner = Runner(lambda: spark, config, Progress())
+
+    def read_by_clean(*, learn: bool) -> float:
+        if learn:
+            runner.run(config.pipeline.step("taste"), force=True)
+        return runner.run(config.pipeline.step("clean")).report.metrics["documents_read"]
+
+    assert read_by_clean(learn=True) == 10
+    tables.append(spark.createDataFrame(found[10:15], spark_schema(BRONZE)), "bronze")
+    assert read_by_clean(learn=False) == 5
+    tables.append(spark.createDataFrame(found[15:], spark_schema(BRONZE)), "bronze")
+    assert read_by_clean(learn=True) == 20
 
 
 @pytest.mark.usefixtures("examples")

@@ -1,4 +1,4 @@
-"""PDF and office documents: their text; one document a file, also inside zip and tar archives.
+"""PDF, also inside zip and tar archives, and office documents: their text; one document a file.
 
 The libraries are an extra (`pip install sparkml[documents]`). What they cannot read, or not in time, is a reject.
 """

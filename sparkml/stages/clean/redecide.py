@@ -39,6 +39,8 @@ def measured_before(job: StageRun, config: CleanConfig) -> Run:
         why = "the step never ran"
     elif last.inputs.get(config.source) != job.input_version(config.source):
         why = f"`{config.source}` has changed since run {last.run_id}"
+    elif any(last.inputs.get(ref) != version for ref, version in job.inputs.items() if ref != config.source):
+        why = f"run {last.run_id} measured with another model"
     elif _measuring(CleanConfig.model_validate(json.loads(last.config))) != _measuring(config):
         why = f"run {last.run_id} measured otherwise: other settings than limits have changed"
     if last is None or why is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Row
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sparkml.frame.run import StageRun
+    from sparkml.report.signals import Limit
 
 _LANGUAGES = ArrayType(StructType([StructField("lang", StringType()), StructField("share", FloatType())]))
 _PASSED = StructType(
@@ -238,7 +239,7 @@ def _from_meta(field: str) -> Column:
     return F.get_json_object(F.try_element_at("meta", F.lit(field)), "$")
 
 
-def limits_of(config: Mapping[str, object]) -> list[object]:
+def limits_of(config: Mapping[str, Any]) -> list[Limit]:
     """The limits of a run's configuration, as its report shows them."""
     from sparkml.report.signals import Limit
 
@@ -255,7 +256,7 @@ def sections() -> tuple[object, ...]:
     """What the report says of a cleaning."""
     from sparkml.report.signals import signals_section
 
-    return (signals_section(limits_of),)  # type: ignore[arg-type]
+    return (signals_section(limits_of),)
 
 
 STAGE = Stage(

@@ -65,13 +65,11 @@ def run(job: StageRun, config: DedupeConfig) -> RunReport:
         storage.remove(storage.join(job.artifacts, "clustering", job.run_id))
     found = cluster_metrics(duplicates)
     reasons = {**rejected, **{f"{kind}_duplicate": n for kind in (EXACT, NEAR) if (n := int(found[kind]))}}
-    return RunReport(
-        rows_in=job.input_rows(config.source),
-        rows_kept=kept.rows,
-        rows_rejected=sum(reasons.values()),
-        reasons=reasons,
-        bytes_in=job.input_bytes(config.source),
-        metrics={
+    return job.account(
+        config.source,
+        kept.rows,
+        reasons,
+        {
             **counts.metrics(),
             "clusters": found["clusters"],
             "largest_cluster": found["largest_cluster"],

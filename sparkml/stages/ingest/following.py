@@ -69,8 +69,8 @@ def change_of(job: StageRun, config: IngestConfig, documents: DataFrame, renewed
     whoever follows the table does not see them."""
     if not renewed:
         return Change(documents, None, None)
-    sources = job.spark.createDataFrame([(source,) for source in sorted(renewed)], "source string")
-    before = job.left(config.target).join(F.broadcast(sources), "source", "left_semi")
+    sources = _listed(job, renewed)
+    before = job.left(config.target).join(sources, "source", "left_semi")
     was = before.select("doc_id", content_of(before).alias("_was"))
     both = documents.withColumn("_is", content_of(documents)).join(was, "doc_id", "left")
     changed = both.where(~F.col("_is").eqNullSafe(F.col("_was")))
@@ -97,12 +97,16 @@ def shares_ids(job: StageRun, config: IngestConfig, rows: DataFrame, renewed: Co
     if job.earlier is not None and job.earlier.reasons.get(_REPEATED):
         return True
     ids = rows.where(F.col("drop_reason").isNull()).select("doc_id")
-    if ids.count() != ids.distinct().count():
+    given, different = ids.agg(F.count("doc_id"), F.count_distinct("doc_id")).collect()[0]
+    if given != different:
         return True
-    stays = job.left(config.target)
-    if renewed:
-        stays = stays.where(~F.col("source").isin(sorted(renewed)))
+    stays = job.left(config.target).join(_listed(job, renewed), "source", "left_anti")
     return not stays.join(ids, "doc_id", "left_semi").isEmpty()
+
+
+def _listed(job: StageRun, sources: Iterable[str]) -> DataFrame:
+    """URIs as a table that is sent to every task."""
+    return F.broadcast(job.spark.createDataFrame([(one,) for one in sorted(sources)], "source string"))
 
 
 @dataclass(frozen=True)
@@ -124,13 +128,13 @@ class Staying:
         gone = tuple(part for source, part in known.items() if source not in here)
         if not gone or not {config.target, config.rejects} <= last.outputs.keys():
             return cls()
-        sources = job.spark.createDataFrame([(part.source,) for part in gone], "source string")
+        sources = _listed(job, (part.source for part in gone))
         documents = job.tables.read(config.target, last.outputs[config.target])
         rejects = job.tables.read(config.rejects, last.outputs[config.rejects])
         return cls(
-            documents.join(F.broadcast(sources), "source", "left_semi").drop("run_id"),
+            documents.join(sources, "source", "left_semi").drop("run_id"),
             rejects.where(F.col("step") == job.step)
-            .join(F.broadcast(sources), "source", "left_semi")
+            .join(sources, "source", "left_semi")
             .drop("run_id", "step", "stage"),
             gone,
         )

@@ -53,19 +53,18 @@ class BadWords(RuleSet):
 
     def measure(self, batch: Batch) -> tuple[Signals, Batch]:
         """How many bad words there are."""
-        from sparkml.kernels.texts import trimmed
+        from sparkml.kernels.texts import contents
 
-        lists = (self if self._ready is not None else self.prepared())._ready or {}
-        texts = trimmed(batch.texts)
-        content, offsets = texts.data.tobytes(), texts.offsets.tolist()
+        if self._ready is None:
+            raise AssertionError("this rule set is prepared on the driver")
+        documents = list(contents(batch.texts))
         column = batch.columns.get("lang")
-        languages = [None] * (len(offsets) - 1) if column is None else column.to_pylist()
-        counts = np.zeros(len(languages))
-        for number, lang in enumerate(languages):
-            words = lists.get(lang or self.default_language)
-            if words is not None:
-                text = content[offsets[number] : offsets[number + 1]]
-                counts[number] = 0 if self._stays(text) else words.count(text)
+        languages = [None] * len(documents) if column is None else column.to_pylist()
+        counts = np.zeros(len(documents))
+        for number, (text, lang) in enumerate(zip(documents, languages, strict=True)):
+            words = self._ready.get(lang or self.default_language)
+            if words is not None and not self._stays(text):
+                counts[number] = words.count(text)
         return {"bad_words": counts}, batch
 
     def rules(self) -> tuple[Rule, ...]:

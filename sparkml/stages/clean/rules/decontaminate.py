@@ -89,11 +89,12 @@ class Decontaminate(RuleSet):
         """Runs that are in a set, and the words in them; the texts without them, where they are cut."""
         from sparkml.kernels.overlap import find_overlaps
 
-        tables = (self if self._tables is not None else self.prepared())._tables or ()
+        if self._tables is None:
+            raise AssertionError("this rule set is prepared on the driver")
         documents = len(batch.texts.offsets) - 1
         grams, share = np.zeros(documents), np.zeros(documents)
         spans = np.zeros((0, 4), np.int64)
-        for table in tables:
+        for table in self._tables:
             found: Overlaps = find_overlaps(batch.texts, table, batch.memory)
             grams, share = grams + found.grams, np.maximum(share, found.share)
             spans = np.concatenate([spans, found.spans])

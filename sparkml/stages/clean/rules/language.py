@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -31,12 +30,10 @@ class Language(RuleSet):
         """The share of the main language, and whether it stays."""
         import pyarrow as pa
 
-        from sparkml.kernels.texts import trimmed
+        from sparkml.kernels.texts import contents
         from sparkml.stages.clean.languages import UNKNOWN, detect
 
-        texts = trimmed(batch.texts)
-        content, offsets = texts.data.tobytes(), texts.offsets.tolist()
-        found = [detect(content[start:end], self.most_bytes) for start, end in itertools.pairwise(offsets)]
+        found = [detect(text, self.most_bytes) for text in contents(batch.texts)]
         stays = [one.lang != UNKNOWN and (self.keep is None or one.lang in self.keep) for one in found]
         score = np.array([one.share for one in found], np.float64)
         columns = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import numpy as np
@@ -21,21 +20,12 @@ class Repair(RuleSet):
 
     def measure(self, batch: Batch) -> tuple[Signals, Batch]:
         """Lines that were put right; the texts with them."""
-        from sparkml.kernels.texts import Texts, trimmed
+        from sparkml.kernels.texts import as_texts, contents
 
-        texts = trimmed(batch.texts)
-        content, offsets = texts.data.tobytes(), texts.offsets.tolist()
-        pieces, counts, ends = [], np.zeros(len(offsets) - 1), [0]
-        for number, (start, stop) in enumerate(itertools.pairwise(offsets)):
-            text = content[start:stop]
-            if not text.isascii():
-                text, counts[number] = _repaired(text)
-            pieces.append(text)
-            ends.append(ends[-1] + len(text))
-        if not counts.any():
-            return {"repaired_lines": counts}, batch
-        data = np.frombuffer(b"".join(pieces) or b"\0", np.uint8)
-        return {"repaired_lines": counts}, batch.of(Texts(data, np.array(ends, np.int64)))
+        found = [(text, 0) if text.isascii() else _repaired(text) for text in contents(batch.texts)]
+        counts = np.array([count for _, count in found], np.float64)
+        left = batch.of(as_texts([text for text, _ in found])) if counts.any() else batch
+        return {"repaired_lines": counts}, left
 
     def rules(self) -> tuple[Rule, ...]:
         """None: nothing is dropped for it."""

@@ -60,13 +60,13 @@ class URL(RuleSet):
 
     def measure(self, batch: Batch) -> tuple[Signals, Batch]:
         """Whether an address is listed, and which words it has."""
+        if self._addresses is None:
+            raise AssertionError("this rule set is prepared on the driver")
         count = len(batch.texts.offsets) - 1
         column = batch.columns.get("url")
         addresses = [None] * count if column is None else column.to_pylist()
-        ready = self if self._addresses is not None else self.prepared()
-        assert ready._addresses is not None
         found = np.array([self._words.count(address) for address in addresses], np.float64).reshape(count, 3)
-        signals = {"url_listed": ready._addresses.has(addresses).astype(np.float64)}
+        signals = {"url_listed": self._addresses.has(addresses).astype(np.float64)}
         return signals | dict(zip(self.signals[1:], found.T, strict=True)), batch
 
     def rules(self) -> tuple[Rule, ...]:

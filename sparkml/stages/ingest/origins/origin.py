@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -86,8 +86,22 @@ class Origin(ABC):
         return {}
 
 
-def added_since(job: StageRun, ref: str, part: Part, earlier: Part | None) -> DataFrame | None:
-    """The rows that a Delta table got since; None where others changed or went, or where that is not known."""
+def reading_of_table(
+    job: StageRun,
+    ref: str,
+    part: Part,
+    earlier: Mapping[str, Part],
+    records_of: Callable[[DataFrame], DataFrame],
+) -> Reading:
+    """Of a Delta table the rows that came since it was read; all, where others changed or went, or it is not known."""
+    added = _added_since(job, ref, part, earlier.get(part.source))
+    if added is not None:
+        return Reading(records_of(added), renewed=())
+    whole, size = job.tables.read(ref, part.version), job.tables.log(ref).size(part.version or 0)
+    return Reading(records_of(whole), size, {part.source})
+
+
+def _added_since(job: StageRun, ref: str, part: Part, earlier: Part | None) -> DataFrame | None:
     if earlier is None or part.version is None or earlier.version is None or earlier.modified is None:
         return None
     tables = job.tables

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JError
@@ -18,7 +19,7 @@ from sparkml.frame.tables import first_line
 from sparkml.sources.jdbc import read_database
 from sparkml.sources.records import ReadOptions
 from sparkml.sources.row_records import rows_of_frame
-from sparkml.stages.ingest.origins.origin import Origin, Part, Reading, added_since
+from sparkml.stages.ingest.origins.origin import Origin, Part, Reading, reading_of_table
 
 if TYPE_CHECKING:
     from sparkml.frame.run import StageRun
@@ -58,12 +59,9 @@ class DeltaTable(Origin):
         return (Part(self._place, modified=seen, version=version, etag=etag),)
 
     def read(self, job: StageRun, parts: Collection[Part] | None, earlier: Mapping[str, Part]) -> Reading:
-        (part,) = self.parts(job) if parts is None else parts
-        added = added_since(job, self._place, part, earlier.get(part.source))
-        rows = job.tables.read(self._place, part.version) if added is None else added
-        size = job.tables.log(self._place).size(part.version or 0) if added is None else 0
-        records = rows_of_frame(rows, self._place, self.options)
-        return Reading(records, size, {part.source} if added is None else ())
+        (part,) = parts or self.parts(job)
+        records_of = partial(rows_of_frame, uri=self._place, options=self.options)
+        return reading_of_table(job, self._place, part, earlier, records_of)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sparkml.frame import storage
@@ -17,7 +18,7 @@ from sparkml.frame.ledger import utc_now
 from sparkml.sources.kafka import landed_records
 from sparkml.sources.records import ReadOptions
 from sparkml.sources.row_records import KEY, rows_of_topic
-from sparkml.stages.ingest.origins.origin import Origin, Part, Reading, added_since
+from sparkml.stages.ingest.origins.origin import Origin, Part, Reading, reading_of_table
 
 if TYPE_CHECKING:
     from sparkml.frame.run import StageRun
@@ -52,13 +53,10 @@ class Topic(Origin):
         return (Part(self._uri, modified=seen, version=log.version(), etag=log.table_id()),)
 
     def read(self, job: StageRun, parts: Collection[Part] | None, earlier: Mapping[str, Part]) -> Reading:
-        ref, kafka = self.config.landing_of(job.step), self.config.source.kafka
-        (part,) = self.parts(job) if parts is None else parts
-        added = added_since(job, ref, part, earlier.get(part.source))
-        landed = job.tables.read(ref, part.version) if added is None else added
-        size = job.tables.log(ref).size(part.version or 0) if added is None else 0
-        rows = rows_of_topic(landed, self._uri, self.options, objects=kafka.value == "json")
-        return Reading(rows, size, {part.source} if added is None else ())
+        (part,) = parts or self.parts(job)
+        is_json = self.config.source.kafka.value == "json"
+        records_of = partial(rows_of_topic, topic=self._uri, options=self.options, objects=is_json)
+        return reading_of_table(job, self.config.landing_of(job.step), part, earlier, records_of)
 
     @property
     def _uri(self) -> str:
