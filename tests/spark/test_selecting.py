@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkml.errors import InputError
+from sparkml.frame.checks import everything_is_there
 from sparkml.frame.config import load_config
 from sparkml.frame.progress import Progress
 from sparkml.frame.run import StageRun
@@ -93,7 +94,9 @@ def test_another_version_of_the_model_scores_all_documents_anew(
         "steps:\n  taste: {stage: learn_quality, good: good, bad: bad, slots: 65536}\n"
         "  clean: {rules: [quality], quality_model: taste}\n"
     )
-    config = load_config("local", [f"lake={tables.lake}"], pipeline=str(tmp_path / "taste.yaml"))
+    config = load_config(
+        "local", [f"lake={tables.lake}"], pipeline=str(tmp_path / "taste.yaml"), known=everything_is_there
+    )
     runner = Runner(lambda: spark, config, Progress())
 
     def read_by_clean(*, learn: bool) -> float:
