@@ -33,7 +33,7 @@ from sparkml.stages.ingest.config import IngestConfig
 from sparkml.stages.ingest.origins.files import Files
 from tests.unit.sources.test_dumps_and_papers import PAGE, WIKI, arc, pdf
 
-READ_INPUTS, TEXTS = 70_000, 30_000
+READ_INPUTS, TEXTS = 84_000, 30_000  # some formats get a part of theirs
 ROWS = [{"text": f"Row {n} says ünd more.", "url": f"http://a.com/{n}", "n": n} for n in range(8)]
 LINES = "\n".join(json.dumps(row) for row in ROWS).encode()
 WARC = b"".join(
