@@ -14,8 +14,8 @@ from xdist.scheduler import LoadFileScheduling
 from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig, load_config
 from sparkml.frame.ledger import Ledger
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import spark_schema
 from sparkml.frame.session import build_session
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.tables import Tables
 from tests.runs import new_run
 

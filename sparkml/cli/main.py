@@ -1,4 +1,4 @@
-"""`run`, `run-all`, `train`, `convert`, `plan`, `estimate`, `steps`, `runs`, `trace`, `explain`, `report`, `bundle`."""
+"""`run`, `run-all`, `train`, `serve`, `convert`, `plan`, `estimate`, `steps`, `runs`, `trace`, `explain` and others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sparkml import __version__
 from sparkml.cli import screens
 from sparkml.cli.choice import Choice, ConfDir, PipelineName, chosen
 from sparkml.cli.databricks import job_yaml
+from sparkml.cli.serving import serve
 from sparkml.errors import SparkmlError, UsageError
 from sparkml.frame.checks import check_storage, everything_is_there
 from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig
@@ -273,6 +274,9 @@ def bundle(pipeline: PipelineName = DEFAULT_PIPELINE, conf_dir: ConfDir = None) 
     """Print the Databricks job of a pipeline: a task a step, each after those whose outputs it takes."""
     choice = Choice(pipeline, "databricks", conf_dir)
     print(job_yaml(choice.load(known=everything_is_there)), end="")
+
+
+app.command(epilog=EPILOG)(serve)
 
 
 @app.callback(invoke_without_command=True)

@@ -17,6 +17,7 @@ from sparkml.frame.lineage import Station
 from sparkml.frame.pipeline import MODEL_MARK, Step
 from sparkml.frame.runner import StepOutcome, StepState, in_words
 from sparkml.frame.stage import Estimate
+from sparkml.serving.settings import ServeSettings
 from sparkml.tasks.task import TaskChoice
 
 # Where there is no terminal (a log file, a CI page), tables are not folded to 80 columns.
@@ -40,6 +41,17 @@ def show_config(console: Console, config: ProjectConfig) -> None:
     for key, value, origin in config.flat():
         table.add_row(key, escape(str(value)), origin, style="bold" if origin == "command line" else "")
     console.print(table)
+
+
+def show_serving(console: Console, routes: Sequence[Mapping[str, object]], settings: ServeSettings) -> None:
+    """Which version answers under which name, and where."""
+    for route in routes:
+        versions = ", ".join(f"{role} {value}" for role, value in route.items() if role != "name")
+        console.print(f"{route['name']}: {versions}", highlight=False, soft_wrap=True)
+    address = f"http://{settings.host}:{settings.port}"
+    console.print(
+        f"{address} (a page to try it), {address}/docs, {address}/ready", highlight=False, soft_wrap=True
+    )
 
 
 def show_steps(console: Console, config: ProjectConfig) -> None:

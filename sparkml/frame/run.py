@@ -328,7 +328,7 @@ def as_rejects(df: DataFrame) -> DataFrame:
     """The columns of `rejects` that a stage decides, in their order and types; what it does not know is null."""
     from pyspark.sql import functions as F
 
-    from sparkml.frame.schemas import spark_schema
+    from sparkml.frame.spark_schemas import spark_schema
 
     fields = spark_schema(without_run(SCHEMAS[REJECTS])).fields
     known = set(df.columns)

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-    from pyspark.sql.types import StructType
 
 _STRING, _LONG, _INT, _DOUBLE = pa.string(), pa.int64(), pa.int32(), pa.float64()
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -154,6 +148,26 @@ SCORES = _table(
     text_hash=_STRING,
 )
 
+# What a service has answered: written without Spark, by `sparkml serve`.
+SERVED = pa.schema(
+    [
+        ("request_id", _STRING),
+        ("place", _INT),
+        ("answered_at", _TIMESTAMP),
+        ("model_id", _STRING),
+        ("model_version", _INT),
+        ("role", _STRING),
+        ("text", _STRING),
+        ("text_hash", _STRING),
+        ("prediction", _STRING),
+        ("score", _DOUBLE),
+        ("scores", _DOUBLE_MAP),
+        ("error", _STRING),
+        ("n_tokens", _INT),
+        ("seconds", _DOUBLE),
+    ]
+)
+
 NEIGHBOURS = _table(
     doc_id=_STRING,
     rank=_INT,
@@ -243,19 +257,3 @@ PARTITIONS: dict[str, tuple[str, ...]] = {
 def without_run(schema: pa.Schema) -> pa.Schema:
     """The columns that a stage gives; the frame adds `run_id`."""
     return pa.schema([field for field in schema if field.name != "run_id"])
-
-
-def spark_schema(schema: pa.Schema) -> StructType:
-    """The same columns as Spark names their types."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema)
-
-
-def with_optional(df: DataFrame, table: str) -> DataFrame:
-    """Rows of a table with every column that may lack; those that did are null."""
-    from pyspark.sql import functions as F
-
-    missing = [name for name in OPTIONAL.get(table, ()) if name not in df.columns]
-    types = {field.name: field.dataType for field in spark_schema(SCHEMAS[table]).fields} if missing else {}
-    return df.withColumns({name: F.lit(None).cast(types[name]) for name in missing}) if missing else df

@@ -18,7 +18,8 @@ from sparkml.errors import SparkmlError, StorageError, StreamError, TableError
 from sparkml.frame import storage
 from sparkml.frame.delta import FEED, RETENTION, FolderTable, TableLog, missing_table
 from sparkml.frame.effects import effect
-from sparkml.frame.schemas import ANY_STRUCT, FOLLOWED, PARTITIONS, SCHEMAS, spark_schema, with_optional
+from sparkml.frame.schemas import ANY_STRUCT, FOLLOWED, PARTITIONS, SCHEMAS
+from sparkml.frame.spark_schemas import spark_schema, with_optional
 from sparkml.log import get_logger
 
 if TYPE_CHECKING:

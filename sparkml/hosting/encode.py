@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkml.frame.schemas import spark_schema
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.inference.features import OnSamples
 from sparkml.tasks.task import Reject, Task, task_spec
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pyspark.sql import Column, SparkSession
 from pyspark.sql.functions import arrow_udf  # type: ignore[attr-defined]  # its stub lacks it
 
-from sparkml.frame.schemas import spark_schema
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.hosting.scoring import Answering
 from sparkml.inference.columns import ANSWER_SCHEMA, check_arity, column_function
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from sparkml.errors import TableError
 from sparkml.feed.manifest import Manifest, ShardFile, ShardFiles
-from sparkml.frame.schemas import spark_schema
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.storage import filesystem_of, normalise
 from sparkml.frame.tables import DataFile
 from sparkml.hosting.sizes import FileShape

@@ -19,8 +19,8 @@ from pyspark.sql import functions as F
 from sparkml.errors import ConfigError
 from sparkml.frame import artifacts
 from sparkml.frame.registry import ModelRecord
-from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import bucket_count
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.inference.batches import SCORED_SCHEMA, ModelSource, answering_task, scoring
 from sparkml.tasks.task import Task, TaskChoice
 

@@ -12,7 +12,7 @@ from sparkml.errors import InputError
 from sparkml.feed.manifest import Manifest
 from sparkml.frame.ledger import Run
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import spark_schema
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.storage import filesystem_of
 from sparkml.hosting.manifests import in_tasks, sum_of
 

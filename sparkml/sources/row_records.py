@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from sparkml.frame.schemas import spark_schema
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.sources.documents import ROW_SCHEMA, DocumentBatches, canonical
 from sparkml.sources.records import Defect, ReadOptions, Record, Split, printable
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkml.frame.schemas import spark_schema
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.sources.documents import ROW_SCHEMA
 from sparkml.sources.reader import split_reader
 from sparkml.sources.records import ReadOptions, Split

@@ -14,7 +14,7 @@ from sparkml.errors import InputError
 from sparkml.frame import artifacts, storage
 from sparkml.frame.effects import effect
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import spark_schema
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage
 from sparkml.hosting.asking import AskingConfig, asked_model
 from sparkml.hosting.evaluations import write_evaluation

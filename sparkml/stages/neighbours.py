@@ -17,8 +17,8 @@ from pyspark.sql import functions as F
 from sparkml.errors import InputError
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import bucket_count
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses
 from sparkml.frame.tables import slice_of
 from sparkml.inference.neighbours import CORPUS, FOUND_SCHEMA, QUERIES, SIDE, searching

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 from sparkml.errors import ConfigError
 from sparkml.frame.config import load_config
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import BRONZE, CLEAN, REJECTS, spark_schema
+from sparkml.frame.schemas import BRONZE, CLEAN, REJECTS
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.tables import Tables
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.rules.c4 import C4

@@ -12,7 +12,8 @@ from pyspark.sql import SparkSession
 from sparkml.errors import InputError
 from sparkml.frame.ledger import STARTED, SUCCEEDED, Ledger
 from sparkml.frame.registry import ModelRecord, Registry
-from sparkml.frame.schemas import SCORES, spark_schema, without_run
+from sparkml.frame.schemas import SCORES, without_run
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.tables import Tables
 from sparkml.measures.intervals import wilson_interval
 from sparkml.report.comparison import gather

@@ -13,7 +13,8 @@ from pyspark.sql import Row, SparkSession
 
 from sparkml.errors import InputError
 from sparkml.frame.ledger import STARTED, SUCCEEDED, Ledger
-from sparkml.frame.schemas import SCORES, spark_schema, without_run
+from sparkml.frame.schemas import SCORES, without_run
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.stage import RunReport
 from sparkml.frame.tables import Tables
 from sparkml.report.config import ReportConfig

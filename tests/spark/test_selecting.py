@@ -16,7 +16,8 @@ from sparkml.frame.config import load_config
 from sparkml.frame.progress import Progress
 from sparkml.frame.run import StageRun
 from sparkml.frame.runner import Runner
-from sparkml.frame.schemas import BRONZE, spark_schema
+from sparkml.frame.schemas import BRONZE
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.tables import Tables
 from sparkml.stages import learn_quality, mix, select
 from sparkml.stages.clean.config import CleanConfig

@@ -15,7 +15,8 @@ from pyspark.sql import functions as F
 from sparkml.errors import StorageError, TableError
 from sparkml.frame.ledger import FAILED, STARTED, SUCCEEDED, Ledger
 from sparkml.frame.run import StageRun, as_rejects
-from sparkml.frame.schemas import CLEAN, spark_schema
+from sparkml.frame.schemas import CLEAN
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.tables import Tables, conform
 from tests.runs import put_run
 

@@ -12,7 +12,8 @@ from pyspark.sql.types import MapType
 
 from sparkml.frame.ledger import Run
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import SOURCES, spark_schema
+from sparkml.frame.schemas import SOURCES
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.sources.documents import ROW_SCHEMA
 from sparkml.stages.ingest.config import IngestConfig
 from sparkml.stages.ingest.origins.origin import Part

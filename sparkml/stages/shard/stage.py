@@ -18,8 +18,8 @@ from sparkml.errors import ConfigError
 from sparkml.frame import artifacts, storage
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import spark_schema
 from sparkml.frame.sizing import MOST_BUCKETS, bucket_count
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.splits import TRAIN, VALIDATION, with_split
 from sparkml.frame.stage import Reads, RunReport, Shares, Stage, StageConfig, Uses, Writes
 from sparkml.hosting.layout import Layout

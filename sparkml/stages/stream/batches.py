@@ -20,7 +20,8 @@ from pyspark.sql import functions as F
 from sparkml.errors import AccountingError, InputError, ScoringError
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun, as_rejects
-from sparkml.frame.schemas import SCORES, spark_schema
+from sparkml.frame.schemas import SCORES
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.tables import slice_of
 from sparkml.hosting.scoring import answered, suitable_buckets, with_hash, with_provenance
 from sparkml.log import get_logger

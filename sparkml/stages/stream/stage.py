@@ -20,7 +20,8 @@ from sparkml.frame.ledger import utc_now
 from sparkml.frame.lineage import Station, TracedRun, rows_of_document
 from sparkml.frame.registry import ModelRecord, model_identity
 from sparkml.frame.run import StageRun
-from sparkml.frame.schemas import SCORES, spark_schema
+from sparkml.frame.schemas import SCORES
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.hosting.asking import asked_model
 from sparkml.sources.listing import followed_folder
