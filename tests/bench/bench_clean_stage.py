@@ -26,8 +26,9 @@ from pyspark.sql import functions as F
 from sparkml.frame.config import load_config
 from sparkml.frame.progress import Progress
 from sparkml.frame.runner import Runner, StepOutcome
-from sparkml.frame.schemas import BRONZE, spark_schema
+from sparkml.frame.schemas import BRONZE
 from sparkml.frame.session import build_session
+from sparkml.frame.spark_schemas import spark_schema
 from sparkml.frame.tables import Tables
 from tests.bench.documents import docstrings_of_packages
 

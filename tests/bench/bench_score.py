@@ -5,9 +5,9 @@
 The texts are pieces of docstrings of skewed lengths (lognormal: 40 words on average, one in twenty has 129 or more).
 Each way classifies them in a process and a Spark session of its own with two task slots, in turn: seconds run from the
 session being there to the table being written, so each loads its model. MLflow's models are saved before.
-`--model`: a classifier that the stage `finetune` or `compress` made; by default MiniLM with a random head, and its int8
-form. Peers run in `--peer-python`, an environment with pyspark, transformers, torch, torchvision and mlflow; they read
-the float32 model.
+`--model`: a classifier that the stage `finetune` or `compress` made; by default MiniLM with a random head, and its
+int8 and bf16 forms. Peers run in `--peer-python`, an environment with pyspark, transformers, torch, torchvision and
+mlflow; they read the float32 model.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ OURS: dict[str, dict[str, str]] = {
     "ours": {"called": "stage", "engine": "auto", "form": "float32"},
     "ours, transformers' network": {"called": "stage", "engine": "torch", "form": "float32"},
     "ours, int8": {"called": "stage", "engine": "auto", "form": "int8"},
+    "ours, bf16": {"called": "stage", "engine": "auto", "form": "bf16"},
     "ours, SQL function": {"called": "function", "engine": "auto", "form": "float32"},
     "ours, MLflow spark_udf": {"called": "mlflow", "engine": "auto", "form": "float32"},
 }
@@ -201,6 +202,7 @@ def main() -> None:
         else:
             write_model(folder / "float32")
         compressed(folder / "float32", folder / "int8")
+        compressed(folder / "float32", folder / "bf16", "bf16")
         found: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(options.rounds):
             for way in ways:
