@@ -1,7 +1,7 @@
 """What lies between the int8 products of an encoder, each in one pass over a row: scales, GELU, norms, rounding.
 
 A row is a token: float32 values = int8 * scale of the row, symmetric, 127 levels. A product of such rows with weights
-of one scale an output channel, summed in int32, is acc * scale of the row * scale of the channel.
+of one scale an output channel comes as float32 with the channels' scales in it; the scale of the row is still to come.
 Where `fixed` is not 0 it is the scale of all rows, and what is larger than 127 of it saturates.
 Buffers of float32 come with `bits`, an int32 view of the same memory: the largest magnitude of a row is found as an
 integer, which compiles to vector instructions where floats with their NaNs do not.
@@ -115,18 +115,17 @@ def _quantise(
         keep(x[i], x_bits[i], fixed, i, out, scale, scale_bits)
 
 
-def _dequantise(acc: Int32, scale: Float32, of_channel: Float32, bias: Float32, out: Float32) -> None:
-    """A product int32 [rows, width] -> float32, with its bias."""
+def _dequantise(acc: Float32, scale: Float32, bias: Float32, out: Float32) -> None:
+    """A product [rows, width] with the scales of its rows and its bias."""
     for i in range(len(acc)):
         by = scale[i]
         for j in range(acc.shape[1]):
-            out[i, j] = np.float32(acc[i, j]) * by * of_channel[j] + bias[j]
+            out[i, j] = acc[i, j] * by + bias[j]
 
 
 def _gelu_quantise(
-    acc: Int32,
+    acc: Float32,
     scale: Float32,
-    of_channel: Float32,
     bias: Float32,
     row: Float32,
     row_bits: Int32,
@@ -139,14 +138,13 @@ def _gelu_quantise(
     for i in range(len(acc)):
         by = scale[i]
         for j in range(acc.shape[1]):
-            row[j] = gelu(np.float32(acc[i, j]) * by * of_channel[j] + bias[j])
+            row[j] = gelu(acc[i, j] * by + bias[j])
         keep(row, row_bits, fixed, i, out, out_scale, out_bits)
 
 
 def _add_norm_quantise(
-    acc: Int32,
+    acc: Float32,
     scale: Float32,
-    of_channel: Float32,
     bias: Float32,
     hidden: Float32,
     hidden_bits: Int32,
@@ -165,7 +163,7 @@ def _add_norm_quantise(
         by, row = scale[i], hidden[i]
         total = _ZERO
         for j in range(width):
-            value = row[j] + np.float32(acc[i, j]) * by * of_channel[j] + bias[j]
+            value = row[j] + acc[i, j] * by + bias[j]
             row[j] = value
             total += value
         mean = total * share

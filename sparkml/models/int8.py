@@ -76,9 +76,9 @@ class Int8Linear(nn.Module):
         fixed = self.input_scale
         rows, scale = quantise_rows(values) if fixed is None else saturate_rows(values, fixed)
         if self._product is None:
-            self._product = Int8Weight(self.weight)
-        products = self._product(rows).float().mul_(scale.unsqueeze(1))
-        return torch.addcmul(self.bias, products, self.scale).reshape(*hidden.shape[:-1], -1)
+            self._product = Int8Weight(self.weight, self.scale)
+        found = torch.addcmul(self.bias, self._product(rows), scale.unsqueeze(1))
+        return found.reshape(*hidden.shape[:-1], -1)
 
 
 class Int8Embedding(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from sparkml.models.engines.layout import EACH, EncoderWeights, Norm
 
+_ROWS_STEP = 16
 _BEHIND: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
@@ -23,7 +25,7 @@ class Encoder:
     """Answers as the network of transformers that the weights are of, called as that is, in the weights' own type."""
 
     def __init__(self, weights: EncoderWeights) -> None:
-        self.weights = weights
+        self.weights = replace(weights, blocks=tuple(block.packed() for block in weights.blocks))
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -32,8 +34,10 @@ class Encoder:
         rows, time = input_ids.shape
         mask = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
         hidden = self.embedded(input_ids, token_type_ids).reshape(rows * time, -1)
+        # oneDNN makes code for every number of rows that it meets, which takes as long as several products.
+        hidden = F.pad(hidden, (0, 0, 0, -len(hidden) % _ROWS_STEP))
         seen = None if mask is None else mask[:, None, None, :]
-        vectors = self.encoded(hidden, rows, time, seen).view(rows, time, -1)
+        vectors = self.encoded(hidden, rows, time, seen)[: rows * time].view(rows, time, -1)
         return SimpleNamespace(logits=self._head(vectors, mask))
 
     def embedded(self, ids: Tensor, kinds: Tensor | None) -> Tensor:
@@ -51,7 +55,10 @@ class Encoder:
         return hidden if w.project is None else w.project.in_floats(hidden)
 
     def encoded(self, hidden: Tensor, rows: int, time: int, seen: Tensor | None) -> Tensor:
-        """float32 [rows * time, width], from the embedded tokens of that shape; `seen`: what attention may look at."""
+        """float32 of the shape of `hidden`: embedded tokens [rows * time or more, width]; what is more means nothing.
+
+        `seen`: what attention may look at.
+        """
         hidden = hidden.to(self.weights.blocks[0].qkv.weight.dtype)
         epsilon = self.weights.epsilon
         for block in self.weights.blocks:
@@ -99,11 +106,15 @@ def mean_of(vectors: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def attention(qkv: Tensor, rows: int, time: int, head_size: int, seen: Tensor | None) -> Tensor:
-    """[rows * time, width] of queries, keys and values [rows * time, 3 width], where width is that of all heads."""
-    width = qkv.shape[1] // 3
-    query, key, value = qkv.view(rows, time, 3, width // head_size, head_size).permute(2, 0, 3, 1, 4)
+    """[n, width] of queries, keys and values [n, 3 width], where width is that of all heads and n >= rows * time."""
+    tokens, width = rows * time, qkv.shape[1] // 3
+    heads = width // head_size
+    query, key, value = qkv[:tokens].view(rows, time, 3, heads, head_size).permute(2, 0, 3, 1, 4)
     found = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-    return found.transpose(1, 2).reshape(rows * time, width)
+    out = qkv.new_empty(len(qkv), width)
+    out[:tokens].view(rows, time, heads, head_size).copy_(found.transpose(1, 2))
+    out[tokens:] = 0
+    return out
 
 
 def norm(hidden: Tensor, by: Norm, epsilon: float) -> Tensor:

@@ -47,19 +47,19 @@ class Int8Product:
     """A layer whose weights are int8."""
 
     def __init__(self, layer: Linear, scale: Tensor) -> None:
-        self._product, self._scale, self._bias = Int8Weight(layer.weight), scale.numpy(), layer.bias.numpy()
-        self.width = len(self._scale)
+        self._product, self._bias = Int8Weight(layer.weight, scale), layer.bias.numpy()
+        self.width = len(scale)
         self.fixed = np.float32(layer.input_scale)
 
     def __call__(self, rows: Int8Rows) -> Parts:
-        """The product int32 [rows, out], and what makes floats of it: scales of rows, of channels, bias."""
-        return self._product(rows.values).numpy(), rows.scale, self._scale, self._bias
+        """The product [rows, out] without the scales of its rows, these, and its bias."""
+        return self._product(rows.values).numpy(), rows.scale, self._bias
 
     def floats(self, rows: Int8Rows) -> Tensor:
         """float32 [rows, out]."""
-        out = torch.empty(len(rows.scale), self.width)
-        acc, scale, of_channel, bias = self(rows)
-        int8_rows.dequantise(acc, scale, of_channel, bias, out.numpy())
+        out = self._product(rows.values)
+        floats = out.numpy()
+        int8_rows.dequantise(floats, rows.scale, self._bias, floats)
         return out
 
 

@@ -23,6 +23,7 @@ from sparkml.models.folder import (
     read_json,
 )
 from sparkml.models.networks import NetworkSpec, check_model
+from sparkml.models.onednn import packed
 from sparkml.models.packed import read_packed
 
 Norm = tuple[Tensor, Tensor]  # gain and shift
@@ -98,6 +99,11 @@ class Block:
     def layers(self) -> tuple[Linear, Linear, Linear, Linear]:
         """Those that multiply."""
         return self.qkv, self.out, self.up, self.down
+
+    def packed(self) -> Block:
+        """The same with weights that lie as products want them."""
+        qkv, out, up, down = (replace(layer, weight=packed(layer.weight)) for layer in self.layers)
+        return replace(self, qkv=qkv, out=out, up=up, down=down)
 
     def in_float32(self) -> Block:
         """The same in float32."""

@@ -27,12 +27,12 @@ class Case:
     def __init__(self, rows: int, width: int) -> None:
         rng = np.random.default_rng([rows, width])
         self.rng = rng
-        self.acc = rng.integers(-200_000, 200_000, (rows, width)).astype(np.int32)
+        channels = rng.uniform(1e-4, 1e-2, width)
+        self.acc = (rng.integers(-200_000, 200_000, (rows, width)) * channels).astype(np.float32)
         self.scale = rng.uniform(1e-4, 1e-2, rows).astype(np.float32)
-        self.of_channel = rng.uniform(1e-4, 1e-2, width).astype(np.float32)
         self.bias = rng.normal(size=width).astype(np.float32)
-        self.product = (self.acc, self.scale, self.of_channel, self.bias)
-        self.floats = self.acc * self.scale[:, None].astype(np.float64) * self.of_channel + self.bias
+        self.product = (self.acc, self.scale, self.bias)
+        self.floats = self.acc * self.scale[:, None].astype(np.float64) + self.bias
         self.out = np.empty((rows, width), np.int8)
         self.out_scale = np.empty(rows, np.float32)
         self.room = (self.out, self.out_scale, self.out_scale.view(np.int32))

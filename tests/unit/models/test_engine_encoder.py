@@ -137,10 +137,12 @@ def test_int8_products_are_the_same_sums_without_instructions_for_them(
 ) -> None:
     rows = torch.randint(-127, 128, (5, 24), dtype=torch.int8)
     weight = torch.randint(-127, 128, (7, 24), dtype=torch.int8)
-    exact = rows.long() @ weight.long().t()
+    scale = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.25, 1.0, 8.0])  # exact in float32
+    exact = rows.double() @ weight.double().t() * scale
     for able in (True, False):
         monkeypatch.setattr(onednn, "has_int8", lambda able=able: able)
-        assert torch.equal(Int8Weight(weight)(rows).long(), exact)
+        assert torch.equal(Int8Weight(weight, scale)(rows).double(), exact)
+        assert Int8Weight(weight, scale)(rows[:0]).shape == (0, 7)
 
 
 def test_the_encoder_is_taken_where_it_can_be(tmp_path: Path) -> None:
