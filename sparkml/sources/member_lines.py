@@ -1,8 +1,9 @@
-"""Lines of a compressed file that several tasks read: each takes the members that begin in its part of the file.
+"""Lines and records of a compressed file that several tasks read: each takes the members that begin in its part of it.
 
 A gzip member, zstd frame, bzip2 or xz stream decodes by itself. A line that runs on into the next member belongs to the
 task in whose member it begins; so does the line that begins with the first member of the next task, for nobody can tell
-whether the member before ended a line.
+whether the member before ended a line. Archives begin a member with every record: of them a task takes members from the
+first that begins as a record does.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def member_lines(opened: OpenSplit) -> Iterator[Line]:
     if begin is None:
         return
     opened.file.seek(begin)
-    members = _Members(split.stop)
+    members = Members(split.stop)
     raw = iter(lambda: opened.file.read(CHUNK_BYTES), b"")
     pieces = members.note(member_pieces(raw, codec, begin))
     chunks = within_inflation(pieces, compressed_bytes=size, max_inflation=opened.options.max_inflation)
@@ -52,10 +53,52 @@ def member_lines(opened: OpenSplit) -> Iterator[Line]:
         yield line._replace(offset=line.offset - decoded, member=member)
 
 
-class _Members:
+def member_records(opened: OpenSplit, head: bytes, members: Members) -> Iterator[bytes]:
+    """What is decoded of the members of a split, from the first that begins with `head` in it to the first behind it.
+
+    `members` notes where they begin. The first split has also what lies before.
+    """
+    split, codec = opened.split, codec_of(opened.split.path)
+    begin = 0 if split.start == 0 else find_member(opened.file, codec, split.start, split.stop)
+    if begin is None:
+        return
+    opened.file.seek(begin)
+    raw = iter(lambda: opened.file.read(CHUNK_BYTES), b"")
+    pieces = _from_head_to_head(member_pieces(raw, codec, begin), head, split.start == 0, split.stop)
+    chunks = members.note(pieces)
+    yield from within_inflation(
+        chunks, compressed_bytes=int(opened.file.size()), max_inflation=opened.options.max_inflation
+    )
+
+
+def _from_head_to_head(pieces: Iterator[Piece], head: bytes, is_ours: bool, stop: int) -> Iterator[Piece]:
+    current, beginning = -1, b""
+    for piece in pieces:
+        if piece.member != current:
+            if is_ours and beginning:  # a member shorter than a head
+                yield Piece(current, beginning)
+            current, beginning, looking = piece.member, b"", True
+            if 0 <= stop <= current and not is_ours:
+                return
+        if looking:
+            beginning += piece.data
+            if len(beginning) < len(head):
+                continue
+            is_head, looking = beginning.startswith(head), False
+            if is_head and 0 <= stop <= current:
+                return
+            is_ours = is_ours or is_head
+            piece, beginning = Piece(current, beginning), b""
+        if is_ours:
+            yield piece
+    if is_ours and beginning:
+        yield Piece(current, beginning)
+
+
+class Members:
     """Where members begin: in what is decoded, and in the file."""
 
-    def __init__(self, stop: int) -> None:
+    def __init__(self, stop: int = -1) -> None:
         self._stop = stop
         self._starts: list[tuple[int, int]] = []
         self.border: int | None = None  # where the first member of the next task begins in what is decoded

@@ -55,7 +55,11 @@ def plan_files(filesystem: fs.FileSystem, files: Sequence[SourceFile], split_byt
     large = [file.path for file in files if _cut(file) == "row_groups" and file.size > split_bytes]
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         footers = dict(zip(large, pool.map(lambda path: _footer(filesystem, path), large), strict=True))
-    packed = [file for file in files if _cut(file) == "lines" and compression_suffix(file.path) is not None]
+    packed = [
+        file
+        for file in files
+        if _cut(file) in ("lines", "members") and compression_suffix(file.path) is not None
+    ]
     wanted = [file for file in packed if file.size > split_bytes // _COMPRESSED_COST]
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         looked = zip(wanted, pool.map(lambda file: _has_members(filesystem, file), wanted), strict=True)
@@ -97,7 +101,7 @@ def _parts(file: SourceFile, groups: Sequence[int], has_members: bool, split_byt
     is_plain = compression_suffix(file.path) is None
     if not is_plain:
         split_bytes = max(split_bytes // _COMPRESSED_COST, 1)
-    if _cut(file) == "lines" and file.size > split_bytes and (is_plain or has_members):
+    if file.size > split_bytes and (has_members or (is_plain and _cut(file) == "lines")):
         count = -(-file.size // split_bytes)
         edges = [file.size * index // count for index in range(count + 1)]
         for start, stop in pairwise(edges):

@@ -34,7 +34,8 @@ from sparkml.sources.records import Defect, Record
 class Format:
     """A format: its name in a configuration, the extensions of its files, and its reader.
 
-    `cut`: what a large file is cut at to be read by several tasks. `cost`: what reading a byte costs beside one
+    `cut`: what a large file is cut at to be read by several tasks (`members`: where it is compressed, each record by
+    itself). `cost`: what reading a byte costs beside one
     of plain JSON Lines, as it grows when decompressed or is parsed slowly. `embedded`: met in the embedded corpus
     alone, where no configuration names it. `columns`: the labelled columns that the format itself has, so that no
     configuration need name their fields. `needs`: modules of an extra, without which it cannot be read.
@@ -43,7 +44,7 @@ class Format:
     name: str
     extensions: tuple[str, ...]
     read: Callable[[OpenSplit], Iterator[Record | Defect]]
-    cut: Literal["never", "lines", "row_groups"] = "never"
+    cut: Literal["never", "lines", "row_groups", "members"] = "never"
     cost: int = 1
     embedded: bool = False
     columns: tuple[str, ...] = ()
@@ -71,8 +72,8 @@ _FORMATS = (
     Format("audio", (".wav", ".flac"), read_audio, columns=("media",)),
     Format("idx", (".idx3-ubyte", ".idx1-ubyte"), read_idx, cost=4, columns=("media", "label")),
     Format("html", (".html", ".htm", ".xhtml"), read_web_pages),
-    Format("warc", (".warc",), read_web_archive, cost=2),
-    Format("wet", (".wet", ".wat"), read_web_archive, cost=2),
+    Format("warc", (".warc",), read_web_archive, cut="members", cost=2),
+    Format("wet", (".wet", ".wat"), read_web_archive, cut="members", cost=2),
     Format("arc", (".arc",), read_arc, cost=2),
     Format("mediawiki", (), read_mediawiki, cost=20),
     Format("pdf", (".pdf",), read_pdf, cost=10, needs=("pypdf",)),

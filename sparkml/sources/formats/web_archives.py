@@ -14,38 +14,43 @@ from operator import or_
 from typing import Any
 
 from sparkml.sources.byte_stream import ByteStream
-from sparkml.sources.compression import BrokenStreamError
+from sparkml.sources.compression import BrokenStreamError, compression_suffix
 from sparkml.sources.encodings import decode
+from sparkml.sources.lines import Line
+from sparkml.sources.member_lines import Members, member_records
 from sparkml.sources.open_split import OpenSplit
 from sparkml.sources.records import Defect, Record, printable, too_large
 
 TEXTS = ("text/", "application/xhtml", "application/xml", "application/json", "application/ld+json")
 # Kinds of records that may hold a text.
 _KINDS = ("response", "resource", "conversion", "metadata")
+_HEAD = b"WARC/"
 PAGES = ("text/html", "application/xhtml")
 
 
 def read_web_archive(opened: OpenSplit) -> Iterator[Record | Defect]:
-    """A record for every response, resource and conversion with text; its locator is the record's id, or its number.
+    """A record for every response, resource and conversion with text; its locator is where it begins: see `Line`.
 
     Fields: the text (of a page its markup), `url`, `published` (when it was fetched), `content_type`, `encoding`,
-    `status`, `record_type`. From the first record on that cannot be read, the rest is one defect.
+    `status`, `record_type`, `record_id`. From the first record on that cannot be read, the rest is one defect.
     """
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     kinds = {name: getattr(WarcRecordType, name) for name in _KINDS}
     wanted = reduce(or_, kinds.values())
     names = {int(kind): name for name, kind in kinds.items()}
-    stream = _Source(ByteStream(opened.chunks()))
-    number, seen, why = -1, set[str](), ""
+    members = Members() if compression_suffix(opened.split.path) is not None else None
+    chunks = opened.chunks() if members is None else member_records(opened, _HEAD, members)
+    stream = _Source(ByteStream(chunks))
+    place, why = Line(opened.split.start, 0, None), ""
     try:
         records = ArchiveIterator(stream, wanted, parse_http=True, auto_decode="all", stream_detect=False)
-        for number, record in enumerate(records):
-            found = _item(number, record, names[int(record.record_type)], opened)
+        for record in records:
+            decoded, member = (0, 0) if members is None else members.of(record.stream_pos)
+            place = Line(record.stream_pos - decoded, 0, None, member)
+            found = _item(place, record, names[int(record.record_type)], opened)
             if found is not None:
-                # An id that a record before it has names no place.
-                yield found._replace(locator=str(number)) if found.locator in seen else found
-                seen.add(found.locator)
+                yield found
     except (OSError, ValueError) as error:
         why = str(error)
     except BaseException as error:
@@ -53,13 +58,12 @@ def read_web_archive(opened: OpenSplit) -> Iterator[Record | Defect]:
         if type(error).__name__ != "PanicException":
             raise
         why = str(error)
-    rest = number + 1
+    rest, behind = place.position + 1, f"{place.locator}//"
     if (broken := stream.failure) is not None:
-        yield Defect(rest, f"{rest}//", broken.reason, broken.detail, broken.value, broken.threshold)
+        yield Defect(rest, behind, broken.reason, broken.detail, broken.value, broken.threshold)
     elif why:
-        yield Defect(
-            rest, f"{rest}//", "corrupt_archive", printable(f"warc: {why}, behind record {rest}"), rest
-        )
+        detail = printable(f"warc: {why}, behind the record at {place.locator}")
+        yield Defect(rest, behind, "corrupt_archive", detail, place.offset)
 
 
 class _Source(io.RawIOBase):
@@ -86,13 +90,13 @@ class _Source(io.RawIOBase):
         return self._read
 
 
-def _item(number: int, record: Any, kind: str, opened: OpenSplit) -> Record | Defect | None:
+def _item(place: Line, record: Any, kind: str, opened: OpenSplit) -> Record | Defect | None:
     http = record.http_headers
     given = record.headers.get("Content-Type") if http is None else record.http_content_type
     content_type = (given or "").partition(";")[0].strip().lower()
     if kind == "metadata" and content_type != "application/json":
         return None
-    locator = record.record_id or str(number)
+    number, locator = place.position, place.locator
     limit = opened.options.max_record_bytes
     if record.content_length > limit:
         return too_large(number, locator, record.content_length, limit)
@@ -115,5 +119,6 @@ def _item(number: int, record: Any, kind: str, opened: OpenSplit) -> Record | De
         **found.fields(),
         "status": None if http is None else http.status_code,
         "record_type": kind,
+        "record_id": record.record_id or None,
     }
     return Record(number, locator, fields, data)

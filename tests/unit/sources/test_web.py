@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from sparkml.sources.encodings import decode
 
@@ -47,8 +49,12 @@ ARCHIVE = (
 )
 
 
-def outline(rows: list[dict[str, Any]]) -> list[tuple[str, str | None, str | None]]:
-    return [(row["locator"], row["text"], row["drop_reason"]) for row in rows]
+def outline(rows: list[dict[str, Any]]) -> list[tuple[str | None, str | None, str | None]]:
+    return [(row["meta"].get("record_id"), row["text"], row["drop_reason"]) for row in rows]
+
+
+def places(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return sorted((row["position"], row["locator"], row["text"], row["drop_reason"]) for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -128,19 +134,45 @@ def test_records_with_text_are_documents(tmp_path: Path, read: Read, name: str) 
     (tmp_path / name).write_bytes(data)
     rows = read(tmp_path)
     assert outline(rows) == [
-        ("<urn:uuid:0000-2>", PAGE, None),
-        ("<urn:uuid:0000-3>", None, "not_text"),
-        ("<urn:uuid:0000-4>", None, "http_status"),
-        ("<urn:uuid:0000-5>", PAGE, None),
-        ("<urn:uuid:0000-7>", "plain", None),
-        ("5", "Größe", None),
+        ('"<urn:uuid:0000-2>"', PAGE, None),
+        (None, None, "not_text"),
+        (None, None, "http_status"),
+        ('"<urn:uuid:0000-5>"', PAGE, None),
+        ('"<urn:uuid:0000-7>"', "plain", None),
+        ('"<urn:uuid:0000-7>"', "Größe", None),
     ]
+    starts = [sum(map(len, ARCHIVE[:n])) for n in (2, 3, 4, 5, 7, 8)]
+    packed = [sum(len(gzip.compress(one)) for one in ARCHIVE[:n]) for n in (2, 3, 4, 5, 7, 8)]
+    wanted = [f"{at}+0" for at in packed] if name.startswith("members") else [str(at) for at in starts]
+    assert [row["locator"] for row in rows] == wanted
     first = rows[0]
     assert first["url"] == "http://a.org/"
     assert str(first["published"]).startswith("2024-05-18 01:58:10")
     assert (first["meta"]["content_type"], first["meta"]["status"]) == ('"text/html"', "200")
     assert (rows[2]["value"], rows[2]["threshold"]) == (404, 200)
     assert len({row["doc_id"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.ZstdCompressor().compress])
+@pytest.mark.parametrize("together", [1, 3])
+def test_an_archive_is_read_by_several_tasks(
+    tmp_path: Path, read: Read, compress: Callable[[bytes], bytes], together: int
+) -> None:
+    chance = random.Random(together)
+    records = []
+    for number in range(120):
+        body = f"<p>{number} {chance.randbytes(chance.randrange(200)).hex()}</p>".encode()
+        records.append(response(body, "text/html", number, status=chance.choice(("200 OK", "404 No"))))
+    parts = [b"".join(records[at : at + together]) for at in range(0, len(records), together)]
+    if together > 1:  # a record that runs on in a member of its own, which begins like no record
+        parts[3:4] = [parts[3][:-50], parts[3][-50:]]
+    path = tmp_path / ("a.warc.gz" if compress is gzip.compress else "a.warc.zst")
+    path.write_bytes(b"".join(map(compress, parts)))
+    whole = places(read(path))
+    assert len(whole) == 120
+    assert len({locator for _, locator, _, _ in whole}) == 120
+    for size in (50, 400, 900, 5_000, 20_000):
+        assert places(read(path, split_bytes=size)) == whole
 
 
 def test_texts_and_metadata_of_a_crawl(tmp_path: Path, read: Read) -> None:
@@ -167,7 +199,7 @@ def test_what_is_before_a_break_is_kept(tmp_path: Path, read: Read, cut: int) ->
         whole[: len(whole) - cut] if cut > 10 else whole + b"junk that is no record"
     )
     rows = read(tmp_path)
-    assert outline(rows)[0] == ("<urn:uuid:0000-2>", PAGE, None)
+    assert outline(rows)[0] == ('"<urn:uuid:0000-2>"', PAGE, None)
     assert len(rows) > 1
     packed = gzip.compress(whole)
     (tmp_path / "a.warc").unlink()
