@@ -1,4 +1,4 @@
-"""How deep the elements of a page are nested: parsers and extractors take quadratic time for very deep ones."""
+"""Of markup, without a parser: how deep elements are nested (parsers take quadratic time then), how much is links."""
 
 from __future__ import annotations
 
@@ -30,6 +30,48 @@ def depths(texts: Texts) -> NDArray[np.int64]:
     out = np.zeros(len(texts.offsets) - 1, np.int64)
     count_depths(texts.data, texts.offsets, _NO_DEPTH, _RAW_NAMES, out)
     return out
+
+
+def link_shares(texts: Texts) -> NDArray[np.float64]:
+    """Of the characters of a page that are no markup and no blanks those within `<a>`, float64[n]; nan: it has none."""
+    out = np.zeros(len(texts.offsets) - 1, np.float64)
+    count_links(texts.data, texts.offsets, _RAW_NAMES, out)
+    return out
+
+
+@kernel
+def count_links(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], raw: NDArray[np.int64], out: NDArray[np.float64]
+) -> None:
+    """Shares of every document."""
+    for doc in range(len(offsets) - 1):
+        at, end, in_link = offsets[doc], offsets[doc + 1], False
+        chars, linked = 0, 0
+        while at < end:
+            byte = as_int(data[at])
+            at += 1
+            if byte != 60:
+                # Of a character in UTF-8 its first byte counts.
+                if byte > 32 and byte & 0xC0 != 0x80:
+                    chars += 1
+                    linked += in_link
+                continue
+            closes = at < end and data[at] == 47
+            name, at = tag_name(data, at + 1 if closes else at, end)
+            if name == 97:  # a
+                in_link = not closes
+            at = end_of_tag(data, at, end)
+            if not closes and is_among(raw, name):
+                at = end_of_tag(data, end_of_raw(data, at, end, name), end)
+        out[doc] = linked / chars if chars else np.nan
+
+
+@part
+def end_of_tag(data: NDArray[np.uint8], at: int, end: int) -> int:
+    """Behind the next `>`."""
+    while at < end and data[at] != 62:
+        at += 1
+    return at + 1
 
 
 @kernel

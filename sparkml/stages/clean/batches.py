@@ -37,8 +37,55 @@ def clean_batches(
             columns = {name: rows.column(name) for name in passed}
             if config.normalise:
                 columns["text_b"] = normalise(columns["text_b"])
-            columns |= decide(rows.column("text"), config, memory, of_rows(rows), columns)
-            yield pa.RecordBatch.from_pydict(columns)
+            kinds = of_rows(rows)
+            decided = columns | decide(rows.column("text"), config, memory, kinds, columns)
+            whole = pa.RecordBatch.from_pydict(decided)
+            yield _with_words(whole, rows, kinds.tokens, columns, config, memory)
+
+
+def _with_words(
+    decided: pa.RecordBatch,
+    rows: pa.RecordBatch,
+    which: NDArray[np.bool_],
+    given: Mapping[str, pa.Array],
+    config: CleanConfig,
+    memory: Memory,
+) -> pa.RecordBatch:
+    """The same, where the rows `which` are words: judged, and changed, by the rule sets that are for these."""
+    config = config.for_words()
+    if not config.rules or not which.any():
+        return decided
+    mask = pa.array(which)
+    mine = {name: column.filter(mask) for name, column in given.items()}
+    found = mine | decide(rows.column("text").filter(mask), config, memory, given=mine)
+    words = found["tokens"].to_pylist()
+    for one in config.rule_sets:
+        words = [one.words_left(sentence) for sentence in words]
+    stays = found["drop_reason"].is_null()
+    joined = pa.array([" ".join(sentence) for sentence in words], found["text"].type)
+    found |= {
+        "tokens": pa.array(words, decided.schema.field("tokens").type),
+        "text": pc.if_else(stays, joined, pa.scalar(None, joined.type)),
+    }
+    signals = decided.schema.field("signals").type
+    measured = found["signals"]
+    names = {field.name for field in measured.type}
+    found["signals"] = pa.StructArray.from_arrays(
+        [
+            measured.field(one.name) if one.name in names else pa.nulls(len(joined), one.type)
+            for one in signals
+        ],
+        fields=list(signals),
+    )
+    both = pa.concat_tables(
+        [
+            pa.Table.from_batches([decided]),
+            pa.table({name: found[name] for name in decided.schema.names}, decided.schema),
+        ]
+    )
+    places = np.arange(len(which))
+    places[which] = len(which) + np.arange(int(which.sum()))
+    return both.take(pa.array(places)).combine_chunks().to_batches()[0]
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,11 @@ class CleanConfig(StageConfig):
         """Those that run, in order."""
         return tuple(getattr(self, name) for name in self.rules)
 
+    def for_words(self) -> CleanConfig:
+        """The rule sets that also judge sentences which are given as words, and so have no running text."""
+        judging = tuple(name for name in self.rules if getattr(self, name).judges_words)
+        return self.model_copy(update={"rules": judging, "normalise": False})
+
     def with_model(self, location: str) -> CleanConfig:
         """The same with the model of the rule set `quality`, by its directory."""
         return self.model_copy(update={"quality": self.quality.with_model(location)})

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sparkml.errors import MissingToolError
-from sparkml.kernels.markup import depths
+from sparkml.kernels.markup import depths, link_shares
 from sparkml.kernels.texts import Texts, read_texts, trimmed
 from sparkml.sources.time_limit import at_most
 
@@ -64,16 +64,17 @@ class Page:
 
 def main_texts(
     texts: Texts, columns: Mapping[str, pa.Array], mode: str, max_seconds: float
-) -> tuple[Texts, dict[str, pa.Array], NDArray[np.float64], NDArray[np.float64]]:
-    """The texts, of markup its main text; changed columns; characters of main texts, and their share (else nan).
+) -> tuple[Texts, dict[str, pa.Array], dict[str, NDArray[np.float64]]]:
+    """The texts, of markup its main text; changed columns; signals, which are nan for what is no markup.
 
+    `main_chars`: characters of the main text, `main_share`: of the markup, `link_share`: see `link_shares`.
     MissingToolError where the mode `precise` lacks its library.
     """
     texts = trimmed(texts)
     content, ends = texts.data.tobytes(), texts.offsets.tolist()
-    chars, share = (np.full(len(ends) - 1, np.nan) for _ in range(2))
+    chars, share, links = (np.full(len(ends) - 1, np.nan) for _ in range(3))
     pages: dict[int, Page] = {}
-    is_deep = depths(texts) > _DEEPEST
+    is_deep, of_links = depths(texts) > _DEEPEST, link_shares(texts)
     for row in range(len(ends) - 1):
         if not _MARKUP.match(content, ends[row], ends[row + 1]):
             continue
@@ -84,13 +85,15 @@ def main_texts(
             page = _precise(markup, max_seconds) if mode == "precise" else fast_page(markup)
         pages[row] = page
         chars[row], share[row] = len(page.text), len(page.text) / len(markup)
+        links[row] = of_links[row]
+    signals = {"main_chars": chars, "main_share": share, "link_share": links}
     if not pages:
-        return texts, {}, chars, share
+        return texts, {}, signals
     new = [
         pages[row].text.encode("utf-8", "replace") if row in pages else content[ends[row] : ends[row + 1]]
         for row in range(len(ends) - 1)
     ]
-    return read_texts(pa.array(new, pa.binary()).cast(pa.large_string())), _told(pages, columns), chars, share
+    return read_texts(pa.array(new, pa.binary()).cast(pa.large_string())), _told(pages, columns), signals
 
 
 def _without_tags(markup: str) -> str:

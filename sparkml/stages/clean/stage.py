@@ -32,7 +32,8 @@ from pyspark.storagelevel import StorageLevel
 
 from sparkml.errors import ConfigError
 from sparkml.frame.changes import CHANGED_ID, Changes
-from sparkml.frame.schemas import CLEAN, LABELLED, with_optional
+from sparkml.frame.schemas import CLEAN, LABELLED
+from sparkml.frame.spark_schemas import with_optional
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.frame.tables import first_line
 from sparkml.stages.clean.config import CleanConfig

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from sparkml.errors import MissingToolError
+from sparkml.kernels.markup import link_shares
+from sparkml.kernels.texts import read_texts
 from sparkml.kernels.words import Memory
 from sparkml.sources.time_limit import at_most
 from sparkml.stages.clean.batches import decide
@@ -42,6 +45,31 @@ def test_the_main_text_stays_and_what_is_around_it_goes() -> None:
         assert gone not in found["text"]
     assert found["signals"]["main_chars"] == pytest.approx(len(found["text"]), abs=5)
     assert 0 < found["signals"]["main_share"] < 1
+
+
+@pytest.mark.parametrize(
+    ("page", "share"),
+    [
+        ("<p>abcd</p>", 0.0),
+        ("<p>ab <a href='x'>c d</a></p>", 0.5),
+        ("<a>äö</a> <b>äö</b>", 0.5),
+        ("<script>var a = '<a>'</script><p><a>x</a>y", 0.5),
+        ("<p>a<A HREF=x>b</A >c<address>d</address>", 0.25),
+        ("<p> <img src=x>", None),
+    ],
+)
+def test_of_visible_characters_those_in_links_are_counted(page: str, share: float | None) -> None:
+    found = link_shares(read_texts(pa.array([page])))[0]
+    assert found == pytest.approx(share) if share is not None else np.isnan(found)
+
+
+def test_a_page_that_is_a_list_of_links_goes_where_that_is_asked_for() -> None:
+    hub = "<html><body><p>Links</p><ul>" + "<li><a href='/x'>a page about things</a></li>" * 30 + "</ul>"
+    assert decided(hub)["drop_reason"] is None
+    strict = CleanConfig(rules=("html",), html=HTML(max_link_share=0.7))
+    assert decided(hub, strict)["drop_reason"] == "mostly_links"
+    assert decided(PAGE, strict)["drop_reason"] is None
+    assert decided(PAGE)["signals"]["link_share"] == pytest.approx(0.0065, abs=0.002)
 
 
 def test_a_page_says_its_title_date_and_language() -> None:

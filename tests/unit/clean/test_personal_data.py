@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkml.errors import ConfigError
+from sparkml.frame.schemas import CLEAN
 from sparkml.kernels.texts import as_column, read_texts
 from sparkml.kernels.words import Memory
-from sparkml.stages.clean.batches import decide
+from sparkml.stages.clean.batches import clean_batches, decide
 from sparkml.stages.clean.config import CleanConfig
 from sparkml.stages.clean.personal.checks import digits_of, luhn
 from sparkml.stages.clean.personal.find import find, masks, replaced
@@ -290,3 +291,64 @@ def test_texts_made_to_take_long_do_not(piece: str) -> None:
     started = time.process_time()
     masked(piece * (200_000 // len(piece)))
     assert time.process_time() - started < 20
+
+
+PASSED = ("doc_id", "title", "url", "text_b", "tokens", "tags", "media", "meta")
+
+
+def cleaned(
+    config: CleanConfig,
+    sentences: list[list[str] | None],
+    texts: list[str | None],
+    title: str = "mail a@b.example",
+) -> list[dict]:
+    """Rows of words, and of running text where there are none, as the stage cleans them."""
+    columns = {
+        name: pa.nulls(len(texts), CLEAN.field(name).type) for name in ("url", "text_b", "media", "meta")
+    }
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "doc_id": pa.array([str(number) for number in range(len(texts))]),
+            "text": pa.array(texts, pa.string()),
+            "title": pa.array([title] * len(texts)),
+            "tokens": pa.array(sentences, CLEAN.field("tokens").type),
+            "tags": pa.array(
+                [["O"] * len(words) if words else None for words in sentences], CLEAN.field("tags").type
+            ),
+            **columns,
+        }
+    )
+    (found,) = clean_batches(config.prepared(), PASSED, iter([batch]))
+    return found.to_pylist()
+
+
+def test_of_words_with_tags_each_of_what_is_found_is_replaced() -> None:
+    words = [
+        ["Write", "to", "jane.doe@example.com", ",", "now"],
+        ["Pay", "4111", "1111", "1111", "1111", "today"],
+        ["Nothing", "here"],
+    ]
+    texts = [*(" ".join(one) for one in words), "Running text of jane.doe@example.com."]
+    rows = cleaned(CleanConfig(rules=("pii",)), [*words, None], texts)
+    assert [row["tokens"] for row in rows] == [
+        ["Write", "to", "<EMAIL>", ",", "now"],
+        ["Pay", "<CARD>", "<CARD>", "<CARD>", "<CARD>", "today"],
+        ["Nothing", "here"],
+        None,
+    ]
+    assert [row["text"] for row in rows[:3]] == [" ".join(row["tokens"]) for row in rows[:3]]
+    assert rows[3]["text"] == "Running text of <EMAIL>."
+    assert [len(row["tags"]) for row in rows[:3]] == [5, 6, 2]
+    assert {row["title"] for row in rows} == {"mail <EMAIL>"}
+    assert [row["signals"]["pii_card"] for row in rows] == [0, 1, 0, 0]
+
+
+def test_words_may_be_dropped_for_what_is_found_and_for_nothing_else() -> None:
+    words = [["Write", "to", "jane.doe@example.com"], ["Nothing", "here"]]
+    config = CleanConfig(rules=("gopher_quality", "pii"), pii=PII(email="drop"))
+    rows = cleaned(config, words, [" ".join(one) for one in words], "Title")
+    assert [row["drop_reason"] for row in rows] == ["pii_email", None]
+    assert rows[0]["text"] is None
+    assert rows[1]["text"] == "Nothing here"
+    assert rows[1]["signals"]["pii_email"] == 0
+    assert rows[1]["signals"]["n_words"] == 2

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from sparkml.kernels.rules import Rule, Signals
-from sparkml.stages.clean.rules.rule_set import Batch, Count, RuleSet
+from sparkml.stages.clean.rules.rule_set import Batch, Count, Fraction, RuleSet
 
 
 class HTML(RuleSet):
@@ -18,26 +17,32 @@ class HTML(RuleSet):
     The title goes to `title` where there is none; the date and the language that the page says of itself to `meta`.
     """
 
-    signals = ("main_chars", "main_share")
-    limits = frozenset(("min_main_chars",))
+    signals = ("main_chars", "main_share", "link_share")
+    limits = frozenset(("min_main_chars", "max_link_share"))
     reads_markup: ClassVar[bool] = True
 
     mode: Literal["fast", "precise"] = Field(
         "fast", description="fast: by resiliparse; precise: by trafilatura, which takes ten times as long"
     )
     min_main_chars: Count = Field(1, description="Characters of the main text, at least")
+    max_link_share: Fraction = Field(
+        None,
+        description="Of the page's visible characters those in links, at most: a list of links has .7 and more",
+    )
     max_seconds: float = Field(
         10, gt=0, description="precise: time for a page; beyond that it has no main text"
     )
 
     def measure(self, batch: Batch) -> tuple[Signals, Batch]:
-        """Characters of the main text, and its share of the markup; the main texts."""
+        """Characters of the main text, its share of the markup, that of links; the main texts."""
         from sparkml.stages.clean.pages import main_texts
 
-        texts, columns, chars, share = main_texts(batch.texts, batch.columns, self.mode, self.max_seconds)
-        signals = {"main_chars": np.asarray(chars, np.float64), "main_share": np.asarray(share, np.float64)}
+        texts, columns, signals = main_texts(batch.texts, batch.columns, self.mode, self.max_seconds)
         return signals, replace(batch, texts=texts, columns={**batch.columns, **columns})
 
     def rules(self) -> tuple[Rule, ...]:
-        """The one."""
-        return (Rule("no_main_text", "main_chars", least=self.min_main_chars),)
+        """Both."""
+        return (
+            Rule("no_main_text", "main_chars", least=self.min_main_chars),
+            Rule("mostly_links", "link_share", most=self.max_link_share),
+        )

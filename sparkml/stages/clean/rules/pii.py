@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
@@ -14,7 +14,7 @@ from sparkml.kernels.rules import Rule, Signals
 from sparkml.stages.clean.rules.rule_set import CHANGEABLE, Batch, RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
 
@@ -25,8 +25,11 @@ class PII(RuleSet):
     """Looks into `text`, and into `title`, `url`, `text_b` and the values of `meta`, and counts each kind.
 
     mask: `<EMAIL>` stands there instead; hash: `<EMAIL:9f86d081884c7d65>`, the same for the same original and key;
-    drop: the document is rejected; keep: it is not looked for.
+    drop: the document is rejected; keep: it is not looked for. Where a document is words with tags, every word of what
+    is found is replaced: there are as many as before.
     """
+
+    judges_words: ClassVar[bool] = True
 
     signals = tuple(
         f"pii_{kind}" for kind in ("email", "ip", "iban", "card", "national_id", "phone", "secret")
@@ -85,6 +88,25 @@ class PII(RuleSet):
                 for kind, count in more.items():
                     signals[f"pii_{kind}"] += count
         return signals, replace(batch, texts=replaced(batch.texts, found, mask), columns=columns)
+
+    def words_left(self, words: Sequence[str]) -> list[str]:
+        """The words, those of what is found replaced by what stands for it."""
+        import pyarrow as pa
+
+        from sparkml.kernels.texts import read_texts
+        from sparkml.stages.clean.personal.find import find, masks
+
+        left = list(words)
+        parts = [word.encode() for word in words]
+        starts = np.cumsum([0, *(len(part) + 1 for part in parts)])
+        content = b" ".join(parts)
+        mask = masks(self.actions, self._key)
+        for one in find(read_texts(pa.array([content.decode()])), tuple(self.actions)):
+            first = int(np.searchsorted(starts, one.start, side="right")) - 1
+            last = int(np.searchsorted(starts, one.end, side="left"))
+            for place in range(first, last):
+                left[place] = mask(one.kind, content[one.start : one.end]).decode()
+        return left
 
     def rules(self) -> tuple[Rule, ...]:
         """One for each kind that drops."""

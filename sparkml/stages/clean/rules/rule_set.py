@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -65,6 +65,8 @@ class RuleSet(BaseModel, ABC):
 
     # True: it sees texts as they were read; all others see them normalised, if the configuration says so.
     reads_markup: ClassVar[bool] = False
+    # True: it also judges sentences that are given as words, whose number it keeps: see `words_left`.
+    judges_words: ClassVar[bool] = False
     # Fields of `signals`: what `measure` measures.
     signals: ClassVar[tuple[str, ...]]
     # Settings that only `rules` looks at: with other ones the signals, and what is left of a text, stay.
@@ -82,6 +84,10 @@ class RuleSet(BaseModel, ABC):
     @abstractmethod
     def measure(self, batch: Batch) -> tuple[Signals, Batch]:
         """Each signal by document, and the batch that later rule sets see: the same, or with what is left of each."""
+
+    def words_left(self, words: Sequence[str]) -> list[str]:
+        """What is left of a sentence that is given as words; as many."""
+        return list(words)
 
     @abstractmethod
     def rules(self) -> tuple[Rule, ...]:
