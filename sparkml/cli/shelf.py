@@ -20,12 +20,13 @@ class LakeShelf:
     """Models by their names in a lake, and directories by path, URI or `package:NAME`."""
 
     def __init__(self, lake: str) -> None:
-        tables = Tables(lake, _no_session)
-        self._registry = Registry(tables, Ledger(tables))
+        self._tables = Tables(lake, _no_session)
 
     def find(self, model: str) -> Loaded:
         """A version that can answer; InputError where it is missing, altered, or answers nothing."""
-        record = external_model(model) if is_directory(model) else self._registry.require(model)
+        # A ledger keeps what it has read; here other processes write while we look.
+        registry = Registry(self._tables, Ledger(self._tables))
+        record = external_model(model) if is_directory(model) else registry.require(model)
         folder = artifacts.localise(record.path)
         answering_task(folder)
         return Loaded(_key(record), str(folder))

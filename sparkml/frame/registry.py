@@ -127,8 +127,10 @@ class Registry:
 
     def models(self) -> list[ModelRecord]:
         """Every version that a successful run made, by name and version."""
+        records = self._all()
+        # Read behind the records: every run of theirs is among them, also where another process is at work.
         unfinished = self._ledger.unfinished()
-        found = [record for record in self._all() if record.stage_run not in unfinished]
+        found = [record for record in records if record.stage_run not in unfinished]
         return sorted(found, key=lambda record: (record.model_id, record.version))
 
     def find(self, model: str, version: int | None = None) -> ModelRecord | None:

@@ -65,13 +65,13 @@ class Tokens:
     """The tokens that are valid now."""
 
     def __init__(self, file: str, variable: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._file = Path(file) if file else None
+        self._file = file
         self._fixed = parse_tokens(os.environ.get(variable, "").replace(",", "\n"), f"variable {variable}")
         self._clock = clock
         self._seen: tuple[int, int, int] | None = None
         self._from_file: list[_Token] = []
         self._next_check = 0.0
-        if self._file is not None:
+        if file:
             self._read()
             if not self._from_file:
                 raise ConfigError(
@@ -100,7 +100,7 @@ class Tokens:
 
     def _refresh(self) -> None:
         now = self._clock()
-        if self._file is None or now < self._next_check:
+        if not self._file or now < self._next_check:
             return
         self._next_check = now + _CHECK_SECONDS
         try:
@@ -112,25 +112,23 @@ class Tokens:
             _log.warning("the tokens stay as they were: %s", str(error).replace("\n", " "))
 
     def _stamp(self) -> tuple[int, int, int]:
-        assert_file = self._file
-        if assert_file is None:
-            return (0, 0, 0)
-        found = assert_file.stat()
+        found = Path(self._file).stat()
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _read(self) -> None:
-        if self._file is None:
-            return
+        """The file as it is now. One without a token, as it is while somebody writes it, changes nothing."""
         try:
             stamp = self._stamp()
-            read = parse_tokens(self._file.read_text(encoding="utf-8"), str(self._file))
+            read = parse_tokens(Path(self._file).read_text(encoding="utf-8"), self._file)
         except OSError as error:
             raise ConfigError(
-                "the file of tokens cannot be read", where=str(self._file), got=str(error)
+                "the file of tokens cannot be read", where=self._file, got=str(error)
             ) from error
         self._seen = stamp
         if read:
             self._from_file = read
+        elif self._from_file:
+            _log.warning("there is no token in %s: those from before stay", self._file)
 
 
 class Rate:
