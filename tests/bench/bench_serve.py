@@ -35,7 +35,7 @@ from tests.servers import free_ports
 
 PEER = Path(__file__).with_name("serve_peer.py")
 TOKEN = "bench-" + "0" * 24
-STEP = 1.15
+STEP = 1.2
 SECONDS = 8.0
 PEER_NAME = "FastAPI, pipeline"
 
@@ -136,7 +136,7 @@ def main() -> None:
                 with running(_command(way, where, port, options.peer_python), port, None) as (process, start):
                     print(f"{way}: ready after {start:.1f} s", file=sys.stderr, flush=True)
                     loaded(port, texts, 5, 3)
-                    first = options.first if way == PEER_NAME else 3 * options.first
+                    first = options.first if way == PEER_NAME else 4 * options.first
                     rate = best_rate(port, texts, first, options.within)
                     rates[way].append(rate)
                     p99[way].append(loaded(port, texts, max(1.0, rate / 2), 2 * SECONDS)["p99"])
