@@ -29,7 +29,15 @@ class Connections:
     free: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=deque)
 
     async def post(self, head: bytes, body: bytes) -> int:
-        """The status of one request."""
+        """The status of one request; a connection that the service has closed meanwhile is exchanged for a new one."""
+        while self.free:
+            try:
+                return await self._post(head, body)
+            except (OSError, asyncio.IncompleteReadError):
+                continue
+        return await self._post(head, body)
+
+    async def _post(self, head: bytes, body: bytes) -> int:
         reader, writer = (
             self.free.pop() if self.free else await asyncio.open_connection("127.0.0.1", self.port)
         )
