@@ -141,7 +141,7 @@ def chunks(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBa
     rows = held_bytes = 0
     for batch in batches:
         start = 0
-        sizes = _row_bytes(batch)
+        sizes = row_bytes(batch)
         for row in range(batch.num_rows):
             rows += 1
             held_bytes += sizes[row]
@@ -155,7 +155,7 @@ def chunks(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBa
         yield _together(held)
 
 
-def _row_bytes(batch: pa.RecordBatch) -> list[int]:
+def row_bytes(batch: pa.RecordBatch) -> list[int]:
     """Bytes of the texts, media and words of each row."""
     total = np.zeros(batch.num_rows, np.int64)
     for column in batch.columns:

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from sparkml import __version__
@@ -31,6 +31,7 @@ from sparkml.serving.bodies import (
     arrow_answers,
     field_of,
     json_answers,
+    parsed,
     read_body,
 )
 from sparkml.serving.metrics import CONTENT_TYPE
@@ -195,11 +196,14 @@ def make_app(service: Service, tokens: Tokens) -> Any:
             raise RefusedError(429, "too many requests with this token", retry_after=wait)
         return caller
 
+    async def body_of(request: Request) -> bytes:
+        return await _body(request, settings.body_bytes, settings.body_seconds)
+
     @app.post("/v1/score", response_model=AnswersBody, openapi_extra=_score_docs())
     async def score(request: Request) -> Response:
         """Answer texts, pairs, words or media; one that cannot be answered has an `error`, the others their answers."""
         caller_of(request, counted=True)
-        body = await _body(request, settings.body_bytes, settings.body_seconds)
+        body = await body_of(request)
         kind = request.headers.get("content-type", JSON)
         asked = read_body(body, kind, limits)
         said = await _unless_gone(request, service.answer(asked, request.state.request_id))
@@ -213,15 +217,15 @@ def make_app(service: Service, tokens: Tokens) -> Any:
     async def explain(request: Request) -> dict[str, Any]:
         """How much each part of a text adds to a label's score: the score less that without the part (occlusion)."""
         caller_of(request, counted=True)
-        asked = await _model_of(ExplainBody, request, settings.body_bytes, settings.body_seconds)
+        asked = parsed(ExplainBody, await body_of(request))
         if len(asked.text.encode()) > settings.example_bytes:
             raise RefusedError(422, f"at most {settings.example_bytes} bytes", "text")
         facts = service.facts(service.route(asked.model).name)
         if facts["columns"] != ["text"]:
             raise RefusedError(422, f"this model answers from `{field_of(facts['columns'])}`", "text")
         parts = parts_of(asked.text)
-        arrays = Asked.of_texts(asked.model, without_each(asked.text, parts))
-        said = await _unless_gone(request, service.answer(arrays, request.state.request_id))
+        variants = Asked.of(asked.model, {"text": without_each(asked.text, parts)})
+        said = await _unless_gone(request, service.answer(variants, request.state.request_id))
         return {"model": said.model, **effects(asked.text, parts, said.answers, asked.label)}
 
     @app.get("/v1/models")
@@ -235,7 +239,7 @@ def make_app(service: Service, tokens: Tokens) -> Any:
     async def change(name: str, request: Request) -> dict[str, Any]:
         """Let other versions answer under a name, without losing a request. Needs an administrator's token."""
         caller_of(request, admin=True)
-        asked = await _model_of(ChangeBody, request, settings.body_bytes, settings.body_seconds)
+        asked = parsed(ChangeBody, await body_of(request))
         try:
             return (await service.change(name, asked.model_dump(exclude_unset=True))).told()
         except SparkmlError as error:
@@ -244,8 +248,6 @@ def make_app(service: Service, tokens: Tokens) -> Any:
     @app.get("/health")
     async def health() -> dict[str, str]:
         """The process is alive."""
-        if service.broken is not None:
-            raise RefusedError(500, service.broken)
         return {"status": "alive"}
 
     @app.get("/ready")
@@ -304,14 +306,6 @@ async def _body(request: Request, most: int, seconds: float) -> bytes:
     return bytes(found)
 
 
-async def _model_of(kind: type[Any], request: Request, most: int, seconds: float) -> Any:
-    try:
-        return kind.model_validate_json(await _body(request, most, seconds))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise RefusedError(422, str(first["msg"]), *first["loc"]) from error
-
-
 async def _unless_gone(request: Request, work: Any) -> Any:
     """The result of `work`, which is given up when the client hangs up."""
     doing = asyncio.ensure_future(work)
@@ -333,7 +327,7 @@ async def _gone(request: Request) -> None:
 
 def _body_docs(kind: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     content = {"application/json": {"schema": kind.model_json_schema(), "example": example}}
-    return {"requestBody": {"required": True, "content": content}, "security": [{"token": []}]}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _score_docs() -> dict[str, Any]:

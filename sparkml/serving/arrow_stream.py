@@ -162,8 +162,8 @@ def _read_batch(message: _Table, body: bytes, names: list[str], types: list[pa.D
 
     def next_buffer() -> pa.Buffer | None:
         offset, size = next(buffers, (-1, 0))
-        if offset < 0 or size < 0 or offset + size > len(body):
-            raise StreamError("a buffer lies outside of its message")
+        if offset < 0 or offset % 8 or size < 0 or offset + size > len(body):
+            raise StreamError("a buffer lies outside of its message, or across its words")
         return whole.slice(offset, size)
 
     def next_array(kind: pa.DataType) -> Any:

@@ -6,14 +6,13 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
-from sparkml.inference.batches import SAID_FIELDS
+from sparkml.inference.batches import SAID_FIELDS, row_bytes
 from sparkml.serving.arrow_stream import StreamError, read_stream
 from sparkml.tasks.task import column_type
 
@@ -25,7 +24,11 @@ _FIELDS = {
     ("tokens",): "tokens",
     ("media",): "media",
 }
+_COLUMNS = {name for columns in _FIELDS for name in columns}
 _SAID = [name for name, _ in SAID_FIELDS]
+
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 class RefusedError(Exception):
@@ -91,26 +94,37 @@ class Asked:
     """A request that can be answered."""
 
     model: str | None
-    columns: Mapping[str, pa.Array]
+    examples: pa.RecordBatch
     top_labels: int | None = None
 
     @classmethod
-    def of_texts(cls, model: str | None, texts: Sequence[str]) -> Asked:
-        """A request for texts."""
-        return cls(model, {"text": pa.array(texts, column_type("text"))})
+    def of(
+        cls, model: str | None, columns: Mapping[str, Sequence[Any]], top_labels: int | None = None
+    ) -> Asked:
+        """A request for examples as plain values by column."""
+        arrays = {name: pa.array(values, column_type(name)) for name, values in columns.items()}
+        return cls(model, pa.RecordBatch.from_pydict(arrays), top_labels)
 
     def batch(self, columns: Sequence[str]) -> pa.RecordBatch:
         """The examples as a task reads them; `RefusedError` where the body has others."""
-        if set(columns) != set(self.columns):
-            wanted = field_of(columns)
-            given = field_of(tuple(self.columns))
-            raise RefusedError(422, f"this model answers from `{wanted}`", given)
-        return pa.RecordBatch.from_pydict({name: self.columns[name] for name in columns})
+        given = self.examples.schema.names
+        if set(columns) != set(given):
+            raise RefusedError(422, f"this model answers from `{field_of(columns)}`", field_of(given))
+        return self.examples.select(list(columns))
 
 
 def field_of(columns: Sequence[str]) -> str:
     """The field of a body that holds these columns of examples."""
     return _FIELDS.get(tuple(columns), ", ".join(columns))
+
+
+def parsed(kind: type[BodyT], body: bytes) -> BodyT:
+    """A body of JSON; `RefusedError` names the first field that is wrong."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise RefusedError(422, str(first["msg"]), *first["loc"]) from error
 
 
 def read_body(body: bytes, content_type: str, limits: Limits) -> Asked:
@@ -127,11 +141,7 @@ def read_body(body: bytes, content_type: str, limits: Limits) -> Asked:
 
 
 def _from_json(body: bytes) -> Asked:
-    try:
-        read = ScoreBody.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise RefusedError(422, str(first["msg"]), *first["loc"]) from error
+    read = parsed(ScoreBody, body)
     given = [name for name in _FIELDS.values() if getattr(read, name) is not None]
     if len(given) != 1:
         raise RefusedError(422, f"one of {', '.join(_FIELDS.values())} is needed, and no other", *given[1:2])
@@ -142,8 +152,7 @@ def _from_json(body: bytes) -> Asked:
         found = {"media": [_bytes_of(value, place) for place, value in enumerate(values)]}
     else:
         found = {"text" if given[0] == "texts" else "tokens": values}
-    arrays = {name: pa.array(column, column_type(name)) for name, column in found.items()}
-    return Asked(read.model, arrays, read.top_labels)
+    return Asked.of(read.model, found, read.top_labels)
 
 
 def _bytes_of(value: str, place: int) -> bytes:
@@ -159,7 +168,7 @@ def _from_arrow(body: bytes) -> Asked:
     except StreamError as error:
         raise RefusedError(422, f"not an Arrow stream of examples: {error}") from error
     arrays = {name: _as_read(name, table.column(name)) for name in table.schema.names}
-    return Asked(named.get("model"), arrays, None)
+    return Asked(named.get("model"), pa.RecordBatch.from_pydict(arrays))
 
 
 def _as_read(name: str, column: pa.ChunkedArray) -> pa.Array:
@@ -170,28 +179,19 @@ def _as_read(name: str, column: pa.ChunkedArray) -> pa.Array:
 
 
 def _check(asked: Asked, limits: Limits) -> None:
-    for name, array in asked.columns.items():
-        if name not in ("text", "text_b", "tokens", "media"):
+    examples, field = asked.examples, field_of(asked.examples.schema.names)
+    for name in examples.schema.names:
+        if name not in _COLUMNS:
             raise RefusedError(422, "there is no such column", name)
-        if len(array) == 0:
-            raise RefusedError(422, "there is nothing to answer", field_of(tuple(asked.columns)))
-        if len(array) > limits.examples:
-            raise RefusedError(413, f"at most {limits.examples} examples a request, got {len(array)}")
-        sizes = bytes_by_row(array)
-        largest = pc.max(sizes).as_py() or 0
-        if largest > limits.example_bytes:
-            place = pc.index(sizes, largest).as_py()
-            raise RefusedError(
-                422, f"{largest} bytes, at most {limits.example_bytes}", field_of(tuple(asked.columns)), place
-            )
-
-
-def bytes_by_row(array: pa.Array) -> pa.Array:
-    """Bytes of each text, file or list of words; null: none."""
-    if not pa.types.is_list(array.type):
-        return pc.fill_null(pc.cast(pc.binary_length(array), pa.int64()), 0)
-    rows = [0 if words is None else sum(len(word or "") for word in words) for words in array.to_pylist()]
-    return pa.array(rows, pa.int64())
+    if not examples.num_rows:
+        raise RefusedError(422, "there is nothing to answer", field)
+    if examples.num_rows > limits.examples:
+        raise RefusedError(413, f"at most {limits.examples} examples a request, got {examples.num_rows}")
+    sizes = row_bytes(examples)
+    largest = max(sizes)
+    if largest > limits.example_bytes:
+        where = (field, sizes.index(largest))
+        raise RefusedError(422, f"{largest} bytes, at most {limits.example_bytes}", *where)
 
 
 def json_answers(model: str, answers: Sequence[Mapping[str, Any]], top_labels: int | None) -> bytes:

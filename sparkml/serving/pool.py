@@ -166,22 +166,14 @@ class Pool:
         return len(self._workers)
 
     @property
-    def process_ids(self) -> list[int]:
-        """Of the workers."""
-        return [worker.process.pid or 0 for worker in self._workers]
-
-    @property
     def idle(self) -> bool:
         """Nobody waits and nothing is being answered."""
         return not any(self._waiting.values()) and all(worker.batch is None for worker in self._workers)
 
-    def expected_wait(self, key: str | None = None) -> float:
+    def expected_wait(self) -> float:
         """Seconds until a worker has time for a new request."""
-        seconds = sum(
-            self._paces[name].seconds(waiting.tokens)
-            for name, waiting in self._waiting.items()
-            if key in (None, name) and waiting.tokens
-        )
+        waiting = ((self._paces[key], waiting.tokens) for key, waiting in self._waiting.items())
+        seconds = sum(pace.seconds(tokens) for pace, tokens in waiting if tokens)
         return seconds / max(1, len(self._workers))
 
     def put(self, job: Job) -> None:
@@ -244,9 +236,10 @@ class Pool:
                 self._answered(worker, header, answers)
                 self._feed()
         except EOFError:
-            watch.cancel()
             if not self._stopping:
                 await self._replace(worker)
+        finally:
+            watch.cancel()
 
     def _answered(self, worker: _Worker, header: dict[str, Any], answers: pa.RecordBatch | None) -> None:
         pieces, worker.batch = worker.batch or [], None

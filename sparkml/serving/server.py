@@ -11,7 +11,6 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sparkml.errors import SparkmlError
-from sparkml.log import get_logger
 from sparkml.serving.app import make_app
 from sparkml.serving.metrics import Metrics
 from sparkml.serving.record import Record
@@ -20,7 +19,6 @@ from sparkml.serving.settings import ServeSettings
 from sparkml.serving.tokens import Tokens
 from sparkml.serving.versions import Route, Shelf
 
-_log = get_logger(__name__)
 # Request line and headers: so many bytes (what arrives with them of a body counts), within so many seconds.
 _HEAD_BYTES, _HEAD_SECONDS = 1 << 20, 20.0
 

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from sparkml.errors import SparkmlError
+from sparkml.inference.batches import row_bytes
 from sparkml.log import get_logger
-from sparkml.serving.bodies import Asked, RefusedError, bytes_by_row
+from sparkml.serving.bodies import Asked, RefusedError
 from sparkml.serving.metrics import Metrics
 from sparkml.serving.pool import Pool, WorkerDiedError
 from sparkml.serving.record import Record
@@ -93,11 +94,6 @@ class Service:
     def ready(self) -> bool:
         """The weights are loaded and a worker lives."""
         return self._pool is not None and self._pool.alive > 0 and not (self.leaving or self.stopping)
-
-    @property
-    def worker_ids(self) -> list[int]:
-        """Processes of the workers."""
-        return [] if self._pool is None else self._pool.process_ids
 
     def facts(self, name: str) -> dict[str, Any]:
         """What a model of this service reads and says."""
@@ -247,6 +243,6 @@ def tokens_of(examples: pa.RecordBatch, longest: int | None) -> list[int]:
     """About how much work each example is, in tokens: what batches are cut by before anything is tokenised."""
     if "media" in examples.schema.names:
         return [_MEDIA_TOKENS] * examples.num_rows
-    size = sum(bytes_by_row(column).to_numpy() for column in examples.columns)
+    size = np.asarray(row_bytes(examples))
     tokens = np.minimum(size / _TOKEN_BYTES, longest or math.inf) + size / _SPLIT_BYTES + 2
     return np.asarray(tokens, np.int64).tolist()  # type: ignore[no-any-return]  # numbers of Python

@@ -58,11 +58,16 @@ def _with_words(
     mask = pa.array(which)
     mine = {name: column.filter(mask) for name, column in given.items()}
     found = mine | decide(rows.column("text").filter(mask), config, memory, given=mine)
-    words = found["tokens"].to_pylist()
+    words = before = found["tokens"].to_pylist()
     for one in config.rule_sets:
         words = [one.words_left(sentence) for sentence in words]
     stays = found["drop_reason"].is_null()
-    joined = pa.array([" ".join(sentence) for sentence in words], found["text"].type)
+    # A text that differs from its words in blanks stays as it is, where they do.
+    texts = [
+        text if left == given else " ".join(left)
+        for text, left, given in zip(found["text"].to_pylist(), words, before, strict=True)
+    ]
+    joined = pa.array(texts, found["text"].type)
     found |= {
         "tokens": pa.array(words, decided.schema.field("tokens").type),
         "text": pc.if_else(stays, joined, pa.scalar(None, joined.type)),

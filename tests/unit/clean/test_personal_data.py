@@ -343,6 +343,12 @@ def test_of_words_with_tags_each_of_what_is_found_is_replaced() -> None:
     assert [row["signals"]["pii_card"] for row in rows] == [0, 1, 0, 0]
 
 
+def test_a_text_that_differs_from_its_words_stays_where_nothing_is_found() -> None:
+    words = [["Hello", ",", "world"], ["Mail", "a@b.example", "!"]]
+    rows = cleaned(CleanConfig(rules=("pii",)), words, ["Hello,  world", "Mail a@b.example!"])
+    assert [row["text"] for row in rows] == ["Hello,  world", "Mail <EMAIL> !"]
+
+
 def test_words_may_be_dropped_for_what_is_found_and_for_nothing_else() -> None:
     words = [["Write", "to", "jane.doe@example.com"], ["Nothing", "here"]]
     config = CleanConfig(rules=("gopher_quality", "pii"), pii=PII(email="drop"))

@@ -46,11 +46,11 @@ def test_json_and_arrow_say_the_same(body, columns):
     from sparkml.tasks.task import column_type
 
     read = read_body(_json(**body, model="m"), JSON, LIMITS)
-    assert {name: array.to_pylist() for name, array in read.columns.items()} == columns
+    assert read.examples.to_pydict() == columns
     arrays = {name: pa.array(values, column_type(name)) for name, values in columns.items()}
     table = pa.table(arrays).replace_schema_metadata({"model": "m"})
     also = read_body(_arrow(table), ARROW, LIMITS)
-    assert {name: array.to_pylist() for name, array in also.columns.items()} == columns
+    assert also.examples.to_pydict() == columns
     assert (read.model, also.model) == ("m", "m")
     assert read.batch(list(columns)).num_rows == len(next(iter(columns.values())))
 
@@ -79,6 +79,8 @@ def test_json_and_arrow_say_the_same(body, columns):
         (_json(texts=["a"] * 5), 413, ()),
         (_json(texts=["a", "b" * 101]), 422, ("texts", 1)),
         (_json(tokens=[["b" * 60, "c" * 60]]), 422, ("tokens", 0)),
+        (_json(tokens=[["a"], ["ü" * 51]]), 422, ("tokens", 1)),
+        (_json(pairs=[["a", "b"], ["c" * 60, "d" * 60]]), 422, ("pairs", 1)),
     ],
 )
 def test_what_is_wrong_is_named_by_its_field(body, status, where):
@@ -127,8 +129,7 @@ def test_forged_bodies_are_refused_or_read_and_nothing_else():
             forged[draw.randrange(len(forged))] = draw.randrange(256)
         del forged[draw.randrange(len(forged) // 2, len(forged) + 1) :]
         try:
-            for array in read_body(bytes(forged), kind, LIMITS).columns.values():
-                array.to_pylist()
+            read_body(bytes(forged), kind, LIMITS).examples.to_pylist()
         except RefusedError as error:
             refused += 1
             json.loads(error.body())
