@@ -88,20 +88,15 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, *words: str, port: int, environment: dict[str, str] | None = None
+    folder: Path, *words: str, port: int, environment: dict[str, str] | None = None, command: str = "serve"
 ) -> Iterator[Served]:
     """`sparkml serve WORDS`, from its being ready until it is stopped; its token file is FOLDER/tokens."""
     tokens, log = folder / "tokens", folder / "log.txt"
     tokens.write_text(f"alice {ALICE}\nroot {ROOT} admin\n")
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from sparkml.cli.main import main; sys.exit(main())",
-        "serve",
-    ]
-    command += [*words, "--port", str(port), "--token-file", str(tokens)]
+    program = [sys.executable, "-c", "import sys; from sparkml.cli.main import main; sys.exit(main())"]
+    line = [*program, command, *words, "--port", str(port), "--token-file", str(tokens)]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(environment or {})})
+        process = subprocess.Popen(line, stdout=out, stderr=out, env={**os.environ, **(environment or {})})
     served = Served(process, port, log)
     try:
         wait_ready(served)

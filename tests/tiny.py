@@ -18,6 +18,7 @@ from sparkml.models.networks import kept_config, load_network, quiet, write_conf
 from sparkml.stages.shard.vocabulary import save_tokenizer, train_tokenizer
 from sparkml.tasks.classify import Classify
 from sparkml.tasks.classify_images import ClassifyImages, ImageOptions
+from sparkml.tasks.retrieve import Retrieve, RetrieveOptions
 from sparkml.tasks.task import Targets, Task, task_spec
 
 SHAPE: dict[str, Any] = {
@@ -105,6 +106,14 @@ def tiny_classifier(
 def _head_of(task: type[Task[Any]], options: Any, targets: Targets) -> str:
     with tempfile.TemporaryDirectory() as name:
         return task(options, targets, tiny_inputs(Path(name))).network().head
+
+
+def tiny_retriever(folder: Path, seed: int = 5) -> Path:
+    """Write an encoder of 32 tokens that gives vectors of texts, other texts other ones, with its task."""
+    tiny_model(folder, "AutoModel", seed, DECIDED)
+    task = Retrieve(RetrieveOptions(max_length=32), Targets(), read_text_inputs(folder))
+    write_json(folder / TASK_FILE, task_spec(task))
+    return folder
 
 
 def tiny_image_classifier(folder: Path, labels: tuple[str, ...] = ("blue", "red"), seed: int = 5) -> Path:

@@ -1,4 +1,4 @@
-"""`run`, `run-all`, `train`, `serve`, `convert`, `plan`, `estimate`, `steps`, `runs`, `trace`, `explain` and others."""
+"""The commands: `run`, `run-all`, `train`, `serve`, `label`, `plan`, `estimate`, `runs`, `trace` and others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparkml import __version__
 from sparkml.cli import screens
 from sparkml.cli.choice import Choice, ConfDir, PipelineName, chosen
 from sparkml.cli.databricks import job_yaml
-from sparkml.cli.serving import serve
+from sparkml.cli.serving import label, serve
 from sparkml.errors import SparkmlError, UsageError
 from sparkml.frame.checks import check_storage, everything_is_there
 from sparkml.frame.config import DEFAULT_PIPELINE, ProjectConfig
@@ -277,6 +277,7 @@ def bundle(pipeline: PipelineName = DEFAULT_PIPELINE, conf_dir: ConfDir = None) 
 
 
 app.command(epilog=EPILOG)(serve)
+app.command(epilog=EPILOG)(label)
 
 
 @app.callback(invoke_without_command=True)

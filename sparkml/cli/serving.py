@@ -1,4 +1,4 @@
-"""The command `serve`: words of the command line to a service."""
+"""The commands `serve` and `label`: words of the command line to a service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sparkml.cli import screens
 from sparkml.cli.choice import Choice, ConfDir, Env
@@ -15,7 +15,7 @@ from sparkml.errors import UsageError
 from sparkml.frame.config import DEFAULT_PIPELINE
 from sparkml.frame.config_layers import parse_settings, settings_error
 from sparkml.log import configure_logging
-from sparkml.serving.settings import ServeSettings
+from sparkml.serving.settings import LabelSettings, ServeSettings
 
 _LAKE = "lake"
 
@@ -92,9 +92,49 @@ def _settings(words: Sequence[str], options: dict[str, Any]) -> ServeSettings:
         raise settings_error("serve", "", list(ServeSettings.model_fields), error) from error
 
 
-def _settings_in_words() -> str:
-    fields = ServeSettings.model_fields.items()
-    return "\n".join(f"- `{name}` ({field.default!r}): {field.description}" for name, field in fields)
+def _in_words(settings: type[BaseModel]) -> str:
+    fields = settings.model_fields.items()
+    lines = "\n".join(f"- `{name}` ({field.default!r}): {field.description}" for name, field in fields)
+    return f"Settings:\n\n{lines}"
 
 
-serve.__doc__ = f"{serve.__doc__}\n\nSettings:\n\n{_settings_in_words()}"
+serve.__doc__ = f"{serve.__doc__}\n\n{_in_words(ServeSettings)}"
+
+
+def label(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Settings, lake= among them.", metavar="[KEY=VALUE]...")
+    ] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen on.")] = None,
+    token_file: Annotated[
+        str | None, typer.Option("--token-file", help="Lines NAME TOKEN; the name stands beside each label.")
+    ] = None,
+    env: Env = "local",
+    conf_dir: ConfDir = None,
+    log_level: Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Let people label rows of a queue in the browser: what the stage monitor found uncertain or unlike the reference.
+
+    Needs neither Spark nor Java. Labels come into a table that the stage finetune takes as its source.
+    """
+    from sparkml.cli.shelf import folder_table
+    from sparkml.serving.labelling import label as serve_queue
+
+    given = list(words or ())
+    lake_words = [word for word in given if word.startswith(f"{_LAKE}=")]
+    options = {"host": host, "port": port, "token_file": token_file}
+    named = parse_settings([word for word in given if word not in lake_words])
+    named |= {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = LabelSettings(**named)
+    except ValidationError as error:
+        raise settings_error("label", "", list(LabelSettings.model_fields), error) from error
+    configure_logging(log_level)
+    lake = Choice(DEFAULT_PIPELINE, env, conf_dir).load(lake_words).lake
+    queue, labels = (folder_table(lake, ref) for ref in (settings.queue, settings.labels))
+    print(f"labelling {settings.queue} at http://{settings.host}:{settings.port}", flush=True)
+    serve_queue(settings, queue, labels)
+
+
+label.__doc__ = f"{label.__doc__}\n\n{_in_words(LabelSettings)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from sparkml.errors import UsageError
 from sparkml.frame import artifacts
+from sparkml.frame.delta import FolderTable
 from sparkml.frame.ledger import Ledger
 from sparkml.frame.pipeline import PACKAGE, is_directory
 from sparkml.frame.registry import ModelRecord, Registry, external_model
@@ -51,3 +52,15 @@ def _key(record: ModelRecord) -> str:
     if re.fullmatch(r"v\d+", folder.name):
         return f"{folder.parent.name}/{folder.name}"
     return f"{folder.name}@{record.version:07x}"
+
+
+def folder_table(lake: str, ref: str) -> FolderTable:
+    """A table of a lake that is a folder or URI."""
+    location = Tables(lake, _no_session).locate(ref)
+    if not location.is_path:
+        raise UsageError(
+            "the tables of a catalog can be read with Spark alone",
+            got=location.identifier,
+            next_action="name a path or URI",
+        )
+    return FolderTable(ref, location.identifier)

@@ -296,7 +296,9 @@ class Runner:
             return why
         if why := self._not_as_left(step, last):
             return why
-        if step.makes:
+        if (
+            step.makes and model_ref(step.makes) in last.outputs
+        ):  # a step may find that there is nothing to make
             record = self.registry.find(step.makes)
             if record is None or record.stage_run != last.run_id:
                 return f"model `{step.makes}` is not as this step left it"

@@ -189,6 +189,68 @@ EVALUATIONS = _table(
     n=_LONG,
 )
 
+# What the stage monitor finds, and what it makes of it.
+MONITORED = _table(
+    step=_STRING,
+    window_start=_TIMESTAMP,
+    window_end=_TIMESTAMP,
+    slice=_STRING,
+    signal=_STRING,
+    kind=_STRING,
+    n=_LONG,
+    value=_DOUBLE,
+    threshold=_DOUBLE,
+    p_value=_DOUBLE,
+    alarm=pa.bool_(),
+    statistics=_DOUBLE_MAP,
+    detail=_STRING,
+)
+
+ALERTS = _table(
+    event_id=_STRING,
+    alert_id=_STRING,
+    step=_STRING,
+    slice=_STRING,
+    signal=_STRING,
+    state=_STRING,
+    window_start=_TIMESTAMP,
+    window_end=_TIMESTAMP,
+    value=_DOUBLE,
+    threshold=_DOUBLE,
+    p_value=_DOUBLE,
+    detail=_STRING,
+    message=_STRING,
+    found_at=_TIMESTAMP,
+)
+
+NOTIFICATIONS = _table(
+    notification_id=_STRING, step=_STRING, message=_STRING, channel=_STRING, sent_at=_TIMESTAMP
+)
+
+LABELLING = _table(
+    doc_id=_STRING,
+    step=_STRING,
+    window_start=_TIMESTAMP,
+    reason=_STRING,
+    priority=_DOUBLE,
+    text=_STRING,
+    prediction=_STRING,
+    score=_DOUBLE,
+    queued_at=_TIMESTAMP,
+)
+
+# What people have said of rows of the queue: written without Spark, by `sparkml label`.
+LABELS = pa.schema(
+    [
+        ("doc_id", _STRING),
+        ("text", _STRING),
+        ("label", _STRING),
+        ("prediction", _STRING),
+        ("labelled_at", _TIMESTAMP),
+        ("labelled_by", _STRING),
+    ]
+)
+
 RUNS = pa.schema(
     [
         ("run_id", _STRING),
@@ -231,6 +293,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     "scores": SCORES,
     "neighbours": NEIGHBOURS,
     "evaluations": EVALUATIONS,
+    "monitored": MONITORED,
+    "alerts": ALERTS,
+    "notifications": NOTIFICATIONS,
+    "labelling": LABELLING,
     "_runs": RUNS,
 }
 
@@ -251,6 +317,7 @@ PARTITIONS: dict[str, tuple[str, ...]] = {
     "rejects": ("step",),
     "scores": ("step", "model_id", "model_version"),
     "neighbours": ("step",),
+    "monitored": ("step",),
 }
 
 

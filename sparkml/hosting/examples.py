@@ -79,6 +79,24 @@ def judged_columns(examples: DataFrame, task: type[Task[Any]]) -> list[Column]:
     return [*(F.col(name) for name in kept), *length]
 
 
+def measurable(table: DataFrame, ref: str, task: Task[Any], columns: Columns, most: int) -> pa.Table:
+    """Labelled examples on the driver, all of which the task can use; of more than `most` those of low hashes."""
+    where = f"table `{ref}`"
+    examples = examples_of(table, type(task), columns, where=where)
+    some = examples.orderBy(F.xxhash64("doc_id"), "doc_id").limit(most).toArrow()
+    rejects = task.encode(some.combine_chunks().to_batches()[0], purpose="measure").rejects if some else ()
+    bad = {reject.example for reject in rejects}
+    usable = some.filter(pa.array([row not in bad for row in range(some.num_rows)], pa.bool_()))
+    if not usable.num_rows:
+        raise InputError(
+            "there is nothing to measure on",
+            where=where,
+            got=f"{some.num_rows} rows, none with what the task needs",
+            next_action="name the columns: columns.text=COLUMN, columns.label=COLUMN",
+        )
+    return usable
+
+
 def split_as_given(
     examples: DataFrame, duplicates: DataFrame | None, validation_fraction: float, seed: int
 ) -> DataFrame:

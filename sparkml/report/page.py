@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Mapping
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
 from sparkml.report import formats, plots
+from sparkml.report.charts import Chart
 from sparkml.report.contents import Contents
 
 _FILTERS = (
@@ -27,6 +30,17 @@ _FILTERS = (
 
 def render(contents: Contents) -> str:
     """The whole page as HTML; it refers to nothing outside itself."""
+    drawn = {part.anchor: draw_all(part.anchor, part.charts) for part in contents.parts}
+    return render_template("report.html.j2", contents=contents, drawn=drawn, nothing=formats.NOTHING)
+
+
+def draw_all(anchor: str, charts: Mapping[str, Chart]) -> dict[str, Markup]:
+    """Charts by caption as SVG, whose ids begin with `anchor`."""
+    return {name: plots.draw(f"{anchor}-{at}", chart) for at, (name, chart) in enumerate(charts.items())}
+
+
+def render_template(name: str, **values: object) -> str:
+    """A template of this package with values; all of their text is escaped but `Markup`."""
     environment = Environment(
         loader=FunctionLoader(_template),
         autoescape=True,
@@ -36,16 +50,7 @@ def render(contents: Contents) -> str:
     )
     for function in _FILTERS:
         environment.filters[function.__name__] = function
-    drawn = {
-        part.anchor: {
-            name: plots.draw(f"{part.anchor}-{at}", chart)
-            for at, (name, chart) in enumerate(part.charts.items())
-        }
-        for part in contents.parts
-    }
-    return environment.get_template("report.html.j2").render(
-        contents=contents, drawn=drawn, nothing=formats.NOTHING
-    )
+    return environment.get_template(name).render(**values)
 
 
 def _template(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import re
@@ -19,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from sparkml import __version__
 from sparkml.errors import SparkmlError
+from sparkml.frame import storage
 from sparkml.log import get_logger
 from sparkml.serving.bodies import (
     ARROW,
@@ -34,17 +36,21 @@ from sparkml.serving.bodies import (
     parsed,
     read_body,
 )
-from sparkml.serving.metrics import CONTENT_TYPE
+from sparkml.serving.dialogue import Dialogue, ReplyBody
+from sparkml.serving.metrics import CONTENT_TYPE, Metrics
 from sparkml.serving.occlusion import effects, parts_of, without_each
 from sparkml.serving.service import Service
 from sparkml.serving.tokens import Caller, Rate, Tokens
 
 _log = get_logger(__name__)
 _access = logging.getLogger("sparkml.access")
+_STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/docs": ("docs.html", "text/html; charset=utf-8"),
+    "/dialogue": ("dialogue.html", "text/html; charset=utf-8"),
+    "/dialogue.js": ("dialogue.js", "text/javascript; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -90,9 +96,9 @@ class ChangeBody(BaseModel):
 class Guard:
     """What holds for every request: an id, headers, its line in the log, its count, and an answer to every error."""
 
-    def __init__(self, app: Any, service: Service) -> None:
+    def __init__(self, app: Any, metrics: Metrics) -> None:
         self._app = app
-        self._service = service
+        self._metrics = metrics
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -108,11 +114,11 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                added = [*_HEADERS.items(), ("X-Request-Id", request_id)]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    *((name.lower().encode(), value.encode()) for name, value in added),
-                ]
+                given = list(message.get("headers", ()))
+                own = {name.lower() for name, _ in given}
+                added = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+                added.append((b"x-request-id", request_id.encode()))
+                message["headers"] = [*given, *(pair for pair in added if pair[0] not in own)]
             await send(message)
 
         try:
@@ -126,7 +132,7 @@ class Guard:
         self, scope: MutableMapping[str, Any], state: dict[str, Any], status: int, seconds: float
     ) -> None:
         path = getattr(scope.get("route"), "path", None) or "other"
-        self._service.metrics.requests.labels(path, status).inc()
+        self._metrics.requests.labels(path, status).inc()
         if path not in _PROBES and _access.isEnabledFor(logging.INFO):
             line = {"request": state["request_id"], "method": scope["method"], "path": path, "status": status}
             line |= {"seconds": round(seconds, 4), **state.get("noted", {})}
@@ -145,7 +151,7 @@ def _refusal(refused: RefusedError) -> Response:
     if refused.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(refused.retry_after)))
     if refused.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = refused.scheme
     return Response(refused.body(), refused.status, headers, JSON)
 
 
@@ -162,6 +168,7 @@ def make_app(service: Service, tokens: Tokens) -> Any:
     settings = service.settings
     limits = Limits(settings.examples, settings.example_bytes)
     rate = Rate(settings.requests_per_second)
+    dialogue = Dialogue(service, settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -170,34 +177,19 @@ def make_app(service: Service, tokens: Tokens) -> Any:
         starting.cancel()
         await service.stop()
 
-    app = FastAPI(
-        title="sparkml",
-        version=__version__,
-        description="Answers of trained models. `Authorization: Bearer TOKEN` with every request but "
-        "`/health` and `/ready`.",
-        docs_url=None,
-        redoc_url=None,
-        lifespan=life,
-    )
-
-    app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(ClientDisconnect, _refused)
-    app.add_exception_handler(Exception, _failed)
+    app = new_app("Answers of trained models.", life)
 
     def caller_of(request: Request, *, admin: bool = False, counted: bool = False) -> Caller:
-        caller = tokens.caller(request.headers.get("authorization"))
-        if caller is None:
-            raise RefusedError(401, "a token is needed: Authorization: Bearer TOKEN")
+        caller = known_caller(request, tokens)
         if admin and not caller.admin:
             raise RefusedError(403, "this needs the token of an administrator")
-        request.state.noted = {"caller": caller.name}
         wait = rate.wait(caller.name) if counted else 0.0
         if wait:
             raise RefusedError(429, "too many requests with this token", retry_after=wait)
         return caller
 
     async def body_of(request: Request) -> bytes:
-        return await _body(request, settings.body_bytes, settings.body_seconds)
+        return await bounded_body(request, settings.body_bytes, settings.body_seconds)
 
     @app.post("/v1/score", response_model=AnswersBody, openapi_extra=_score_docs())
     async def score(request: Request) -> Response:
@@ -227,6 +219,19 @@ def make_app(service: Service, tokens: Tokens) -> Any:
         variants = Asked.of(asked.model, {"text": without_each(asked.text, parts)})
         said = await _unless_gone(request, service.answer(variants, request.state.request_id))
         return {"model": said.model, **effects(asked.text, parts, said.answers, asked.label)}
+
+    @app.post("/v1/reply", openapi_extra=_body_docs(ReplyBody, {"text": "where is my card?"}))
+    async def reply(request: Request) -> dict[str, Any]:
+        """The intent of a question, or that it is out of scope, and the nearest of the frequent questions' answers."""
+        caller_of(request, counted=True)
+        if not dialogue.is_there:
+            raise RefusedError(404, "this service has no dialogue: see the settings `intents` and `faq`")
+        asked = parsed(ReplyBody, await body_of(request))
+        if len(asked.text.encode()) > settings.example_bytes:
+            raise RefusedError(422, f"at most {settings.example_bytes} bytes", "text")
+        said = await _unless_gone(request, dialogue.reply(asked.text, request.state.request_id))
+        request.state.noted |= {"kind": said["kind"]}
+        return dict(said)
 
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
@@ -264,9 +269,15 @@ def make_app(service: Service, tokens: Tokens) -> Any:
         service.measure()
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
+    @app.get("/dashboard/{step}", response_class=Response)
+    async def dashboard(step: str, request: Request) -> Response:
+        """The page of a monitor, as its last run has left it. A browser asks for a password: that is the token."""
+        known_caller(request, tokens, "Basic")
+        return await asyncio.to_thread(_dashboard, settings.dashboards, step)
+
     for path, (name, kind) in _PAGES.items():
-        _add_page(app, path, name, kind)
-    return Guard(app, service)
+        add_page(app, path, name, kind)
+    return Guard(app, service.metrics)
 
 
 async def _start(service: Service) -> None:
@@ -278,7 +289,52 @@ async def _start(service: Service) -> None:
         service.give_up(f"the models could not be loaded: {error}")
 
 
-def _add_page(app: FastAPI, path: str, name: str, kind: str) -> None:
+def new_app(about: str, life: Callable[[FastAPI], Any] | None = None) -> FastAPI:
+    """An application whose errors are answered in one form."""
+    app = FastAPI(
+        title="sparkml",
+        version=__version__,
+        description=f"{about} `Authorization: Bearer TOKEN` with every request but `/health` and `/ready`.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
+    )
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(ClientDisconnect, _refused)
+    app.add_exception_handler(Exception, _failed)
+    return app
+
+
+def known_caller(request: Request, tokens: Tokens, scheme: str = "Bearer") -> Caller:
+    """Who asks; RefusedError where nobody does who may. With the scheme `Basic` the password may be the token."""
+    header = request.headers.get("authorization") or ""
+    if scheme == "Basic" and header.lower().startswith("basic "):
+        header = f"Bearer {_password(header[6:])}"
+    caller = tokens.caller(header)
+    if caller is None:
+        raise RefusedError(401, "a token is needed: Authorization: Bearer TOKEN", scheme=scheme)
+    request.state.noted = {"caller": caller.name}
+    return caller
+
+
+def _password(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def _dashboard(folder: str, step: str) -> Response:
+    place = storage.join(folder, f"{step}.html") if folder and _STEP.fullmatch(step) else ""
+    if not place or not storage.is_file(place):
+        raise RefusedError(404, "there is no page of this monitor")
+    # The page has a policy of its own: styles and pictures of its own, no script.
+    policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+              "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}  # fmt: skip
+    return Response(storage.read_bytes(place), headers=policy, media_type="text/html; charset=utf-8")
+
+
+def add_page(app: FastAPI, path: str, name: str, kind: str) -> None:
     content = (files("sparkml.serving") / "page" / name).read_bytes()
 
     @app.get(path, include_in_schema=False)
@@ -286,7 +342,7 @@ def _add_page(app: FastAPI, path: str, name: str, kind: str) -> None:
         return Response(content, media_type=kind)
 
 
-async def _body(request: Request, most: int, seconds: float) -> bytes:
+async def bounded_body(request: Request, most: int, seconds: float) -> bytes:
     """The body, bounded in bytes and time whatever the headers say."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdigit() or int(declared) > most:

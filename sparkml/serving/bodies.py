@@ -34,8 +34,16 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 class RefusedError(Exception):
     """A request that is not answered: its status, and what is wrong with which field."""
 
-    def __init__(self, status: int, what: str, *where: str | int, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        *where: str | int,
+        retry_after: float | None = None,
+        scheme: str = "Bearer",
+    ) -> None:
         self.status, self.what, self.where, self.retry_after = status, what, where, retry_after
+        self.scheme = scheme  # of the header that a refusal with status 401 asks for
         super().__init__(what)
 
     def body(self) -> bytes:

@@ -84,24 +84,35 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: ServeSettings, routes: Mapping[str, Route], shelf: Shelf) -> None:
-    """Serve until a signal ends it; ServiceFailedError where the models cannot be loaded."""
-    tokens = Tokens(settings.token_file, settings.token_variable)
-    metrics = Metrics()
-    service = Service(settings, routes, shelf, Record(settings, metrics), metrics)
-    config = uvicorn.Config(
-        make_app(service, tokens),
-        host=settings.host,
-        port=settings.port,
+def http_config(app: Any, host: str, port: int, *, connections: int, grace: float) -> uvicorn.Config:
+    """How an application listens."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
         loop="uvloop",
         http=BoundedHttp,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=settings.connections,
+        limit_concurrency=connections,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.grace_seconds) + 1,
+        timeout_graceful_shutdown=int(grace) + 1,
+    )
+
+
+def serve(settings: ServeSettings, routes: Mapping[str, Route], shelf: Shelf) -> None:
+    """Serve until a signal ends it; ServiceFailedError where the models cannot be loaded."""
+    tokens = Tokens(settings.token_file, settings.token_variable)
+    metrics = Metrics()
+    service = Service(settings, routes, shelf, Record(settings, metrics), metrics)
+    config = http_config(
+        make_app(service, tokens),
+        settings.host,
+        settings.port,
+        connections=settings.connections,
+        grace=settings.grace_seconds,
     )
     server = _Server(config, service)
 
@@ -109,6 +120,13 @@ def serve(settings: ServeSettings, routes: Mapping[str, Route], shelf: Shelf) ->
         server.should_exit = True
 
     service.on_broken = end
+    run_server(server)
+    if service.broken is not None:
+        raise ServiceFailedError(service.broken)
+
+
+def run_server(server: uvicorn.Server) -> None:
+    """Serve until a signal ends it."""
     # Signals that uvicorn captured are raised again behind it: to have been told to stop is no failure.
     before = {sig: signal.signal(sig, lambda *_: None) for sig in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -116,5 +134,3 @@ def serve(settings: ServeSettings, routes: Mapping[str, Route], shelf: Shelf) ->
     finally:
         for sig, handler in before.items():
             signal.signal(sig, handler)
-    if service.broken is not None:
-        raise ServiceFailedError(service.broken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ServeSettings(BaseModel):
@@ -48,7 +48,46 @@ class ServeSettings(BaseModel):
     log_texts: bool = Field(False, description="Keep the texts in `log_table` too; else their hash alone")
     log_seconds: float = Field(10.0, gt=0, description="How often `log_table` is written")
 
+    dashboards: str = Field(
+        "", description="Folder or URI of the pages of monitors (`artifacts`/monitor): GET /dashboard/STEP"
+    )
+
+    intents: str = Field("", description="Dialogue: the served model that says what is wanted")
+    scope: float = Field(0.5, ge=0, le=1, description="Dialogue: an intent of a lower score is out of scope")
+    faq: str = Field(
+        "", description="Dialogue: frequent questions, JSON Lines or CSV with `question` and `answer`"
+    )
+    faq_model: str = Field("", description="Dialogue: the served model whose vectors compare questions")
+    faq_similarity: float = Field(
+        0.6, ge=-1, le=1, description="Dialogue: a question as near as this gets the answer"
+    )
+    faq_answers: int = Field(3, ge=1, le=50, description="Dialogue: answers that are shown")
+
+    @model_validator(mode="after")
+    def _has_a_model_of_questions(self) -> ServeSettings:
+        if self.faq and not self.faq_model:
+            raise ValueError("faq needs faq_model, a served model of the task retrieve")
+        return self
+
     @property
     def worker_count(self) -> int:
         """Worker processes."""
         return self.workers or len(os.sched_getaffinity(0))
+
+
+class LabelSettings(BaseModel):
+    """The settings of `sparkml label`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0: every interface")
+    port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0: a free one")
+    token_file: str = Field("", description="Lines `TOKEN`, `NAME TOKEN`; the name stands beside each label")
+    token_variable: str = Field("SPARKML_TOKENS", description="Environment variable with such lines")
+    queue: str = Field("labelling", description="Table of the rows, as the stage monitor fills it")
+    labels: str = Field("labels", description="Table of the labels: a source of the stage finetune")
+    choices: tuple[str, ...] = Field(
+        (), description="Labels to choose from; none: those that were predicted or given before"
+    )
+    free: bool = Field(False, description="Other labels than the choices may be written, too")
+    requests_per_second: float = Field(20.0, ge=0, description="Of a token, on average; 0: any number")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, model_validator
-from pyspark.sql import functions as F
 
 from sparkml.compression.gate import GateSettings
 from sparkml.compression.methods import MethodChoice
@@ -21,7 +20,7 @@ from sparkml.frame.ledger import Run
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import Makes, Reads, RunReport, Shares, Stage, Uses, WritesOwn
-from sparkml.hosting.examples import Columns, examples_of
+from sparkml.hosting.examples import Columns, measurable
 from sparkml.hosting.learner import Learner, LearningTables
 from sparkml.hosting.learning import LearningConfig
 from sparkml.hosting.verify import verify_manifests
@@ -119,7 +118,7 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
     from sparkml.compression.measure import TimingPlan, weights_bytes
     from sparkml.compression.methods import Given
     from sparkml.models.directory import read_task
-    from sparkml.models.held_out import HELD_OUT_FILE
+    from sparkml.models.held_out import HELD_OUT_FILE, read_held_out
     from sparkml.tasks.task import task_of
 
     source = job.model(config.model)
@@ -132,7 +131,13 @@ def run(job: StageRun, config: CompressConfig) -> RunReport:
             next_action="fine-tune it for a task that has figures, and compress what comes of it",
         )
     task = task_of(read_task(folder), folder)
-    examples = _examples(job, config, task, folder)
+    examples = (
+        read_held_out(folder)
+        if config.evaluate_on is None
+        else measurable(
+            job.read(config.evaluate_on), config.evaluate_on, task, config.columns, config.max_examples
+        )
+    )
     plan = TimingPlan(config.latency_documents, config.throughput_documents, config.rounds, config.threads)
     measuring = Measuring(examples, config.gate, plan, job.seed)
     learner = _learner(job, config, source, task, examples)
@@ -192,28 +197,6 @@ def _learner(
 def _verify(job: StageRun, config: CompressConfig, run: Run) -> Mapping[str, float]:
     """The samples, where a method has trained."""
     return verify_manifests(job, config, run) if config.manifests else {}
-
-
-def _examples(job: StageRun, config: CompressConfig, task: Task[Any], folder: Path) -> pa.Table:
-    """Labelled examples, all of which the task can use."""
-    from sparkml.models.held_out import read_held_out
-
-    if config.evaluate_on is None:
-        return read_held_out(folder)
-    where = f"table `{config.evaluate_on}`"
-    table = examples_of(job.read(config.evaluate_on), type(task), config.columns, where=where)
-    some = table.orderBy(F.xxhash64("doc_id"), "doc_id").limit(config.max_examples).toArrow()
-    rejects = task.encode(some.combine_chunks().to_batches()[0], purpose="measure").rejects if some else ()
-    bad = {reject.example for reject in rejects}
-    usable = some.filter(pa.array([row not in bad for row in range(some.num_rows)], pa.bool_()))
-    if not usable.num_rows:
-        raise InputError(
-            "there is nothing to measure on",
-            where=where,
-            got=f"{some.num_rows} rows, none with what the task needs",
-            next_action="name the columns: columns.text=COLUMN, columns.label=COLUMN",
-        )
-    return usable
 
 
 def _metrics(before: Candidate, picked: Candidate, documents: int) -> dict[str, float]:

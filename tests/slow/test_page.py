@@ -1,13 +1,12 @@
 """The page of a service in a real browser: Debian's `chromium`, without a window."""
 
-import contextlib
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from sparkml.tasks.pairs import Pairs
+from tests.browser import opened
 from tests.servers import free_ports
 from tests.service import ALICE, Served, serving
 from tests.tiny import tiny_classifier, tiny_image_classifier
@@ -26,23 +25,8 @@ def served(tmp_path_factory) -> Iterator[Served]:
 
 @pytest.fixture
 def page(served) -> Iterator[Page]:
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
-    assert browser_path, "the browser is missing: apt-get install chromium"
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        with contextlib.closing(browser):
-            found = browser.new_page()
-            faults: list[str] = []
-            asked: list[str] = []
-            found.on(
-                "console", lambda message: faults.append(message.text) if message.type == "error" else None
-            )
-            found.on("pageerror", lambda error: faults.append(str(error)))
-            found.on("request", lambda request: asked.append(request.url))
-            found.goto(f"http://127.0.0.1:{served.port}/")
-            yield found
-            assert not [fault for fault in faults if "401" not in fault]
-            assert all(url.startswith(f"http://127.0.0.1:{served.port}/") for url in asked)
+    with opened(served) as found:
+        yield found
 
 
 def _sign_in(page: Page, model: str) -> None:

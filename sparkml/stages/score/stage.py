@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
@@ -18,9 +17,10 @@ from sparkml.frame.pipeline import model_ref
 from sparkml.frame.registry import ModelRecord
 from sparkml.frame.run import StageRun
 from sparkml.frame.stage import RunReport, Stage
-from sparkml.frame.tables import first_line, slice_of
+from sparkml.frame.tables import slice_of
 from sparkml.hosting.asking import asked_model
 from sparkml.hosting.examples import examples_of
+from sparkml.hosting.queries import asked
 from sparkml.hosting.scoring import Answering, answered, suitable_buckets, with_hash, with_provenance
 from sparkml.inference.batches import ModelSource
 from sparkml.log import get_logger
@@ -87,12 +87,7 @@ def _documents(job: StageRun, config: ScoreConfig) -> DataFrame:
     source = job.read(config.source)
     if config.query is None:
         return source
-    try:
-        return job.spark.sql(config.query, source=source)
-    except PySparkException as error:
-        raise InputError(
-            "the query cannot be asked", where="query", got=first_line(error), expected="SQL over {source}"
-        ) from error
+    return asked(job.spark, config.query, {"source": source})
 
 
 def _as_read(documents: DataFrame, config: ScoreConfig, scorer: Answering, *also: str) -> DataFrame:

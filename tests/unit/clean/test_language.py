@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from sparkml.kernels.languages import UNKNOWN, detect
 from sparkml.kernels.signals import MOST_STOP_WORDS
 from sparkml.kernels.words import Memory
 from sparkml.stages.clean.batches import decide
 from sparkml.stages.clean.config import CleanConfig
-from sparkml.stages.clean.languages import UNKNOWN, detect
 from sparkml.stages.clean.rules.gopher_quality import GopherQuality
 from sparkml.stages.clean.rules.language import Language
 from sparkml.stages.clean.stop_words import STOP_WORDS_OF, WITHOUT_SPACES

@@ -30,8 +30,8 @@ class Language(RuleSet):
         """The share of the main language, and whether it stays."""
         import pyarrow as pa
 
+        from sparkml.kernels.languages import UNKNOWN, detect
         from sparkml.kernels.texts import contents
-        from sparkml.stages.clean.languages import UNKNOWN, detect
 
         found = [detect(text, self.most_bytes) for text in contents(batch.texts)]
         stays = [one.lang != UNKNOWN and (self.keep is None or one.lang in self.keep) for one in found]

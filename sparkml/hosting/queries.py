@@ -1,0 +1,24 @@
+"""Queries that a configuration holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkml.errors import InputError
+from sparkml.frame.tables import first_line
+
+
+def asked(
+    spark: SparkSession, query: str, tables: Mapping[str, DataFrame], where: str = "query"
+) -> DataFrame:
+    """What a query makes of tables, {name} for each; InputError where it cannot be asked. `where`: its setting."""
+    try:
+        return spark.sql(query, **dict(tables))  # type: ignore[arg-type]
+    except (PySparkException, KeyError) as error:
+        names = ", ".join(f"{{{name}}}" for name in tables)
+        raise InputError(
+            "the query cannot be asked", where=where, got=first_line(error), expected=f"SQL over {names}"
+        ) from error

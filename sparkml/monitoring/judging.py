@@ -1,0 +1,177 @@
+"""Windows beside a reference: which signals of which slices are further away than they are without drift."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sparkml.monitoring.profile import (
+    ALL_ROWS,
+    ROWS,
+    Counts,
+    Kind,
+    Profile,
+    Signal,
+    Span,
+    largest_move,
+    shares,
+)
+from sparkml.monitoring.statistics import STATISTICS, effective_rows, in_rows, of_rows
+from sparkml.monitoring.thresholds import Norm, learn, sampling
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a window raises an alarm.
+
+    `false_alarms`: the chance that a window without drift raises any. `ordered`, `unordered`: the statistic that
+    decides (`ks`, `js`, `psi`, `chi_square`). `smallest_js`: divergences in bits that nobody wants to hear of, however
+    sure they are.
+    """
+
+    false_alarms: float = 0.01
+    ordered: str = "ks"
+    unordered: str = "js"
+    min_rows: int = 30
+    smallest_js: float = 0.0005
+    seed: int = 17
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a signal of a slice in a window. `limit`: the value from which it is an alarm."""
+
+    span: Span
+    slice: str
+    signal: str
+    kind: Kind
+    rows: int
+    value: float
+    limit: float
+    p_value: float
+    is_alarm: bool
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    detail: str = ""
+
+
+class Judge:
+    """What the windows of a reference teach, applied to others.
+
+    `extra`: tests beside those of the profile's signals that share the rate of false alarms.
+    """
+
+    def __init__(self, reference: Profile, rules: Rules, extra: int = 0) -> None:
+        self._reference = reference
+        self._rules = rules
+        self._pooled = {key: counts.sum(0) for key, counts in reference.counts.items()}
+        self._norms: dict[tuple[str, str], Norm] = {}
+        for (name, signal), counts in reference.counts.items():
+            if self._pooled[name, signal].sum() >= rules.min_rows:
+                self._norms[name, signal] = self._norm(name, _named(reference, signal), counts)
+        self._volumes = {name: _volume(rows) for name, rows in reference.rows.items() if len(rows) > 1}
+        # Sidak: so rare must each be that all together are as rare as asked.
+        self.tests = max(1, len(self._norms) + len(self._volumes) + extra)
+        self.p_limit = 1 - (1 - rules.false_alarms) ** (1 / self.tests)
+
+    @property
+    def learnt_windows(self) -> int:
+        """Windows that the thresholds follow from."""
+        return len(self._reference.spans)
+
+    def verdicts(self, windows: Profile) -> list[Verdict]:
+        """Of every signal that has enough rows, window by window."""
+        found: list[Verdict] = []
+        for at, span in enumerate(windows.spans):
+            found.extend(self._of_volume(span, name, int(rows[at])) for name, rows in windows.rows.items()
+                         if name in self._volumes)  # fmt: skip
+            for (name, signal), counts in windows.counts.items():
+                n = int(counts[at].sum())
+                if n >= self._rules.min_rows and (name, signal) in self._norms:
+                    found.append(self._of_counts(span, name, _named(windows, signal), counts[at], n))
+        return found
+
+    def _statistic(self, signal: Signal) -> str:
+        return self._rules.ordered if signal.is_ordered else self._rules.unordered
+
+    def _norm(self, name: str, signal: Signal, counts: Counts) -> Norm:
+        """From every window of the reference beside the others."""
+        pooled, sizes = self._pooled[name, signal.name], counts.sum(1)
+        used = counts[sizes >= self._rules.min_rows]
+        others = pooled - used
+        rows = effective_rows(used.sum(1), others.sum(1))
+        chosen = self._statistic(signal)
+        typical = int(np.median(used.sum(1))) if len(used) else self._rules.min_rows
+        expected = (pooled + 0.5 * (pooled > 0)) / (pooled + 0.5 * (pooled > 0)).sum()
+
+        def scaled(first: Counts, second: Counts) -> np.ndarray:
+            return in_rows(
+                chosen, STATISTICS[chosen](first, second), effective_rows(first.sum(-1), second.sum(-1))
+            )
+
+        seed = self._rules.seed ^ zlib.crc32(f"{name}/{signal.name}".encode())
+        mean, shape = sampling(scaled, expected, typical, int(pooled.sum()), seed)
+        enough = rows > 0
+        return learn(scaled(used, others)[enough], rows[enough], mean=mean, shape=shape)
+
+    def _of_counts(self, span: Span, name: str, signal: Signal, counts: Counts, n: int) -> Verdict:
+        pooled, norm, chosen = (
+            self._pooled[name, signal.name],
+            self._norms[name, signal.name],
+            self._statistic(signal),
+        )
+        rows = float(effective_rows(n, pooled.sum()))
+        statistics = {which: float(of(counts, pooled)) for which, of in STATISTICS.items()}
+        if not signal.is_ordered:
+            del statistics["ks"]
+            statistics |= shares(signal, counts)
+        p_value = norm.p_value(float(in_rows(chosen, statistics[chosen], rows)), rows)
+        is_large = statistics["js"] >= self._rules.smallest_js
+        return Verdict(
+            span,
+            name,
+            signal.name,
+            signal.kind,
+            n,
+            statistics[chosen],
+            of_rows(chosen, norm.limit(self.p_limit, rows), rows),
+            p_value,
+            is_alarm=p_value < self.p_limit and is_large,
+            statistics=statistics,
+            detail=largest_move(signal, counts, pooled),
+        )
+
+    def _of_volume(self, span: Span, name: str, n: int) -> Verdict:
+        mean, norm = self._volumes[name]
+        p_value = norm.p_value((n - mean) ** 2 / mean, mean)
+        limit = float(np.sqrt(norm.limit(self.p_limit, mean) * mean))
+        return Verdict(
+            span,
+            name,
+            ROWS,
+            "quality",
+            n,
+            float(n),
+            mean + limit if n >= mean else max(0.0, mean - limit),
+            p_value,
+            is_alarm=p_value < self.p_limit,
+            detail=f"{n:,} rows, {mean:,.0f} on average in the reference",
+        )
+
+
+def _volume(rows: Counts) -> tuple[float, Norm]:
+    """The mean number of rows of a window, and how far from it windows are (Poisson, and what they have more)."""
+    mean = max(float(rows.mean()), 0.5)
+    others = np.maximum((rows.sum() - rows) / (len(rows) - 1), 0.5)
+    return mean, learn((rows - others) ** 2 / others, others, mean=1.0, shape=0.5)
+
+
+def _named(profile: Profile, name: str) -> Signal:
+    return next(signal for signal in profile.signals if signal.name == name)
+
+
+def in_all_rows(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Those of no slice."""
+    return [verdict for verdict in verdicts if verdict.slice == ALL_ROWS]

@@ -1,0 +1,95 @@
+"""What a statistic does without drift, learnt from windows in which there was none, and how rare a value is then.
+
+Rows of a window are no independent draws: days differ, customers send ten texts at once. A statistic that grows with
+the rows (`statistics.in_rows`) is without drift on average
+
+    mean (1 + excess rows)
+
+`mean` is what drawing rows at random gives, which is tried (`sampling`); `excess` is what windows of the past had more
+than that, for each row. What remains after the division varies as a gamma distribution of the `shape` of either,
+the wider one. `mean` and `excess` come from few windows themselves: so its quantiles are those of F, as the ratio of
+two estimates has them (the quasi-likelihood test of McCullagh and Nelder 1989, section 9.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+# Windows of the past that tell something of how windows differ; with fewer, rows count as drawn at random.
+FEWEST_WINDOWS = 8
+_DRAWS = 400
+
+
+@dataclass(frozen=True)
+class Norm:
+    """How large a statistic is without drift."""
+
+    mean: float
+    shape: float
+    excess: float = 0.0
+    windows: int = 0
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether it follows from enough windows of the past, not from random draws alone."""
+        return self.windows >= FEWEST_WINDOWS
+
+    def p_value(self, scaled: float, rows: float) -> float:
+        """How often a window of so many rows has this value or more without drift."""
+        relative, degrees = scaled / self._size(rows), 2 * self.shape
+        if self.is_learnt:
+            return float(special.fdtrc(degrees, degrees * self.windows, relative))
+        return float(special.gammaincc(self.shape, self.shape * relative))
+
+    def limit(self, p_value: float, rows: float) -> float:
+        """The value that a window of so many rows reaches with this probability without drift."""
+        return _quantile(self.shape, self.windows if self.is_learnt else 0, p_value) * self._size(rows)
+
+    def _size(self, rows: float) -> float:
+        return self.mean * (1 + self.excess * rows)
+
+
+@lru_cache(maxsize=4096)
+def _quantile(shape: float, windows: int, p_value: float) -> float:
+    if windows:
+        return float(stats.f.isf(p_value, 2 * shape, 2 * shape * windows))
+    return float(special.gammainccinv(shape, p_value) / shape)
+
+
+def learn(scaled: ArrayLike, rows: ArrayLike, *, mean: float, shape: float) -> Norm:
+    """The norm from windows of the past: a statistic's values in them and their rows.
+
+    `mean` and `shape` are what random draws give.
+    """
+    values, sizes = np.asarray(scaled, float), np.asarray(rows, float)
+    if len(values) < FEWEST_WINDOWS:
+        return Norm(mean, shape, windows=len(values))
+    more = float(np.mean(values)) / mean - 1
+    excess = max(0.0, more / float(np.mean(sizes)))
+    relative = values / (mean * (1 + excess * sizes))
+    variance = max(1 / shape, float(np.var(relative, ddof=1)))
+    return Norm(mean, 1 / variance, excess, len(values))
+
+
+def sampling(
+    statistic: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]],
+    shares: ArrayLike,
+    rows: int,
+    reference_rows: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Mean and shape of a statistic of two samples that are drawn at random from the same `shares` of bins."""
+    chance = np.random.Generator(np.random.PCG64(seed))
+    p = np.asarray(shares, float)
+    drawn = [chance.multinomial(max(1, n), p, size=_DRAWS) for n in (rows, reference_rows)]
+    found = statistic(drawn[0], drawn[1])
+    mean, variance = float(np.mean(found)), float(np.var(found))
+    if mean <= 0 or variance <= 0:  # one bin has all rows: any other row is news
+        return 1.0, 1.0
+    return mean, mean**2 / variance

@@ -1,0 +1,32 @@
+"""SQL: a query over tables of the lake -> a table. For what a line says: other labels, a join, a choice of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from sparkml.frame.run import StageRun
+from sparkml.frame.stage import Reads, RunReport, Stage, StageConfig, Writes
+from sparkml.hosting.queries import asked
+
+
+class SqlConfig(StageConfig):
+    """What `conf/base/sql.yaml` holds."""
+
+    sources: Mapping[str, Reads] = Field(min_length=1, description="Name -> table: {name} in the query")
+    query: str = Field(min_length=1, description="SQL over the sources, each at the version that is read")
+    target: Writes = Field(description="The table that is written as a whole")
+
+
+def run(job: StageRun, config: SqlConfig) -> RunReport:
+    """Ask, and replace the table."""
+    tables = {name: job.read(ref) for name, ref in config.sources.items()}
+    written = job.overwrite(asked(job.spark, config.query, tables), config.target)
+    return RunReport(
+        bytes_in=sum(job.input_bytes(ref) for ref in config.sources.values()),
+        metrics={"rows": float(written.rows)},
+    )
+
+
+STAGE = Stage(SqlConfig, run, "a query over tables -> a table")
