@@ -3,10 +3,10 @@
     python -m tests.bench.bench_monitor --texts FILE.tsv [--other FILE.tsv] [--peer-python PATH] [--windows 200]
 
 `--texts`: lines `text TAB label TAB split`. A linear classifier (TF-IDF) learns from the split `train` and gives every
-row its prediction and score. Days of about 200 rows are drawn from the split `test`: 20 as the reference, `--windows`
-without drift, and 20 of each planted drift and size. `drawn at random` draws rows one by one; `days differ` gives every day
-a mix of labels of its own (a beta distribution of 40 rows' weight). Both see the same columns: text, its characters and
-words, prediction, score. Windows with any alarm are counted: false ones, and of planted drifts those found.
+row its prediction and score. Days of about 200 rows are drawn from the other splits: 20 as the reference, `--windows`
+without drift, and 20 of each planted drift and size. `drawn at random` draws rows one by one; `days differ` gives every
+day a mix of labels of its own (a beta distribution of 40 rows' weight). Both see the same columns: text, its characters
+and words, prediction, score. Windows with any alarm are counted: false ones, and of planted drifts those found.
 evidently runs in `--peer-python`, once a day against all rows of the reference: DataDriftPreset as it is.
 """
 
@@ -212,7 +212,7 @@ def main() -> None:
     texts = read_texts(options.texts)
     train = [(text, label) for text, label, split in texts if split == "train"]
     foreign = [(text, label) for text, label, _ in read_texts(options.other)]
-    tested = [(text, label) for text, label, split in texts if split == "test"]
+    tested = [(text, label) for text, label, split in texts if split != "train"]
     said = judged(train, [text for text, _ in [*tested, *foreign]])
     rows = [featured(*pair, *answer) for pair, answer in zip([*tested, *foreign], said, strict=True)]
     own, other = rows[: len(tested)], rows[len(tested) :]

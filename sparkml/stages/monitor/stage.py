@@ -71,10 +71,7 @@ def run(job: StageRun, config: MonitorConfig) -> RunReport:
     queued = queue_rows(job, config, windows.rows, _wanted(windows, new, ranks))
     put_verdicts(job, config, verdicts)
     untold = send_messages(job, config)
-    shown = Shown(
-        job.step, config.source, job.started_at, config.false_alarms, judge.tests, judge.learnt_windows
-    )
-    _write_page(job, config, shown)
+    _write_page(job, config, judge)
     return RunReport(
         bytes_in=job.input_bytes(config.source),
         metrics={
