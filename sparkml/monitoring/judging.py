@@ -104,7 +104,7 @@ class Judge:
         rows = effective_rows(used.sum(1), others.sum(1))
         chosen = self._statistic(signal)
         typical = int(np.median(used.sum(1))) if len(used) else self._rules.min_rows
-        expected = (pooled + 0.5 * (pooled > 0)) / (pooled + 0.5 * (pooled > 0)).sum()
+        expected = pooled / pooled.sum()
 
         def scaled(first: Counts, second: Counts) -> np.ndarray:
             return in_rows(

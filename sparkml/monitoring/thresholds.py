@@ -24,6 +24,8 @@ from scipy import special, stats
 # Windows of the past that tell something of how windows differ; with fewer, rows count as drawn at random.
 FEWEST_WINDOWS = 8
 _DRAWS = 400
+# Shape of chi-square with one degree of freedom.
+_ONE_DEGREE = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,26 @@ def sampling(
     reference_rows: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Mean and shape of a statistic of two samples that are drawn at random from the same `shares` of bins."""
+    """Mean and shape of a statistic of two samples that are drawn at random from the same `shares` of bins.
+
+    Of bins that are all but one nearly empty it is 0 mostly, and says nothing of how often there are a few rows: not less
+    is taken than of two bins of half of the rows each (one degree of freedom).
+    """
     chance = np.random.Generator(np.random.PCG64(seed))
+    least, _ = _moments(statistic, [0.5, 0.5], rows, reference_rows, chance)
+    mean, variance = _moments(statistic, shares, rows, reference_rows, chance)
+    shape = mean**2 / variance if variance > 0 else 0.0
+    return max(mean, least), max(shape, _ONE_DEGREE)
+
+
+def _moments(
+    statistic: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]],
+    shares: ArrayLike,
+    rows: int,
+    reference_rows: int,
+    chance: np.random.Generator,
+) -> tuple[float, float]:
     p = np.asarray(shares, float)
     drawn = [chance.multinomial(max(1, n), p, size=_DRAWS) for n in (rows, reference_rows)]
     found = statistic(drawn[0], drawn[1])
-    mean, variance = float(np.mean(found)), float(np.var(found))
-    if mean <= 0 or variance <= 0:  # one bin has all rows: any other row is news
-        return 1.0, 1.0
-    return mean, mean**2 / variance
+    return float(np.mean(found)), float(np.var(found))
