@@ -88,8 +88,8 @@ def sampling(
 ) -> tuple[float, float]:
     """Mean and shape of a statistic of two samples that are drawn at random from the same `shares` of bins.
 
-    Of bins that are all but one nearly empty it is 0 mostly, and says nothing of how often there are a few rows: not less
-    is taken than of two bins of half of the rows each (one degree of freedom).
+    Of bins that are all but one nearly empty it is 0 mostly, and says nothing of how often there are a few rows: no
+    less is taken than of two bins of half of the rows each (one degree of freedom).
     """
     chance = np.random.Generator(np.random.PCG64(seed))
     least, _ = _moments(statistic, [0.5, 0.5], rows, reference_rows, chance)
