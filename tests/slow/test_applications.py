@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 import runpy
 from datetime import datetime, timedelta, timezone
@@ -16,6 +17,7 @@ from sparkml.frame.delta import FolderTable
 from sparkml.frame.schemas import LABELS
 from tests import identities
 from tests.command_line import call
+from tests.servers import kafka_broker
 from tests.streams import put_file
 from tests.tiny import tiny_encoder
 
@@ -108,13 +110,18 @@ def models(tmp_path_factory, encoder, spark) -> dict[str, Path]:
     return found
 
 
+def asked(models: dict[str, Path]) -> list[str]:
+    """Which models the pipeline asks."""
+    used = {"headlines_tone": "sentiment", "market": "sentiment", "headlines_topic": "topics"}
+    return [f"{step}.model={models[name]}" for step, name in used.items()]
+
+
 def test_a_swing_of_the_market_is_told_within_its_hour_and_a_quiet_day_is_quiet(
     tmp_path, models, spark, capsys
 ) -> None:
     chance, lake, folder = random.Random(7), tmp_path / "lake", tmp_path / "in"
     words = ["run-all", "--pipeline", "market", f"lake={lake}", f"headlines.source.path={folder}"]
-    words += [f"{step}.model={models[name]}" for step, name in
-              (("headlines_tone", "sentiment"), ("market", "sentiment"), ("headlines_topic", "topics"))]  # fmt: skip
+    words += asked(models)
     for hour in range(48):
         put_file(folder, f"{hour:03d}.jsonl", hour_of(chance, hour))
     done(*words)
@@ -131,6 +138,38 @@ def test_a_swing_of_the_market_is_told_within_its_hour_and_a_quiet_day_is_quiet(
     page = (lake / "_artifacts" / "monitor" / "market.html").read_text()
     assert "prediction" in page
     assert "positive" in notebook("market_mood", lake, spark, capsys)
+
+
+def test_headlines_come_from_a_broker_that_restarts(tmp_path, models, spark) -> None:
+    chance, lake = random.Random(8), tmp_path / "lake"
+    (tmp_path / "kafka").mkdir()
+    with kafka_broker(tmp_path / "kafka") as broker:
+
+        def produce(hours: range, positive: float = 0.5) -> int:
+            rows = [(json.dumps(row),) for hour in hours for row in hour_of(chance, hour, positive)]
+            frame = spark.createDataFrame(rows, "value string")
+            frame.write.format("kafka").option("kafka.bootstrap.servers", broker.servers).option(
+                "topic", "headlines"
+            ).save()
+            return len(rows)
+
+        words = ["run-all", "--pipeline", "market", f"lake={lake}", "headlines.source.kafka.topic=headlines"]
+        words += [f"headlines.source.kafka.servers={broker.servers}", *asked(models)]
+        sent = produce(range(30))
+        done(*words)
+        broker.stop()
+        assert call(*words, *QUICK)[0] == 1  # nobody is there
+        broker.start()
+        sent += produce(range(30, 32), positive=0.05)
+        done(*words)
+    texts = identities.table(lake, "headlines")
+    assert texts.num_rows == sent == len(set(texts.column("doc_id").to_pylist()))
+    raised = {
+        row["window_start"]
+        for row in identities.table(lake, "alerts").to_pylist()
+        if (row["state"], row["slice"], row["signal"]) == ("raised", "all", "prediction")
+    }
+    assert raised == {START + timedelta(hours=30)}
 
 
 def test_stars_become_sentiment(tmp_path, encoder, spark, capsys) -> None:
