@@ -198,6 +198,7 @@ MONITORED = _table(
     signal=_STRING,
     kind=_STRING,
     n=_LONG,
+    statistic=_STRING,
     value=_DOUBLE,
     threshold=_DOUBLE,
     p_value=_DOUBLE,

@@ -130,13 +130,21 @@ def _charts(verdicts: Sequence[Row]) -> dict[str, Chart]:
 
 
 def _against_limit(signal: str, rows: Sequence[Row]) -> Lines:
-    values = [(float(at), float(row["value"])) for at, row in enumerate(rows)]
-    limits = [(float(at), float(row["threshold"])) for at, row in enumerate(rows)]
+    # Where now one statistic decides and now another, they have in common how near they are to their limits.
+    is_mixed = len({row["statistic"] for row in rows}) > 1
+    parts = [row["threshold"] if is_mixed else 1.0 for row in rows]
+    values = [
+        (float(at), row["value"] / part) for at, (row, part) in enumerate(zip(rows, parts, strict=True))
+    ]
+    limits = [
+        (float(at), row["threshold"] / part) for at, (row, part) in enumerate(zip(rows, parts, strict=True))
+    ]
     alarms = [point for point, row in zip(values, rows, strict=True) if row["alarm"]]
     curves = [Curve("value", values), Curve("limit", limits, "quiet")]
     if alarms:
         curves.append(Curve("alarm", alarms, "contrast", dots=True))
-    return Lines(curves, "window", _value_name(signal), f"{signal} by window, with its limit", from_zero=True)
+    label = "share of the limit" if is_mixed else _value_name(signal)
+    return Lines(curves, "window", label, f"{signal} by window, with its limit", from_zero=True)
 
 
 def _value_name(signal: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparkml.monitoring.profile import (
-    ALL_ROWS,
     ROWS,
     Counts,
     Kind,
@@ -27,14 +27,14 @@ from sparkml.monitoring.thresholds import Norm, learn, sampling
 class Rules:
     """When a window raises an alarm.
 
-    `false_alarms`: the chance that a window without drift raises any. `ordered`, `unordered`: the statistic that
-    decides (`ks`, `js`, `psi`, `chi_square`). `smallest_js`: divergences in bits that nobody wants to hear of, however
-    sure they are.
+    `false_alarms`: the chance that a window without drift raises any. `ordered`, `unordered`: the statistics that
+    decide (`ks`, `js`, `psi`, `chi_square`); of several the one that is rarest without drift. `smallest_js`:
+    divergences in bits that nobody wants to hear of, however sure they are.
     """
 
     false_alarms: float = 0.01
-    ordered: str = "ks"
-    unordered: str = "js"
+    ordered: tuple[str, ...] = ("ks", "js")
+    unordered: tuple[str, ...] = ("js",)
     min_rows: int = 30
     smallest_js: float = 0.0005
     seed: int = 17
@@ -49,6 +49,7 @@ class Verdict:
     signal: str
     kind: Kind
     rows: int
+    statistic: str
     value: float
     limit: float
     p_value: float
@@ -67,13 +68,13 @@ class Judge:
         self._reference = reference
         self._rules = rules
         self._pooled = {key: counts.sum(0) for key, counts in reference.counts.items()}
-        self._norms: dict[tuple[str, str], Norm] = {}
+        self._norms: dict[tuple[str, str], dict[str, Norm]] = {}
         for (name, signal), counts in reference.counts.items():
             if self._pooled[name, signal].sum() >= rules.min_rows:
-                self._norms[name, signal] = self._norm(name, _named(reference, signal), counts)
+                self._norms[name, signal] = self._norms_of(name, _named(reference, signal), counts)
         self._volumes = {name: _volume(rows) for name, rows in reference.rows.items() if len(rows) > 1}
         # Sidak: so rare must each be that all together are as rare as asked.
-        self.tests = max(1, len(self._norms) + len(self._volumes) + extra)
+        self.tests = max(1, sum(map(len, self._norms.values())) + len(self._volumes) + extra)
         self.p_limit = 1 - (1 - rules.false_alarms) ** (1 / self.tests)
 
     @property
@@ -93,41 +94,33 @@ class Judge:
                     found.append(self._of_counts(span, name, _named(windows, signal), counts[at], n))
         return found
 
-    def _statistic(self, signal: Signal) -> str:
-        return self._rules.ordered if signal.is_ordered else self._rules.unordered
-
-    def _norm(self, name: str, signal: Signal, counts: Counts) -> Norm:
-        """From every window of the reference beside the others."""
+    def _norms_of(self, name: str, signal: Signal, counts: Counts) -> dict[str, Norm]:
+        """Of each statistic that decides, from every window of the reference beside the others."""
         pooled, sizes = self._pooled[name, signal.name], counts.sum(1)
         used = counts[sizes >= self._rules.min_rows]
         others = pooled - used
         rows = effective_rows(used.sum(1), others.sum(1))
-        chosen = self._statistic(signal)
-        typical = int(np.median(used.sum(1))) if len(used) else self._rules.min_rows
-        expected = pooled / pooled.sum()
-
-        def scaled(first: Counts, second: Counts) -> np.ndarray:
-            return in_rows(
-                chosen, STATISTICS[chosen](first, second), effective_rows(first.sum(-1), second.sum(-1))
-            )
-
-        seed = self._rules.seed ^ zlib.crc32(f"{name}/{signal.name}".encode())
-        mean, shape = sampling(scaled, expected, typical, int(pooled.sum()), seed)
         enough = rows > 0
-        return learn(scaled(used, others)[enough], rows[enough], mean=mean, shape=shape)
+        typical = int(np.median(used.sum(1))) if len(used) else self._rules.min_rows
+        seed = self._rules.seed ^ zlib.crc32(f"{name}/{signal.name}".encode())
+        found = {}
+        for chosen in self._rules.ordered if signal.is_ordered else self._rules.unordered:
+            scaled = _scaled(chosen)
+            mean, shape = sampling(scaled, pooled / pooled.sum(), typical, int(pooled.sum()), seed)
+            found[chosen] = learn(scaled(used, others)[enough], rows[enough], mean=mean, shape=shape)
+        return found
 
     def _of_counts(self, span: Span, name: str, signal: Signal, counts: Counts, n: int) -> Verdict:
-        pooled, norm, chosen = (
-            self._pooled[name, signal.name],
-            self._norms[name, signal.name],
-            self._statistic(signal),
-        )
+        pooled, norms = self._pooled[name, signal.name], self._norms[name, signal.name]
         rows = float(effective_rows(n, pooled.sum()))
         statistics = {which: float(of(counts, pooled)) for which, of in STATISTICS.items()}
         if not signal.is_ordered:
             del statistics["ks"]
-            statistics |= shares(signal, counts)
-        p_value = norm.p_value(float(in_rows(chosen, statistics[chosen], rows)), rows)
+        p_values = {
+            chosen: norm.p_value(float(in_rows(chosen, statistics[chosen], rows)), rows)
+            for chosen, norm in norms.items()
+        }
+        chosen = min(p_values, key=lambda one: p_values[one])
         is_large = statistics["js"] >= self._rules.smallest_js
         return Verdict(
             span,
@@ -135,11 +128,12 @@ class Judge:
             signal.name,
             signal.kind,
             n,
+            chosen,
             statistics[chosen],
-            of_rows(chosen, norm.limit(self.p_limit, rows), rows),
-            p_value,
-            is_alarm=p_value < self.p_limit and is_large,
-            statistics=statistics,
+            of_rows(chosen, norms[chosen].limit(self.p_limit, rows), rows),
+            p_values[chosen],
+            is_alarm=p_values[chosen] < self.p_limit and is_large,
+            statistics=statistics if signal.is_ordered else statistics | shares(signal, counts),
             detail=largest_move(signal, counts, pooled),
         )
 
@@ -153,12 +147,21 @@ class Judge:
             ROWS,
             "quality",
             n,
+            ROWS,
             float(n),
             mean + limit if n >= mean else max(0.0, mean - limit),
             p_value,
             is_alarm=p_value < self.p_limit,
             detail=f"{n:,} rows, {mean:,.0f} on average in the reference",
         )
+
+
+def _scaled(chosen: str) -> Callable[[Counts, Counts], NDArray[np.float64]]:
+    def scaled(first: Counts, second: Counts) -> NDArray[np.float64]:
+        rows = effective_rows(first.sum(-1), second.sum(-1))
+        return in_rows(chosen, STATISTICS[chosen](first, second), rows)
+
+    return scaled
 
 
 def _volume(rows: Counts) -> tuple[float, Norm]:
@@ -170,8 +173,3 @@ def _volume(rows: Counts) -> tuple[float, Norm]:
 
 def _named(profile: Profile, name: str) -> Signal:
     return next(signal for signal in profile.signals if signal.name == name)
-
-
-def in_all_rows(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Those of no slice."""
-    return [verdict for verdict in verdicts if verdict.slice == ALL_ROWS]

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 PEER = Path(__file__).with_name("monitor_peer.py")
 ROWS, REFERENCE, PLANTED = 200, 20, 20
-START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+START = datetime(2020, 1, 1, tzinfo=timezone.utc)
 Draw = Callable[[np.random.Generator, int], list[int]]
 
 

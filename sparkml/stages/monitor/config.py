@@ -133,8 +133,12 @@ class MonitorConfig(StageConfig):
     false_alarms: float = Field(
         0.01, gt=0, lt=0.5, description="Chance that a window without drift raises any alarm"
     )
-    ordered: Statistic = Field("ks", description="What decides about numbers")
-    unordered: Literal["js", "psi", "chi_square"] = Field("js", description="What decides about values")
+    ordered: tuple[Statistic, ...] = Field(
+        ("ks", "js"), min_length=1, description="What decides about numbers"
+    )
+    unordered: tuple[Literal["js", "psi", "chi_square"], ...] = Field(
+        ("js",), min_length=1, description="What decides about values"
+    )
     smallest_js: float = Field(0.0005, ge=0, description="Divergence in bits below which nothing is an alarm")
     min_rows: int = Field(30, ge=2, description="Rows of a slice below which a window is not judged")
     max_values: int = Field(20, ge=1, description="Values of a column that have a bin, or a slice")

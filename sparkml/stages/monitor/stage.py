@@ -196,6 +196,7 @@ def _of_area(span: Span, area: Area, norm: Norm, p_limit: float) -> Verdict:
         _CONTENT,
         "input",
         area.rows,
+        "area",
         area.value,
         area_of(norm.limit(2 * p_limit, rows), area.rows, area.reference_rows),
         p_value,

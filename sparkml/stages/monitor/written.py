@@ -115,6 +115,7 @@ def _verdict_row(step: str, verdict: Verdict) -> dict[str, object]:
         "signal": verdict.signal,
         "kind": verdict.kind,
         "n": verdict.rows,
+        "statistic": verdict.statistic,
         "value": verdict.value,
         "threshold": verdict.limit,
         "p_value": verdict.p_value,

@@ -23,7 +23,7 @@ START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
 def verdict(day, is_alarm, signal="score", name="all"):
     span = Span(START + day * DAY, START + (day + 1) * DAY)
-    return Verdict(span, name, signal, "score", 100, 0.3, 0.1, 1e-6, is_alarm, detail="more")
+    return Verdict(span, name, signal, "score", 100, "js", 0.3, 0.1, 1e-6, is_alarm, detail="more")
 
 
 def states(events):
