@@ -71,11 +71,13 @@ def days(
     def drawn(n: int, weights: np.ndarray) -> list[dict[str, Any]]:
         mix = chance.dirichlet(weights * 40) if differ else weights
         counts = chance.multinomial(n, mix)
-        return [
+        found = [
             by_label[label][at]
             for label, count in zip(labels, counts, strict=True)
             for at in chance.integers(len(by_label[label]), size=count)
         ]
+        chance.shuffle(found)  # type: ignore[arg-type]
+        return found
 
     def day(weights: np.ndarray = shares) -> list[dict[str, Any]]:
         return drawn(int(chance.poisson(ROWS)), weights)
