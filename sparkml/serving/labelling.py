@@ -26,6 +26,7 @@ _log = get_logger(__name__)
 _PAGES = {
     "/": ("label.html", "text/html; charset=utf-8"),
     "/label.js": ("label.js", "text/javascript; charset=utf-8"),
+    "/ask.js": ("ask.js", "text/javascript; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
 }
 _BODY_BYTES, _BODY_SECONDS = 1 << 20, 10.0

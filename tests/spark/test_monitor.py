@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from http.server import HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from sparkml.stages.monitor.config import MonitorConfig
 from sparkml.stages.monitor.stage import run, source_state
 from tests.kills import Killed
 from tests.runs import new_run, put_run
-from tests.unit.monitoring.test_alerts import Receiver
+from tests.webhook import Receiver, receiving
 
 START = datetime(2026, 1, 5, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -286,22 +285,18 @@ def test_scores_of_another_table_are_joined_by_key_and_version(watch: Watch) -> 
 
 
 @pytest.fixture
-def receiver():
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    server.seen, server.statuses = [], []
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
 
 
-def _hooked(receiver: HTTPServer) -> MonitorConfig:
+def _hooked(receiver: Receiver) -> MonitorConfig:
     hook = {"url": f"http://127.0.0.1:{receiver.server_port}/"}
     return MonitorConfig.model_validate({**CONFIG.model_dump(), "webhook": hook})
 
 
 @pytest.mark.rare
-def test_who_dies_at_any_write_tells_everything_once(watch: Watch, receiver: Any) -> None:
+def test_who_dies_at_any_write_tells_everything_once(watch: Watch, receiver: Receiver) -> None:
     watch.put([*QUIET, *day_rows(14, positive=0.9), *day_rows(15), *day_rows(16, words=NEW_WORDS)])
     config = _hooked(receiver)
     effects: list[str] = []
@@ -340,7 +335,7 @@ def test_who_dies_at_any_write_tells_everything_once(watch: Watch, receiver: Any
 
 
 def test_a_message_that_could_not_be_sent_goes_with_the_next_run(
-    watch: Watch, receiver: Any, monkeypatch: Any
+    watch: Watch, receiver: Receiver, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("sparkml.monitoring.telling._FIRST_WAIT", 0.01)
     watch.put([*QUIET, *day_rows(14, positive=0.9)])

@@ -1,6 +1,4 @@
 "use strict";
-const at = (id) => document.getElementById(id);
-
 function said(who, text, parent) {
   const element = document.createElement("p");
   element.className = who;
@@ -8,18 +6,6 @@ function said(who, text, parent) {
   element.textContent = text;
   parent.append(element);
   return element;
-}
-
-async function reply(text) {
-  const response = await fetch("v1/reply", {
-    method: "POST",
-    headers: { Authorization: `Bearer ${at("token").value.trim()}`, "Content-Type": "application/json" },
-    body: JSON.stringify({ text }),
-  });
-  const read = await response.json().catch(() => ({}));
-  if (response.ok) return read;
-  const detail = Array.isArray(read.detail) ? read.detail[0] : { msg: read.detail };
-  throw new Error(`${response.status}: ${detail.msg || response.statusText}`);
 }
 
 function show(found) {
@@ -50,7 +36,7 @@ at("form").addEventListener("submit", async (event) => {
   at("error").textContent = "";
   at("ask").disabled = true;
   try {
-    const found = await reply(text);
+    const found = await asked("v1/reply", { text });
     said("asked", text, at("talk"));
     at("text").value = "";
     show(found);

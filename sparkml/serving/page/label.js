@@ -1,22 +1,9 @@
 "use strict";
-const at = (id) => document.getElementById(id);
 let rows = [];
 let place = 0;
 let given = new Map();
 let facts = { open: 0, labelled: 0, choices: [], free: false };
 let busy = false;
-
-async function asked(path, body) {
-  const response = await fetch(path, {
-    method: body ? "POST" : "GET",
-    headers: { Authorization: `Bearer ${at("token").value.trim()}`, "Content-Type": "application/json" },
-    body: body ? JSON.stringify(body) : undefined,
-  });
-  const read = await response.json().catch(() => ({}));
-  if (response.ok) return read;
-  const detail = Array.isArray(read.detail) ? read.detail[0] : { msg: read.detail };
-  throw new Error(`${response.status}: ${detail.msg || response.statusText}`);
-}
 
 async function shown(work) {
   if (busy) return;

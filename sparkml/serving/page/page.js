@@ -1,5 +1,4 @@
 "use strict";
-const at = (id) => document.getElementById(id);
 const MOST_LINES = 512;
 let models = [];
 
@@ -8,19 +7,6 @@ function made(name, text, className) {
   if (text !== undefined && text !== null) element.textContent = text;
   if (className) element.className = className;
   return element;
-}
-
-async function asked(path, body) {
-  const response = await fetch(path, {
-    method: body ? "POST" : "GET",
-    headers: { Authorization: `Bearer ${at("token").value.trim()}`, "Content-Type": "application/json" },
-    body: body ? JSON.stringify(body) : undefined,
-  });
-  const read = await response.json().catch(() => ({}));
-  if (response.ok) return read;
-  const detail = Array.isArray(read.detail) ? read.detail[0] : { msg: read.detail };
-  const place = (detail.loc || []).slice(1).join(".");
-  throw new Error(`${response.status}: ${place ? place + ": " : ""}${detail.msg || response.statusText}`);
 }
 
 async function shown(work) {

@@ -1,13 +1,10 @@
 """States of alerts, and the messages about them."""
 
 import email
-import json
 import sys
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from email import policy
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import pytest
 
@@ -16,6 +13,7 @@ from sparkml.monitoring.dashboard import open_events
 from sparkml.monitoring.judging import Verdict
 from sparkml.monitoring.profile import Span
 from sparkml.monitoring.telling import Message, UntoldError, to_command, to_webhook
+from tests.webhook import receiving
 
 DAY = timedelta(days=1)
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -72,30 +70,10 @@ def test_open_alerts_are_those_that_have_not_recovered():
         assert [(row["alert_id"], row["state"], row["since"]) for row in found] == [("a", "repeated", START)]
 
 
-class Receiver(BaseHTTPRequestHandler):
-    """Answers with the statuses that the server was given, and keeps what came."""
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.seen.append((dict(self.headers), json.loads(body)))
-        status = self.server.statuses.pop(0) if self.server.statuses else 200
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-        self.end_headers()
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def receiver():
-    server = HTTPServer(("127.0.0.1", 0), Receiver)
-    server.seen, server.statuses = [], []
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with receiving() as found:
+        yield found
 
 
 EVENT = {
