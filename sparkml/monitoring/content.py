@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import linalg, stats
+from threadpoolctl import threadpool_limits
 
 from sparkml.kernels.linear import features_of
 from sparkml.kernels.texts import read_texts
 
 Vectors = NDArray[np.float32]
-SLOTS = 1024
+SLOTS = 512
 _MOST_WORDS = 200
 # Weight of the penalty beside the mean variance of a coordinate.
 _RIDGE = 1.0
@@ -31,7 +32,7 @@ class Told(NamedTuple):
 
 
 def word_vectors(texts: pa.Array) -> Vectors:
-    """float32[n, 1024]: words and pairs of neighbours by their hash, square roots of counts, of length 1."""
+    """float32[n, 512]: words and pairs of neighbours by their hash, square roots of counts, of length 1."""
     features = features_of(read_texts(texts), SLOTS, _MOST_WORDS)
     counts = np.zeros((len(features.offsets) - 1, SLOTS), np.float32)
     np.add.at(counts, (np.repeat(np.arange(len(counts)), np.diff(features.offsets)), features.slots), 1.0)
@@ -55,11 +56,13 @@ def tell_apart(window: Vectors, reference: Vectors, seed: int) -> Told:
         members = np.flatnonzero(group)
         half[chance.permutation(members)[: len(members) // 2]] = True
     ranks = np.zeros(len(vectors))
-    for part in (half, ~half):
-        weights, middle = _fit(vectors[part], is_window[part])
-        said = (vectors[~part] - middle) @ weights
-        # The two classifiers have scales of their own: compared are places within a half.
-        ranks[~part] = (stats.rankdata(said) - 0.5) / len(said)
+    # Small matrices: threads that wait for each other take longer, on a machine that does something else much longer.
+    with threadpool_limits(1, "blas"):
+        for part in (half, ~half):
+            weights, middle = _fit(vectors[part], is_window[part])
+            said = (vectors[~part] - middle) @ weights
+            # The two classifiers have scales of their own: compared are places within a half.
+            ranks[~part] = (stats.rankdata(said) - 0.5) / len(said)
     places = stats.rankdata(ranks)
     n, m = len(window), len(reference)
     area = (places[is_window].sum() - n * (n + 1) / 2) / (n * m)

@@ -29,7 +29,9 @@ from sparkml.stages.monitor.rows import TEACHES_WORDS, Bits, vocabulary_of, watc
 from sparkml.stages.monitor.sample import Sample, sample_of
 
 # What decides what a reference is; all else is asked of it.
-REFERENCE_ROWS = 2_000  # that a classifier sees beside a window
+# Another one where what is kept of a reference, or how it is measured, is not what it was.
+_FORM = 1
+REFERENCE_ROWS = 1_000  # that a classifier sees beside a window
 _FIELDS = (
     *("source", "query", "reference", "reference_query", "reference_rows", "scores", "columns", "numbers"),
     *("categories", "slices", "text_language", "window", "max_values", "sample_rows", "labels", "min_rows"),
@@ -60,7 +62,7 @@ def baseline_of(job: StageRun, config: MonitorConfig, model: ModelRecord | None)
     """The reference as it was when it was first measured, else measured now."""
     chosen = config.model_dump(mode="json", include=set(_FIELDS))
     of_model = f"{model.model_id}/v{model.version}" if model else None
-    name = f"{job.step}-{digest({'config': chosen, 'model': of_model})[:16]}.npz"
+    name = f"{job.step}-{digest({'config': chosen, 'model': of_model, 'form': _FORM})}.npz"
     place = storage.join(job.artifacts, "monitor", name)
     if storage.exists(place):
         return _read(storage.read_bytes(place))

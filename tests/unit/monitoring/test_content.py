@@ -40,7 +40,7 @@ def test_the_area_is_that_of_the_rank_sum():
 
 def test_words_are_hashed_to_vectors_of_length_one():
     vectors = word_vectors(pa.array(["a b a", None, "", "c"]))
-    assert vectors.shape == (4, 1024)
+    assert vectors.shape == (4, 512)
     assert np.linalg.norm(vectors, axis=1).tolist() == pytest.approx([1, 0, 0, 1])
     assert vectors[0] @ vectors[3] == 0
 
