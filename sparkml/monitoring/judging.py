@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkml.monitoring.profile import (
+    ALL_ROWS,
     ROWS,
     Counts,
     Kind,
@@ -20,7 +21,10 @@ from sparkml.monitoring.profile import (
     shares,
 )
 from sparkml.monitoring.statistics import STATISTICS, effective_rows, in_rows, of_rows
-from sparkml.monitoring.thresholds import Norm, learn, sampling
+from sparkml.monitoring.thresholds import Norm, independent_tests, learn, sampling
+
+# Of the false alarms, where there are slices.
+_SHARE_OF_ALL = 0.75
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,31 @@ class Judge:
             if self._pooled[name, signal].sum() >= rules.min_rows:
                 self._norms[name, signal] = self._norms_of(name, _named(reference, signal), counts)
         self._volumes = {name: _volume(rows) for name, rows in reference.rows.items() if len(rows) > 1}
-        # Sidak: so rare must each be that all together are as rare as asked.
-        self.tests = max(1, sum(map(len, self._norms.values())) + len(self._volumes) + extra)
-        self.p_limit = 1 - (1 - rules.false_alarms) ** (1 / self.tests)
+        self.tests = len(self._volumes) + sum(map(len, self._norms.values())) + extra
+        self._limits = self._p_limits(extra)
+
+    def p_limit(self, name: str) -> float:
+        """How rare a value of a slice must be without drift to be an alarm."""
+        return self._limits[name != ALL_ROWS]
+
+    def _p_limits(self, extra: int) -> tuple[float, float]:
+        """For all rows, and for slices: so rare that all tests together are as rare as asked (Sidak 1967).
+
+        What is true of all rows matters most: it has three quarters of the false alarms where there are slices.
+        """
+        found = []
+        has_slices = any(name != ALL_ROWS for name, _ in self._norms)
+        for is_slice, share in ((False, _SHARE_OF_ALL if has_slices else 1.0), (True, 1 - _SHARE_OF_ALL)):
+            norms = [
+                norm
+                for (name, _), of in self._norms.items()
+                if (name != ALL_ROWS) == is_slice
+                for norm in of.values()
+            ]
+            norms += [norm for name, (_, norm) in self._volumes.items() if (name != ALL_ROWS) == is_slice]
+            tests = max(1.0, independent_tests(norms) + (0 if is_slice else extra))
+            found.append(1 - (1 - share * self._rules.false_alarms) ** (1 / tests))
+        return found[0], found[1]
 
     @property
     def learnt_windows(self) -> int:
@@ -130,9 +156,9 @@ class Judge:
             n,
             chosen,
             statistics[chosen],
-            of_rows(chosen, norms[chosen].limit(self.p_limit, rows), rows),
+            of_rows(chosen, norms[chosen].limit(self.p_limit(name), rows), rows),
             p_values[chosen],
-            is_alarm=p_values[chosen] < self.p_limit and is_large,
+            is_alarm=p_values[chosen] < self.p_limit(name) and is_large,
             statistics=statistics if signal.is_ordered else statistics | shares(signal, counts),
             detail=largest_move(signal, counts, pooled),
         )
@@ -140,7 +166,7 @@ class Judge:
     def _of_volume(self, span: Span, name: str, n: int) -> Verdict:
         mean, norm = self._volumes[name]
         p_value = norm.p_value((n - mean) ** 2 / mean, mean)
-        limit = float(np.sqrt(norm.limit(self.p_limit, mean) * mean))
+        limit = float(np.sqrt(norm.limit(self.p_limit(name), mean) * mean))
         return Verdict(
             span,
             name,
@@ -151,7 +177,7 @@ class Judge:
             float(n),
             mean + limit if n >= mean else max(0.0, mean - limit),
             p_value,
-            is_alarm=p_value < self.p_limit,
+            is_alarm=p_value < self.p_limit(name),
             detail=f"{n:,} rows, {mean:,.0f} on average in the reference",
         )
 

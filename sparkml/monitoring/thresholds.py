@@ -13,7 +13,7 @@ two estimates has them (the quasi-likelihood test of McCullagh and Nelder 1989, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +36,7 @@ class Norm:
     shape: float
     excess: float = 0.0
     windows: int = 0
+    relative: tuple[float, ...] = ()  # of each window of the past the value beside its mean
 
     @property
     def is_learnt(self) -> bool:
@@ -75,8 +76,26 @@ def learn(scaled: ArrayLike, rows: ArrayLike, *, mean: float, shape: float) -> N
     more = float(np.mean(values)) / mean - 1
     excess = max(0.0, more / float(np.mean(sizes)))
     relative = values / (mean * (1 + excess * sizes))
-    variance = max(1 / shape, float(np.var(relative, ddof=1)))
-    return Norm(mean, 1 / variance, excess, len(values))
+    # The variance of so few values is itself uncertain: only what is more than its standard error counts.
+    error = np.sqrt(2 / (len(values) - 1) + 6 / (shape * len(values)))
+    variance = max(1 / shape, float(np.var(relative, ddof=1)) / (1 + error))
+    return Norm(mean, 1 / variance, excess, len(values), tuple(relative.tolist()))
+
+
+def independent_tests(norms: Sequence[Norm]) -> float:
+    """How many independent tests these are worth (Galwey 2009): texts of more words have more characters, too.
+
+    From the eigenvalues of the correlations of their values in the windows of the past.
+    """
+    most = max((len(norm.relative) for norm in norms), default=0)
+    known = np.array(
+        [norm.relative for norm in norms if len(norm.relative) == most and np.ptp(norm.relative) > 0]
+    )
+    if most < FEWEST_WINDOWS or len(known) < 2:
+        return float(len(norms))
+    values = np.maximum(np.linalg.eigvalsh(np.corrcoef(known)), 0.0)
+    together = float(np.sqrt(values).sum() ** 2 / values.sum())
+    return together + len(norms) - len(known)
 
 
 def sampling(

@@ -181,7 +181,7 @@ def _content(
         ranks |= dict(
             zip([keys[at] for at in (sample.windows == number).nonzero()[0]], told.ranks, strict=True)
         )
-        found.append(_of_area(span, Area(told.area, len(mine), len(pooled)), norm, judge.p_limit))
+        found.append(_of_area(span, Area(told.area, len(mine), len(pooled)), norm, judge.p_limit(ALL_ROWS)))
     return found, ranks
 
 
