@@ -101,7 +101,8 @@ def _cell(row: Row | None) -> Cell:
     words = f"{row['window_start']:%Y-%m-%d %H:%M}: {row['value']:.4g}, limit {row['threshold']:.4g}. {row['detail']}"
     if row["alarm"]:
         return Cell("alarm", words)
-    is_near = row["signal"] != "rows" and row["value"] >= _NEAR * row["threshold"]
+    nothing = 0.5 if row["signal"] == "content" else 0.0  # of an area under the curve
+    is_near = row["signal"] != "rows" and row["value"] - nothing >= _NEAR * (row["threshold"] - nothing)
     return Cell("near" if is_near else "calm", words)
 
 
