@@ -16,19 +16,14 @@ from sparkml.errors import SparkmlError, TableError
 from sparkml.frame.delta import FolderTable
 from sparkml.frame.schemas import LABELS
 from sparkml.log import get_logger
-from sparkml.serving.app import Guard, add_page, bounded_body, known_caller, new_app
 from sparkml.serving.bodies import RefusedError, parsed
+from sparkml.serving.http import Guard, add_pages, bounded_body, known_caller, new_app
 from sparkml.serving.metrics import Metrics
 from sparkml.serving.settings import LabelSettings
 from sparkml.serving.tokens import Rate, Tokens
 
 _log = get_logger(__name__)
-_PAGES = {
-    "/": ("label.html", "text/html; charset=utf-8"),
-    "/label.js": ("label.js", "text/javascript; charset=utf-8"),
-    "/ask.js": ("ask.js", "text/javascript; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-}
+_PAGES = {"/": "label.html", **{f"/{name}": name for name in ("ask.js", "label.js", "page.css")}}
 _BODY_BYTES, _BODY_SECONDS = 1 << 20, 10.0
 _MOST_ROWS = 200
 
@@ -160,8 +155,7 @@ def label_app(queue: Queue, tokens: Tokens, settings: LabelSettings) -> Any:
         """Rows are shown and labels taken."""
         return {"status": "ready"}
 
-    for path, (name, kind) in _PAGES.items():
-        add_page(app, path, name, kind)
+    add_pages(app, _PAGES)
     return Guard(app, Metrics())
 
 
