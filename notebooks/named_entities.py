@@ -44,5 +44,5 @@ names.groupBy("label", "name").count().orderBy(F.desc("count"), "label", "name")
 # COMMAND ----------
 
 scorer = sparkml.load_scorer(lake.model("ner").path)
-for answer in scorer.answer(["Angela Merkel met Apple 's Tim Cook in Berlin".split()]):
+for answer in scorer.answer(tokens=["Angela Merkel met Apple 's Tim Cook in Berlin".split()]):
     print(answer.spans)

@@ -212,7 +212,7 @@ def test_customers_are_understood(tmp_path, encoder, spark, capsys) -> None:
          *learning("answers", encoder, 20))  # fmt: skip
     shown = notebook("customer_service", lake, spark, capsys)
     assert "scope" in shown
-    assert "baseline_" in shown
+    assert "baseline_accuracy" in shown
 
 
 def test_names_are_found(tmp_path, encoder, spark, capsys) -> None:
