@@ -88,10 +88,10 @@ def independent_tests(norms: Sequence[Norm]) -> float:
     From the eigenvalues of the correlations of their values in the windows of the past.
     """
     most = max((len(norm.relative) for norm in norms), default=0)
-    known = np.array(
-        [norm.relative for norm in norms if len(norm.relative) == most and np.ptp(norm.relative) > 0]
-    )
-    if most < FEWEST_WINDOWS or len(known) < 2:
+    if most < FEWEST_WINDOWS:
+        return float(len(norms))
+    known = [norm.relative for norm in norms if len(norm.relative) == most and np.ptp(norm.relative) > 0]
+    if len(known) < 2:
         return float(len(norms))
     values = np.maximum(np.linalg.eigvalsh(np.corrcoef(known)), 0.0)
     together = float(np.sqrt(values).sum() ** 2 / values.sum())

@@ -45,7 +45,7 @@ class Lake:
             for at, (text, label) in enumerate(zip(TEXTS, labels, strict=True))
         ]
         frame = spark.createDataFrame(rows, "doc_id string, text string, label string, split string")
-        self.tables.overwrite(frame, "kept")
+        self.tables.overwrite(frame, "labelled")
         self._fingerprints = 0
 
     def promote(self, candidate: str, **settings: object) -> dict[str, float]:
@@ -55,7 +55,7 @@ class Lake:
             self.tables, Ledger(self.tables), artifacts, "promote", fingerprint=f"f{self._fingerprints}-"
         )
         put_run(job, STARTED)
-        report = run(job, PromoteConfig(candidate=candidate, model_id="tone", **settings))
+        report = run(job, PromoteConfig(source="labelled", candidate=candidate, model_id="tone", **settings))
         put_run(job, SUCCEEDED, report)
         return dict(report.metrics)
 
@@ -97,7 +97,7 @@ def test_a_gain_that_is_too_small_or_unsure_is_none(spark, tmp_path, models) -> 
 def test_what_cannot_be_compared_is_told(spark, tmp_path, models) -> None:
     lake = Lake(spark, tmp_path, right=models["first"])
     with pytest.raises(InputError, match="nothing to measure on"):
-        lake.promote(models["first"], split="validation", source="kept", columns={"label": "doc_id"})
+        lake.promote(models["first"], split="validation", columns={"label": "doc_id"})
     tiny_encoder(tmp_path / "raw")
     with pytest.raises(InputError):
         lake.promote(str(tmp_path / "raw"))

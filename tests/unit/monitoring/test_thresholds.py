@@ -8,7 +8,7 @@ import pytest
 from sparkml.monitoring.judging import Judge, Rules
 from sparkml.monitoring.profile import ALL_ROWS, OTHER, Profile, Signal, Span
 from sparkml.monitoring.statistics import chi_square
-from sparkml.monitoring.thresholds import Norm, learn, sampling
+from sparkml.monitoring.thresholds import Norm, independent_tests, learn, sampling
 
 _START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 _SIGNALS = [
@@ -101,6 +101,23 @@ def test_the_limit_is_where_alarms_begin():
     limit = norm.limit(0.001, 100.0)
     assert norm.p_value(limit, 100.0) == pytest.approx(0.001)
     assert norm.p_value(1.01 * limit, 100.0) < 0.001
+
+
+def test_what_goes_together_is_one_test():
+    chance = np.random.default_rng(12)
+    values = chance.gamma(2, 0.5, (3, 200))
+    norms = [learn(row, [100.0] * 200, mean=1.0, shape=2.0) for row in (*values, values[0], 2 * values[1])]
+    assert independent_tests(norms) == pytest.approx(3, abs=0.3)
+    assert independent_tests(norms[:3]) == pytest.approx(3, abs=0.1)
+    assert independent_tests([]) == 0
+    assert independent_tests([Norm(1.0, 1.0), Norm(1.0, 2.0)]) == 2
+
+
+def test_a_reference_of_one_window_judges_by_random_draws():
+    chance = np.random.default_rng(13)
+    judge = Judge(drawn(1, 2_000, chance), Rules())
+    assert not any(one.is_alarm for one in judge.verdicts(drawn(3, 2_000, chance)))
+    assert any(one.is_alarm for one in judge.verdicts(drawn(1, 2_000, chance, shift=0.06)))
 
 
 def test_few_windows_teach_nothing():
