@@ -110,10 +110,10 @@ class Ledger:
         return done[-1] if done else None
 
     def failed_since_success(self, step: str) -> list[str]:
-        """The runs of a step that failed or died after the last one that succeeded."""
+        """The runs of a step that failed or died after the last one that succeeded, and that nobody counts."""
         mine = [run for run in self.runs() if run.step == step]
         done = max((at for at, run in enumerate(mine) if run.status == SUCCEEDED), default=-1)
-        return [run.run_id for run in mine[done + 1 :] if run.status == FAILED]
+        return [run.run_id for run in mine[done + 1 :] if run.status == FAILED and not run.counts]
 
     def unfinished(self) -> set[str]:
         """The runs that failed, died or are still at work, and whose commits count only together: nobody uses them."""

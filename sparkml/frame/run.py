@@ -228,12 +228,8 @@ class StageRun:
         """Add few rows to a table without Spark; rows of the same `key` go, and what this step's dead runs left."""
         log = self.tables.log(ref)
         data = arrow_rows(schema, [{**row, "run_id": self.run_id} for row in rows])
-        unfinished = self.ledger.unfinished()
         dead: list[Mapping[str, object]] = [
-            {"run_id": run_id}
-            for run_id in self.ledger.failed_since_success(self.step)
-            if run_id
-            in unfinished  # of a stage whose commits are whole each counts, whatever became of its run
+            {"run_id": run_id} for run_id in self.ledger.failed_since_success(self.step)
         ]
         keys = [*({key: value} for value in dict.fromkeys(row[key] for row in rows)), *dead]
         if log.version() is None:

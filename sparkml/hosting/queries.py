@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -15,8 +16,9 @@ def asked(
     spark: SparkSession, query: str, tables: Mapping[str, DataFrame], where: str = "query"
 ) -> DataFrame:
     """What a query makes of tables, {name} for each; InputError where it cannot be asked. `where`: its setting."""
+    named: dict[str, Any] = dict(tables)
     try:
-        return spark.sql(query, **dict(tables))  # type: ignore[arg-type]
+        return spark.sql(query, **named)
     except (PySparkException, KeyError) as error:
         names = ", ".join(f"{{{name}}}" for name in tables)
         raise InputError(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sparkml.monitoring.profile import ALL_ROWS
+from sparkml.monitoring.thresholds import FEWEST_WINDOWS
 from sparkml.report.charts import Chart, Curve, Lines
 from sparkml.report.page import draw_all, render_template
 
@@ -25,10 +26,16 @@ class Shown:
 
     step: str
     table: str
+    reference: str
     written_at: datetime
     false_alarms: float
     tests: int
     learnt_windows: int
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the limits follow from the reference's windows."""
+        return self.learnt_windows >= FEWEST_WINDOWS
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,11 @@ def page(shown: Shown, verdicts: Sequence[Row], events: Sequence[Row]) -> str:
 
 def open_events(events: Sequence[Row]) -> list[Row]:
     """Of every alert whose cause lasts its latest event, the longest first."""
+    begun: dict[str, datetime] = {}
     latest: dict[str, Row] = {}
     for row in sorted(events, key=lambda row: row["window_start"]):
+        begun.setdefault(row["alert_id"], row["window_start"])
         latest[row["alert_id"]] = row
-    begun = {row["alert_id"]: row["window_start"] for row in reversed(events)}
-    begun |= {row["alert_id"]: min(row["window_start"], begun[row["alert_id"]]) for row in events}
     found = [{**row, "since": begun[key]} for key, row in latest.items() if row["state"] != "recovered"]
     return sorted(found, key=lambda row: (row["since"], row["slice"], row["signal"]))
 

@@ -14,8 +14,10 @@ _ALERTS = 50
 def gather(view: StepView) -> Facts | None:
     """The newest window's signals, those nearest to their limits first, and the latest alerts."""
     table = view.table("target")
-    newest = None if table is None else table.agg(F.max("window_start")).collect()[0][0]
-    if table is None or newest is None:
+    if table is None:
+        return None
+    newest, windows = table.agg(F.max("window_start"), F.count_distinct("window_start")).collect()[0]
+    if newest is None:
         return None
     rows = table.where(F.col("window_start") == newest).orderBy("p_value", "slice", "signal").collect()
     alarms = sum(row["alarm"] for row in rows)
@@ -43,7 +45,6 @@ def gather(view: StepView) -> Facts | None:
         tables.append(
             Rows("Alerts, the latest first", ("window", "state", "signal", "slice", "what"), events)
         )
-    windows = table.select("window_start").distinct().count()
     lead = f"{windows:,} windows; in the newest, from {formats.clock(newest)}, {alarms} of {len(rows)} signals alarm."
     return Facts(lead=lead, tables=tables)
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sparkml.errors import InputError
 from sparkml.frame import storage
 from sparkml.serving.bodies import Asked, RefusedError
-from sparkml.serving.service import Service
+from sparkml.serving.service import Said, Service
 from sparkml.serving.settings import ServeSettings
 
 # Questions whose vectors are asked for at once, and the most there may be.
@@ -119,10 +119,9 @@ class Dialogue:
         return found
 
     async def _nearest(self, text: str, request_id: str) -> tuple[str, list[dict[str, Any]]]:
-        name = self._settings.faq_model
-        said = await self._service.answer(Asked.of(name, {"text": [text]}), request_id)
+        said = await self._asked([text], request_id)
         vector = _unit(np.array([_vector(said.answers[0])], np.float32))[0]
-        known = await self._known(name, said.model, request_id)
+        known = await self._known(said.model, request_id)
         similar = known.rows @ vector
         best = np.argsort(-similar, kind="stable")[: self._settings.faq_answers]
         answers = [
@@ -131,19 +130,24 @@ class Dialogue:
         ]
         return said.model, answers
 
-    async def _known(self, name: str, model: str, request_id: str) -> _Vectors:
+    async def _known(self, model: str, request_id: str) -> _Vectors:
         """Vectors of the frequent questions by the version that answers now: another one has others."""
         async with self._learning:
-            if self._vectors is not None and self._vectors.model == model:
-                return self._vectors
-            rows = []
-            for start in range(0, len(self._faq), _AT_ONCE):
-                questions = [question for question, _ in self._faq[start : start + _AT_ONCE]]
-                said = await self._service.answer(Asked.of(name, {"text": questions}), request_id)
-                rows += [_vector(answer) for answer in said.answers]
-                model = said.model
-            self._vectors = _Vectors(model, _unit(np.array(rows, np.float32)))
+            while self._vectors is None or self._vectors.model != model:
+                rows, models = [], set()
+                for start in range(0, len(self._faq), _AT_ONCE):
+                    questions = [question for question, _ in self._faq[start : start + _AT_ONCE]]
+                    said = await self._asked(questions, request_id)
+                    rows += [_vector(answer) for answer in said.answers]
+                    models.add(said.model)
+                if len(models) == 1:  # else the version was exchanged meanwhile: all of them again
+                    (model,) = models
+                    self._vectors = _Vectors(model, _unit(np.array(rows, np.float32)))
             return self._vectors
+
+    async def _asked(self, texts: Sequence[str], request_id: str) -> Said:
+        asked = Asked.of(self._settings.faq_model, {"text": texts})
+        return await self._service.answer(asked, request_id, primary=True)
 
 
 def _good(answer: Mapping[str, Any]) -> Mapping[str, Any]:

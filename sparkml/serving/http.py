@@ -37,8 +37,9 @@ _PROBES = ("/health", "/ready", "/metrics")
 # A client that has gone: nobody reads the status, the log does.
 _GONE = 499
 _KINDS = {
-    kind: f"text/{name}; charset=utf-8"
-    for kind, name in (("html", "html"), ("js", "javascript"), ("css", "css"))
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
 }
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

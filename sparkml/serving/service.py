@@ -116,12 +116,15 @@ class Service:
             raise RefusedError(404, f"there is no model `{name}`: {', '.join(sorted(self.routes))}", "model")
         return self.routes[name]
 
-    async def answer(self, asked: Asked, request_id: str) -> Said:
-        """The answers to a request's examples. `RefusedError` where the service is busy, late, or cannot."""
+    async def answer(self, asked: Asked, request_id: str, *, primary: bool = False) -> Said:
+        """The answers to a request's examples. `RefusedError` where the service is busy, late, or cannot.
+
+        `primary`: never by a canary, for who compares the answers of several requests.
+        """
         begun = time.monotonic()
         pool = self._ready_pool()
         route = self.route(asked.model)
-        version, role = route.draw()
+        version, role = (route.primary, "primary") if primary else route.draw()
         examples = asked.batch(pool.facts[version.key]["columns"])
         wait = pool.expected_wait()
         if wait > self.settings.queue_seconds:

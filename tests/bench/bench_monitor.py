@@ -76,7 +76,7 @@ def days(
             for label, count in zip(labels, counts, strict=True)
             for at in chance.integers(len(by_label[label]), size=count)
         ]
-        chance.shuffle(found)  # type: ignore[arg-type]
+        chance.shuffle(found)
         return found
 
     def day(weights: np.ndarray = shares) -> list[dict[str, Any]]:

@@ -116,6 +116,8 @@ def test_a_query_makes_a_table(spark, tmp_path) -> None:
     rows = {row["doc_id"]: (row["label"], row["kind"]) for row in tables.read("labelled").collect()}
     assert rows == {"a": ("good", "x"), "b": ("bad", None), "c": ("bad", "y")}
     assert job.inputs == {"reviews": 0, "kinds": 0}
+    with pytest.raises(ValueError, match="no names of tables in a query: args"):
+        SqlConfig(sources={"args": "reviews"}, query=query, target="labelled")
     for wrong in ("SELECT nothing FROM {reviews}", "SELECT * FROM {other}", "SELECT FROM"):
         with pytest.raises(InputError, match=r"the query cannot be asked[\s\S]*\{reviews\}, \{kinds\}"):
             run_sql(job, config.model_copy(update={"query": wrong}))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -28,10 +27,10 @@ from sparkml.stages.monitor.measures import counted, in_utc, measures_of, signal
 from sparkml.stages.monitor.rows import TEACHES_WORDS, Bits, vocabulary_of, watched, with_text_facts
 from sparkml.stages.monitor.sample import Sample, sample_of
 
-# What decides what a reference is; all else is asked of it.
 # Another one where what is kept of a reference, or how it is measured, is not what it was.
 _FORM = 1
 REFERENCE_ROWS = 1_000  # that a classifier sees beside a window
+# What decides what a reference is; all else is asked of it.
 _FIELDS = (
     *("source", "query", "reference", "reference_query", "reference_rows", "scores", "columns", "numbers"),
     *("categories", "slices", "text_language", "window", "max_values", "sample_rows", "labels", "min_rows"),
@@ -142,7 +141,7 @@ def _written(baseline: Baseline) -> bytes:
         "version": baseline.version,
         "areas": baseline.areas,
     }
-    arrays: dict[str, NDArray[np.generic]] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
+    arrays: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
     for at, name in enumerate(profile.slices):
         arrays[f"rows-{at}"] = profile.rows[name]
         for number, signal in enumerate(profile.signals):
@@ -152,7 +151,7 @@ def _written(baseline: Baseline) -> bytes:
     if baseline.sample is not None:
         arrays["sample"], arrays["sample_windows"] = baseline.sample.vectors, baseline.sample.windows
     file = io.BytesIO()
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(file, **arrays)
     return file.getvalue()
 
 
@@ -160,7 +159,7 @@ def _read(content: bytes) -> Baseline:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes())
         spans = [Span(*(datetime.fromisoformat(moment) for moment in pair)) for pair in about["spans"]]
-        signals = [_signal(**one) for one in about["signals"]]
+        signals = [_signal(one) for one in about["signals"]]
         profile = Profile(spans, signals, about["slices"])
         for at, name in enumerate(profile.slices):
             profile.rows[name] = arrays[f"rows-{at}"]
@@ -177,5 +176,6 @@ def _read(content: bytes) -> Baseline:
         )
 
 
-def _signal(*, edges: list[float] | None, values: list[str], **rest: str) -> Signal:
-    return Signal(**rest, edges=None if edges is None else tuple(edges), values=tuple(values))  # type: ignore[arg-type]
+def _signal(one: Mapping[str, Any]) -> Signal:
+    edges = None if one["edges"] is None else tuple(one["edges"])
+    return Signal(one["name"], one["kind"], edges, tuple(one["values"]))

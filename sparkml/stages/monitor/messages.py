@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkml.errors import ConfigError
@@ -23,12 +25,11 @@ def send_messages(job: StageRun, config: MonitorConfig) -> int:
     """Send what is to be told on every channel, and write down each that was; returns how many were not."""
     if not job.tables.exists(config.alerts):
         return 0
-    sent = _sent(job, config)
+    channels = _channels(config)
     untold = 0
-    messages = list(_messages(job, config))
-    for name, channel in _channels(config).items():
-        for message in messages:
-            if (message.key, name) in sent:
+    for message, done in list(_messages(job, config, channels)):
+        for name, channel in channels.items():
+            if name in done:
                 continue
             try:
                 channel(message)
@@ -47,24 +48,35 @@ def send_messages(job: StageRun, config: MonitorConfig) -> int:
     return untold
 
 
-def _sent(job: StageRun, config: MonitorConfig) -> set[tuple[str, str]]:
+def _sent(job: StageRun, config: MonitorConfig, channels: Collection[str]) -> DataFrame | None:
+    """Messages, and the channels that took them; None where nothing was ever sent."""
     if not job.tables.exists(config.notifications):
-        return set()
-    rows = job.tables.read(config.notifications).where(F.col("step") == job.step)
-    return {(row["message"], row["channel"]) for row in rows.select("message", "channel").collect()}
+        return None
+    rows = job.tables.read(config.notifications)
+    mine = rows.where((F.col("step") == job.step) & F.col("channel").isin(list(channels)))
+    return mine.groupBy("message").agg(F.collect_set("channel").alias("took"))
 
 
-def _messages(job: StageRun, config: MonitorConfig) -> Iterator[Message]:
+def _messages(
+    job: StageRun, config: MonitorConfig, channels: Collection[str]
+) -> Iterator[tuple[Message, set[str]]]:
+    """Messages that some channel has not taken yet, and those that have."""
     rows = job.tables.read(config.alerts).where((F.col("step") == job.step) & F.col("message").isNotNull())
-    by_key: dict[str, list[dict[str, object]]] = {}
-    for row in rows.orderBy("window_start", "slice", "signal").drop("run_id").toArrow().to_pylist():
+    sent = _sent(job, config, channels)
+    took = F.col("took") if sent is not None else F.lit(None).cast("array<string>")
+    rows = rows if sent is None else rows.join(sent, "message", "left")
+    open_ones = rows.withColumn("took", took).where(F.coalesce(F.size("took"), F.lit(0)) < len(channels))
+    by_key: dict[str, list[dict[str, Any]]] = {}
+    ordered = open_ones.orderBy("window_start", "slice", "signal").drop("run_id")
+    for row in ordered.toArrow().to_pylist():
         by_key.setdefault(row["message"], []).append(row)
     for key, events in by_key.items():
-        states = [str(event["state"]) for event in events]
+        done = set(events[0]["took"] or ())
+        told = [{name: value for name, value in event.items() if name != "took"} for event in events]
+        states = [event["state"] for event in events]
         said = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        yield Message(
-            key, f"sparkml {job.step}: {said} in the window from {events[0]['window_start']}", events
-        )
+        subject = f"sparkml {job.step}: {said} in the window from {events[0]['window_start']}"
+        yield Message(key, subject, told), done
 
 
 def _channels(config: MonitorConfig) -> dict[str, Channel]:

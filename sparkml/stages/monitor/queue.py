@@ -34,8 +34,10 @@ def queue_rows(job: StageRun, config: MonitorConfig, rows: DataFrame, wanted: Wa
     if "label" in found.columns:
         found = found.where(F.col("label").isNull())
     if job.tables.exists(config.queue):
-        queued = job.tables.read(config.queue).select("doc_id")
-        found = found.join(queued, "doc_id", "left_anti")
+        queued = job.tables.read(config.queue)
+        # What a run has queued of these windows that died before it had judged them is chosen again.
+        mine = (F.col("step") == job.step) & F.col("window_start").isin([F.lit(at) for at in wanted.starts])
+        found = found.join(queued.where(~mine).select("doc_id"), "doc_id", "left_anti")
     found = found.where(F.length("text") > 0)
     shown = [name for name in _SHOWN if name in found.columns]
     chosen: dict[str, dict[str, object]] = {}

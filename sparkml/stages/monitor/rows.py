@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -179,10 +180,9 @@ def _known(hashes: NDArray[np.int64], vocabulary: Bits) -> NDArray[np.bool_]:
 
 
 def vocabulary_of(texts: DataFrame) -> Bits:
-    """The words of a column `text`, as bits."""
-    import zlib
+    """The words of a column `text`, as bits: each task makes its own, one puts them together."""
 
-    def bits(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def of_words(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from sparkml.kernels.overlap import word_hashes
         from sparkml.kernels.texts import read_texts
 
@@ -190,13 +190,26 @@ def vocabulary_of(texts: DataFrame) -> Bits:
         for batch in batches:
             words, _ = word_hashes(read_texts(batch.column("text")))
             seen[words[:, 2].view(np.uint64) & np.uint64(VOCABULARY_BITS - 1)] = True
-        packed = zlib.compress(np.packbits(seen, bitorder="little").tobytes(), 1)
-        yield pa.RecordBatch.from_pydict({"bits": [packed]})
+        yield _packed(np.packbits(seen, bitorder="little"))
 
-    found = np.zeros(VOCABULARY_BITS // 8, np.uint8)
-    for row in texts.select("text").mapInArrow(bits, "bits binary").toLocalIterator():
-        found |= np.frombuffer(zlib.decompress(row["bits"]), np.uint8)
-    return found
+    def together(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        found = np.zeros(VOCABULARY_BITS // 8, np.uint8)
+        for batch in batches:
+            for bits in batch.column("bits"):
+                found |= _unpacked(bits.as_py())
+        yield _packed(found)
+
+    of_tasks = texts.select("text").mapInArrow(of_words, "bits binary")
+    (row,) = of_tasks.repartition(1).mapInArrow(together, "bits binary").collect()
+    return _unpacked(row["bits"])
+
+
+def _packed(bits: Bits) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"bits": [zlib.compress(bits.tobytes(), 1)]})
+
+
+def _unpacked(content: bytes) -> Bits:
+    return np.frombuffer(zlib.decompress(content), np.uint8)
 
 
 def _arrow_schema(rows: DataFrame) -> pa.Schema:

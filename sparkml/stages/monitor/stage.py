@@ -8,7 +8,6 @@ and the page. A run that dies between any two is made good by the next: ids foll
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -23,7 +22,7 @@ from sparkml.frame.run import StageRun
 from sparkml.frame.stage import RunReport, Stage
 from sparkml.hosting.samples import kept_on_disk
 from sparkml.log import get_logger
-from sparkml.monitoring.alerts import Event, Silence, advance
+from sparkml.monitoring.alerts import Silence, advance
 from sparkml.monitoring.content import area_of, scaled_area, tell_apart
 from sparkml.monitoring.judging import Judge, Rules, Verdict
 from sparkml.monitoring.profile import ALL_ROWS, Profile, Span, calibration
@@ -36,7 +35,7 @@ from sparkml.stages.monitor.messages import send_messages
 from sparkml.stages.monitor.queue import Wanted, queue_rows
 from sparkml.stages.monitor.rows import watched, with_text_facts
 from sparkml.stages.monitor.sample import Sample, sample_of
-from sparkml.stages.monitor.written import Judged, judged_before, open_alerts, put_events, put_verdicts
+from sparkml.stages.monitor.written import judged_before, put_events, put_verdicts
 
 _log = get_logger(__name__)
 _CONTENT = "content"
@@ -66,12 +65,13 @@ def run(job: StageRun, config: MonitorConfig) -> RunReport:
     verdicts = [one for one in [*verdicts, *content] if not _is_early(one, job.started_at, config)]
     before = judged_before(job, config)
     new = [one for one in verdicts if before.is_new(one)]
-    events = _events(job, config, new, before)
+    silences = [Silence(one.signal, one.slice, one.until) for one in config.silences]
+    events = advance(job.step, new, dict(before.open), silences)
     put_events(job, config, events)
     queued = queue_rows(job, config, windows.rows, _wanted(windows, new, ranks))
     put_verdicts(job, config, verdicts)
     untold = send_messages(job, config)
-    _write_page(job, config, judge)
+    _write_page(job, config, judge, baseline.version)
     return RunReport(
         bytes_in=job.input_bytes(config.source),
         metrics={
@@ -206,15 +206,12 @@ def _of_area(span: Span, area: Area, norm: Norm, p_limit: float) -> Verdict:
     )
 
 
-def _events(job: StageRun, config: MonitorConfig, new: list[Verdict], before: Judged) -> list[Event]:
-    silences = [Silence(one.signal, one.slice, one.until) for one in config.silences]
-    return advance(job.step, new, open_alerts(job, config, before), silences)
-
-
 def _wanted(windows: Windows, new: list[Verdict], ranks: dict[str, float]) -> Wanted:
     """Of new windows rows that are uncertain; of those with an alarm about all rows, rows unlike the reference."""
-    spans = {one.span for one in new}
-    alarmed = {one.span for one in new if one.is_alarm and one.slice == ALL_ROWS}
+    # What is judged later of a window, as its labels come, finds it queued.
+    at_once = [one for one in new if one.kind != "performance"]
+    spans = {one.span for one in at_once}
+    alarmed = {one.span for one in at_once if one.is_alarm and one.slice == ALL_ROWS}
     unlike: dict[str, float] = {}
     if windows.sample is not None:
         for number, doc_id in zip(windows.sample.windows.tolist(), windows.sample.doc_ids, strict=True):
@@ -223,7 +220,7 @@ def _wanted(windows: Windows, new: list[Verdict], ranks: dict[str, float]) -> Wa
     return Wanted(tuple(span.start for span in windows.profile.spans if span in spans), unlike)
 
 
-def _write_page(job: StageRun, config: MonitorConfig, judge: Judge) -> None:
+def _write_page(job: StageRun, config: MonitorConfig, judge: Judge, version: int) -> None:
     from sparkml.monitoring.dashboard import Shown, page  # matplotlib takes a second to import
 
     own = F.col("step") == job.step
@@ -245,7 +242,13 @@ def _write_page(job: StageRun, config: MonitorConfig, judge: Judge) -> None:
         )
     place = storage.join(job.artifacts, "monitor", f"{job.step}.html")
     shown = Shown(
-        job.step, config.source, job.started_at, config.false_alarms, judge.tests, judge.learnt_windows
+        job.step,
+        config.source,
+        f"{config.reference or config.source}@{version}",
+        job.started_at,
+        config.false_alarms,
+        judge.tests,
+        judge.learnt_windows,
     )
     storage.write_bytes(place, page(shown, rows, events).encode())
     effect("page written")
@@ -264,11 +267,11 @@ def again(report: RunReport) -> str:
     return "messages could not be sent" if report.metrics.get(UNTOLD) else ""
 
 
-def sections() -> Iterator[object]:
+def sections() -> tuple[object, ...]:
     """What the report says of a monitor."""
     from sparkml.report.monitored import MONITORED
 
-    return iter((MONITORED,))
+    return (MONITORED,)
 
 
 STAGE = Stage(
@@ -278,5 +281,5 @@ STAGE = Stage(
     source_state=source_state,
     again=again,
     whole_commits=True,
-    sections=lambda: tuple(sections()),
+    sections=sections,
 )

@@ -21,9 +21,10 @@ from sparkml.stages.monitor.measures import in_utc
 
 @dataclass(frozen=True)
 class Judged:
-    """The last window of each slice and signal that earlier runs have judged."""
+    """What earlier runs have judged: the last window of each slice and signal, and alerts whose cause lasted then."""
 
     until: Mapping[Key, datetime] = field(default_factory=dict)
+    open: Mapping[Key, OpenAlert] = field(default_factory=dict)
 
     def is_new(self, verdict: Verdict) -> bool:
         """Whether nobody has heard of this verdict."""
@@ -32,29 +33,24 @@ class Judged:
 
 
 def judged_before(job: StageRun, config: MonitorConfig) -> Judged:
-    """From the rows of this step."""
+    """From the rows of this step. Events of windows that a run had not judged yet when it died do not count."""
     if not job.tables.exists(config.target):
         return Judged()
     rows = job.tables.read(config.target).where(F.col("step") == job.step)
-    last = rows.groupBy("slice", "signal").agg(F.max("window_start").alias("until")).collect()
-    return Judged({(row["slice"], row["signal"]): in_utc(row["until"]) for row in last})
-
-
-def open_alerts(job: StageRun, config: MonitorConfig, judged: Judged) -> dict[Key, OpenAlert]:
-    """Alerts whose cause lasts. What a run has left that died before it had judged its windows does not count."""
+    last = rows.groupBy("slice", "signal").agg(F.max("window_start").alias("until"))
+    until = {(row["slice"], row["signal"]): in_utc(row["until"]) for row in last.collect()}
     if not job.tables.exists(config.alerts):
-        return {}
-    rows = job.tables.read(config.alerts).where(F.col("step") == job.step)
-    found: dict[Key, OpenAlert] = {}
-    for row in rows.orderBy("window_start").collect():  # few: a row an alarm
-        key = (row["slice"], row["signal"])
-        if key not in judged.until or in_utc(row["window_start"]) > judged.until[key]:
-            continue
-        if row["state"] == "recovered":
-            found.pop(key, None)
-        else:
-            found[key] = OpenAlert(row["alert_id"], row["state"])
-    return found
+        return Judged(until)
+    events = job.tables.read(config.alerts).where(F.col("step") == job.step).join(last, ["slice", "signal"])
+    newest = (
+        events.where(F.col("window_start") <= F.col("until"))
+        .groupBy("slice", "signal")
+        .agg(F.max_by(F.struct("alert_id", "state"), "window_start").alias("event"))
+        .where("event.state <> 'recovered'")
+    )
+    return Judged(
+        until, {(row["slice"], row["signal"]): OpenAlert(*row["event"]) for row in newest.collect()}
+    )
 
 
 def put_events(job: StageRun, config: MonitorConfig, events: Sequence[Event]) -> None:

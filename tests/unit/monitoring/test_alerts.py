@@ -62,10 +62,17 @@ def test_open_alerts_are_those_that_have_not_recovered():
     events = [
         {"alert_id": "a", "window_start": START, "state": "raised", "slice": "all", "signal": "x"},
         {"alert_id": "a", "window_start": START + DAY, "state": "repeated", "slice": "all", "signal": "x"},
+        {
+            "alert_id": "a",
+            "window_start": START + 2 * DAY,
+            "state": "repeated",
+            "slice": "all",
+            "signal": "x",
+        },
         {"alert_id": "b", "window_start": START, "state": "raised", "slice": "all", "signal": "y"},
         {"alert_id": "b", "window_start": START + DAY, "state": "recovered", "slice": "all", "signal": "y"},
     ]
-    for order in (events, events[::-1]):
+    for order in (events, events[::-1], events[1:] + events[:1]):
         found = open_events(order)
         assert [(row["alert_id"], row["state"], row["since"]) for row in found] == [("a", "repeated", START)]
 
